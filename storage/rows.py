@@ -1,0 +1,154 @@
+"""The values that cross storage's border: plain, frozen, without any wire grammar."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+# System flags as bits of message.flags (RFC 3501 §2.3.2). \Recent is no stored flag: it follows from mailbox.recent_uid.
+SEEN, ANSWERED, FLAGGED, DELETED, DRAFT = 1, 2, 4, 8, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Where mail for one address goes."""
+
+    tenant_id: int
+    account_id: int
+    inbox_id: int
+    is_over_quota: bool
+    is_disabled: bool  # receives nothing (row 26)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What is needed to check a password."""
+
+    account_id: int
+    tenant_id: int
+    login: str
+    password_hash: str  # argon2id, PHC string format
+    is_disabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """One IMAP mailbox with its counters as of the read."""
+
+    mailbox_id: int
+    account_id: int
+    tenant_id: int
+    name: str  # full path in Unicode, "/" between levels; the inbox is exactly "INBOX"
+    uidvalidity: int
+    uidnext: int
+    highestmodseq: int
+    message_count: int
+    unseen_count: int
+    size_octets: int
+    recent_uid: int  # UIDs >= this have not been told to any session as \Recent
+    special_use: str | None  # r"\Sent", r"\Trash", …: RFC 6154
+    is_selectable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ContentFacts:
+    """What was computed once at intake about the original octets; storage keeps it and never looks inside."""
+
+    envelope: bytes  # rendered IMAP ENVELOPE
+    bodystructure: bytes  # rendered IMAP BODYSTRUCTURE, with extension data
+    structure: bytes  # protocol.message's packed part tree; offsets are relative to the original octets
+    header_cache: bytes  # the raw header fields clients ask for most, in message order
+    sent_at: datetime | None  # Date field, aware
+    message_id: bytes | None
+    subject: str  # decoded, without change otherwise
+    extents: tuple[tuple[int, int], ...] = ()  # (start, length) of large attachment bodies, ascending, disjoint
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One mailbox that gets the message."""
+
+    mailbox_id: int
+    flags: int = 0
+    keywords: tuple[str, ...] = ()
+    internaldate: datetime | None = None  # None: now
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """The acceptance record that the archiver turns into a leaf."""
+
+    direction: str  # "in", "out", "internal"
+    envelope: bytes  # canonical JSON of the SMTP transaction: reverse path, forward paths, peer's words
+    accepted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """One message of one tenant, to be stored once and placed in any number of that tenant's mailboxes."""
+
+    tenant_id: int
+    head: bytes  # trace fields that we add on top
+    original: bytes | Path  # the octets as accepted; a path is a complete spool file
+    facts: ContentFacts
+    placements: Sequence[Placement]
+    journal: JournalEntry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a placement ended up."""
+
+    mailbox_id: int
+    uidvalidity: int
+    uid: int
+    modseq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A durable message: blobs synced and transaction committed."""
+
+    content_id: int
+    placed: tuple[Placed, ...]  # in the order of NewMessage.placements
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """One placement as a session's view needs it."""
+
+    uid: int
+    modseq: int
+    flags: int
+    keywords: tuple[str, ...]
+    size_octets: int
+    internaldate: datetime
+    content_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened in a mailbox after a MODSEQ, up to and including highestmodseq."""
+
+    highestmodseq: int
+    uidnext: int
+    changed: tuple[MessageRow, ...]  # new or with other flags, ascending by UID
+    expunged: tuple[int, ...]  # ascending
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFlags:
+    """The outcome of a STORE."""
+
+    modseq: int  # the mailbox's highestmodseq after it
+    changed: tuple[MessageRow, ...]
+    refused: tuple[int, ...] = field(default=())  # UIDs whose MODSEQ is above UNCHANGEDSINCE (RFC 7162 §3.1.3)
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """UIDs by pairs (RFC 4315 COPYUID)."""
+
+    uidvalidity: int
+    source_uids: tuple[int, ...]
+    target_uids: tuple[int, ...]
