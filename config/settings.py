@@ -1,0 +1,76 @@
+"""The whole configuration as one frozen value, and the paths that follow from its state directory."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from config.archive import Archive
+from config.authentication import Authentication
+from config.database import Database
+from config.imap import Imap
+from config.keeper import Keeper
+from config.listen import Listen
+from config.logs import Logs
+from config.pop3 import Pop3
+from config.smtp import Smtp
+from config.tls import Tls
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Postwerk's configuration. Every key has a default; an unknown key is an error."""
+
+    hostname: Annotated[
+        str,
+        Meta(description="This host's full name, as in greetings and Received fields.", examples=["mail.example.org"]),
+    ] = "localhost"
+    state: Annotated[
+        str,
+        Meta(
+            description="Directory of everything that must survive: segments, keys, spool.",
+            examples=["/var/lib/postwerk"],
+        ),
+    ] = "/var/lib/postwerk"
+    trusted_networks: Annotated[
+        list[str],
+        Meta(
+            description="Networks (CIDR) without rate and connection limits and without login delays. Default: none.",
+            examples=[["192.0.2.0/24", "2001:db8::/32"]],
+        ),
+    ] = []
+    database: Database = Database()
+    tls: Tls = Tls()
+    listen: Listen = Listen()
+    smtp: Smtp = Smtp()
+    imap: Imap = Imap()
+    pop3: Pop3 = Pop3()
+    authentication: Authentication = Authentication()
+    archive: Archive = Archive()
+    keeper: Keeper = Keeper()
+    logs: Logs = Logs()
+
+    @property
+    def segments_directory(self) -> Path:
+        """Where the blob store's segments lie."""
+        return Path(self.state) / "segments"
+
+    @property
+    def spool_directory(self) -> Path:
+        """Where large messages wait while they come in; nothing in it survives a restart."""
+        return Path(self.state) / "spool"
+
+    @property
+    def master_key_file(self) -> Path:
+        """The key that wraps the tenants' keys; 32 octets, never in the database."""
+        return Path(self.state) / "keys" / "master.key"
+
+    @property
+    def archive_key_file(self) -> Path:
+        """The key that signs the evidence log's checkpoints."""
+        return Path(self.state) / "keys" / "archive.key"
+
+    @property
+    def run_directory(self) -> Path:
+        """What belongs to one run: endpoints, the effective configuration, metrics."""
+        return Path(self.state) / "run"

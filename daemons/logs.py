@@ -1,0 +1,93 @@
+"""Logs: one JSON object a line on standard error, by structlog, without mail addresses and IP addresses by default."""
+
+import logging as stdlib_logging
+import re
+import sys
+from collections.abc import MutableMapping
+from ipaddress import ip_address
+from typing import Any, cast
+
+import msgspec
+import structlog
+
+from config.logs import Logs
+
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_MAIL = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^\s<>()\[\]@,;:"\']+)@(?:\[[^\]\s]*\]|[^\s<>()\[\]@,;:"\']+)')
+_IP = re.compile(r"(?<![\w:.])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*)(?![\w:])")
+_ENCODER = msgspec.json.Encoder(enc_hook=str)
+
+Event = MutableMapping[str, Any]
+
+
+def logger(component: str) -> structlog.typing.FilteringBoundLogger:
+    """A logger whose events carry `component`. May be called at import time: it takes its settings at first use."""
+    return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger(component=component))
+
+
+def configure(logs: Logs, process: str) -> None:
+    """Set up logging for this process, once at its start. Every event carries `process`."""
+
+    def add_process(_logger: object, _method: str, event: Event) -> Event:
+        event["process"] = process
+        return event
+
+    processors: list[Any] = [add_process, structlog.processors.add_log_level, structlog.processors.format_exc_info]
+    if logs.anonymise:
+        processors.append(anonymise)
+    processors.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
+    processors.append(structlog.processors.JSONRenderer(serializer=_encode))
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[logs.level]),
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        cache_logger_on_first_use=True,
+    )
+    root = stdlib_logging.getLogger()
+    root.handlers[:] = [_Forward()]
+    root.setLevel(max(_LEVELS[logs.level], stdlib_logging.WARNING))  # libraries speak up for trouble only
+
+
+def anonymise(_logger: object, _method: str, event: Event) -> Event:
+    """structlog processor: no mail address and no IP address leaves the process, wherever in the event it stands."""
+    for key, value in event.items():
+        event[key] = _anonymous(value)
+    return event
+
+
+def _anonymous(value: Any) -> Any:
+    if isinstance(value, str):
+        if "@" in value:
+            value = _MAIL.sub("x@x", value)
+        if "." in value or ":" in value:
+            value = _IP.sub(_hide_address, value)
+        return value
+    if isinstance(value, bytes):
+        return _anonymous(value.decode("utf-8", "backslashreplace"))
+    if isinstance(value, dict):
+        return {_anonymous(key): _anonymous(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_anonymous(item) for item in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return _anonymous(str(value))
+
+
+def _hide_address(match: re.Match[str]) -> str:
+    try:
+        ip_address(match[0].rstrip("."))
+    except ValueError:
+        return match[0]  # a time of day, a version
+    return "0"
+
+
+def _encode(event: Event, **_: Any) -> bytes:
+    return _ENCODER.encode(event)
+
+
+class _Forward(stdlib_logging.Handler):
+    """Standard library logging, as libraries use it, into ours."""
+
+    def emit(self, record: stdlib_logging.LogRecord) -> None:
+        error = record.exc_info if record.exc_info and record.exc_info[0] else None
+        logger(record.name).log(record.levelno, record.getMessage(), **({"exc_info": error} if error else {}))
