@@ -1,0 +1,60 @@
+"""From octets to the NewMessage that storage takes: parsed once, whatever number of tenants and mailboxes get it.
+
+Used wherever mail comes in: SMTP, LMTP, IMAP APPEND, import. It never decides who gets the message.
+"""
+
+import asyncio
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+
+from protocol.message import Parsed, parse
+from storage.rows import ContentFacts, JournalEntry, NewMessage, Placement
+
+THREAD_OCTETS = 256 * 1024  # parsing more than this would hold up every other session of the process
+
+
+async def prepare(
+    tenant_id: int,
+    head: bytes,
+    original: bytes | Path,
+    placements: Sequence[Placement],
+    journal: JournalEntry | None = None,
+) -> NewMessage:
+    """Parse the message and build what Ingest.store takes.
+
+    head are the trace fields that we add on top; original are the octets as accepted, or the path of a complete,
+    non-empty spool file, which must stay until store has returned. Raises OSError when the file cannot be read.
+    """
+    return NewMessage(tenant_id, head, original, await facts_of(original), placements, journal)
+
+
+async def facts_of(original: bytes | Path) -> ContentFacts:
+    """What is computed once at intake; several NewMessages of the same octets share it. Raises OSError."""
+    if isinstance(original, Path):
+        return await asyncio.to_thread(_facts_of_file, original)
+    if len(original) > THREAD_OCTETS:
+        return await asyncio.to_thread(_facts_of_octets, original)
+    return _facts_of_octets(original)
+
+
+def _facts_of_octets(original: bytes) -> ContentFacts:
+    return _facts(parse(original))
+
+
+def _facts_of_file(path: Path) -> ContentFacts:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as octets:
+        return _facts(parse(octets))
+
+
+def _facts(parsed: Parsed) -> ContentFacts:
+    return ContentFacts(
+        envelope=parsed.envelope,
+        bodystructure=parsed.bodystructure,
+        structure=parsed.structure,
+        header_cache=parsed.header_cache,
+        sent_at=parsed.sent_at,
+        message_id=parsed.message_id,
+        subject=parsed.subject,
+        extents=parsed.extents,
+    )
