@@ -1,0 +1,31 @@
+"""When and how much the keeper clears away of what nothing refers to any more."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from config.units import DAY, HOUR, Seconds
+
+
+class Keeper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Removal of unreferenced contents, blobs and segments."""
+
+    interval: Annotated[Seconds, Meta(description="Time between two rounds.")] = Seconds(HOUR)
+    batch_limit: Annotated[
+        int, Meta(ge=1, le=100_000, description="Most rows looked at and removed in one transaction.")
+    ] = 1000
+    content_grace: Annotated[
+        Seconds, Meta(description="A content that nothing refers to is kept at least this long after it was stored.")
+    ] = Seconds(HOUR)
+    segment_grace: Annotated[
+        Seconds,
+        Meta(description="A sealed segment without a live blob is kept at least this long after it was sealed."),
+    ] = Seconds(DAY)
+    expunged_limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="UIDs of expunged messages remembered per mailbox for QRESYNC.",
+        ),
+    ] = 50_000
