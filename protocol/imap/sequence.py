@@ -1,0 +1,97 @@
+"""Sequence sets, RFC 3501 §9 "sequence-set": of message sequence numbers or UIDs, "*" not yet resolved."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from protocol.imap.cursor import Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceSet:
+    """The ranges as the client wrote them: (low, high), either end None for "*", reversed ones as they came."""
+
+    ranges: tuple[tuple[int | None, int | None], ...]
+    is_saved: bool = False  # "$", the saved search result of RFC 5182 §2.1; ranges is then empty
+
+    def resolve(self, maximum: int) -> list[tuple[int, int]]:
+        """Ascending, disjoint, non-adjacent (low, high) pairs, with `maximum` (the greatest in use) for "*".
+
+        Numbers above maximum stay in: whether they are an error (sequence numbers) or not (UIDs) is the caller's to say.
+        In an empty mailbox (maximum 0) a range with "*" names nothing. "9:*" with maximum 5 is 5:9 (RFC 3501 §9).
+        """
+        pairs = []
+        for first, last in self.ranges:
+            if maximum == 0 and (first is None or last is None):
+                continue
+            low = maximum if first is None else first
+            high = maximum if last is None else last
+            pairs.append((low, high) if low <= high else (high, low))
+        return _merged(pairs)
+
+    @property
+    def highest(self) -> int:
+        """The greatest number written out, 0 if only "*" stands there: a sequence number above the count is a BAD."""
+        return max((end for ends in self.ranges for end in ends if end is not None), default=0)
+
+
+def _merged(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    if len(pairs) < 2:
+        return pairs
+    pairs.sort()
+    merged = [pairs[0]]
+    for low, high in pairs:
+        last_low, last_high = merged[-1]
+        if low > last_high + 1:
+            merged.append((low, high))
+        elif high > last_high:
+            merged[-1] = (last_low, high)
+    return merged
+
+
+def positions(ranges: Iterable[tuple[int, int]], numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Where resolved ranges lie in ascending `numbers`: half-open (start, end) index pairs, none empty."""
+    found = []
+    for low, high in ranges:
+        start = bisect_left(numbers, low)
+        end = bisect_right(numbers, high, start)
+        if start < end:
+            found.append((start, end))
+    return found
+
+
+# sequence-set = (seq-number / seq-range) *("," sequence-set)
+# seq-range    = seq-number ":" seq-number
+# seq-number   = nz-number / "*"
+# sequence-set =/ seq-last-command, seq-last-command = "$"   (RFC 5182 §4)
+def sequence_set(cursor: Cursor) -> SequenceSet:
+    """Expect a sequence set."""
+    start = cursor.position
+    written = cursor.take_while_set()
+    if written is None:
+        cursor.fail("a sequence set")
+    if written == b"$":
+        return _SAVED
+    parts = written.split(b",")
+    if len(parts) > cursor.limits.set_ranges:
+        cursor.refuse("too many ranges in the sequence set")
+    ranges: list[tuple[int | None, int | None]] = []
+    for part in parts:
+        first, colon, last = part.partition(b":")
+        low = _seq_number(cursor, first, start)
+        ranges.append((low, _seq_number(cursor, last, start) if colon else low))
+    return SequenceSet(tuple(ranges))
+
+
+def _seq_number(cursor: Cursor, digits: bytes, start: int) -> int | None:
+    if digits == b"*":
+        return None
+    if digits.isdigit() and digits[0] != 0x30 and len(digits) <= 10:
+        number = int(digits)
+        if number <= 0xFFFFFFFF:
+            return number
+    cursor.position = start
+    return cursor.fail("a sequence set")
+
+
+_SAVED = SequenceSet((), is_saved=True)
