@@ -1,0 +1,59 @@
+"""The journal: one row per accepted message, written by the transaction that accepts it, waiting for the archiver.
+
+Rows are claimed with FOR UPDATE SKIP LOCKED and marked within the claiming transaction: a claim that dies with its process is
+no claim. Nobody reads "everything after id N": identities commit out of order.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from storage.pool import Connection
+
+# The envelope stays where it is: its digest is all that a leaf needs.
+_CLAIM = """
+SELECT journal_id, tenant_id, direction, digest, sha256(envelope) AS envelope_digest, size_octets, accepted_at
+  FROM journal
+ WHERE archived_seq IS NULL AND tenant_id <> ALL ($2::bigint[])
+ ORDER BY journal_id LIMIT $1
+   FOR UPDATE SKIP LOCKED
+"""
+
+_MARK = """
+UPDATE journal AS j SET archived_seq = done.seq
+  FROM unnest($1::bigint[], $2::bigint[]) AS done (journal_id, seq)
+ WHERE j.journal_id = done.journal_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A waiting row that belongs to the current transaction."""
+
+    journal_id: int
+    tenant_id: int
+    direction: str  # "in", "out", "internal"
+    digest: bytes  # SHA-256 of the original octets
+    envelope_digest: bytes  # SHA-256 of the envelope
+    size_octets: int
+    accepted_at: datetime
+
+
+async def claim(connection: Connection, limit: int, *, excluded: Collection[int] = ()) -> list[Claimed]:
+    """The oldest waiting rows that nobody else holds, at most `limit`, ascending, without those of excluded tenants.
+
+    They are locked until the caller's transaction ends.
+    """
+    rows = await connection.fetch(_CLAIM, limit, list(excluded))
+    return [Claimed(*row) for row in rows]
+
+
+async def mark_archived(connection: Connection, archived: Sequence[tuple[int, int]]) -> None:
+    """Set the leaf's sequence number of each (journal_id, seq), in the claiming transaction."""
+    await connection.execute(_MARK, [journal_id for journal_id, _ in archived], [seq for _, seq in archived])
+
+
+async def waiting(connection: Connection) -> int:
+    """How many accepted messages are not archived yet."""
+    count: int = await connection.fetchval("SELECT count(*) FROM journal WHERE archived_seq IS NULL")
+    return count
