@@ -16,8 +16,8 @@ class Recipient:
     tenant_id: int
     account_id: int
     inbox_id: int
-    is_over_quota: bool
     is_disabled: bool  # receives nothing (row 26)
+    is_over_quota: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +152,47 @@ class Copied:
     uidvalidity: int
     source_uids: tuple[int, ...]
     target_uids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRow:
+    """One tenant with its counts."""
+
+    tenant_id: int
+    name: str
+    quota_octets: int | None
+    domains: int
+    accounts: int
+    used_octets: int
+
+
+@dataclass(frozen=True, slots=True)
+class DomainRow:
+    """One domain."""
+
+    domain_id: int
+    name: str
+    tenant: str
+    addresses: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    """One account with its usage."""
+
+    account_id: int
+    login: str
+    tenant: str
+    quota_octets: int | None
+    used_octets: int
+    message_count: int
+    is_disabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRow:
+    """One address; a local part of "" is the domain's catch-all and shows as "@domain"."""
+
+    address_id: int
+    address: str
+    login: str

@@ -1,0 +1,62 @@
+"""What every process works with: the database, the blob store, identities and notifications, opened and closed together."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from config.settings import Settings
+from daemons.sockets import server_tls_context
+from storage.accounts import Directory
+from storage.blobs.keys import KeyRing
+from storage.blobs.store import BlobReader
+from storage.errors import StorageError
+from storage.ingest import Ingest
+from storage.notifications import ChangeHub
+from storage.pool import Pool, open_pool
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One per process."""
+
+    settings: Settings
+    pool: Pool
+    keys: KeyRing
+    blobs: BlobReader
+    ingest: Ingest
+    directory: Directory
+    changes: ChangeHub
+    tls: ssl.SSLContext | None  # None: no certificate is configured, so nothing offers TLS
+
+
+@asynccontextmanager
+async def open_context(settings: Settings) -> AsyncIterator[Context]:
+    """Open all of it; what waits in ingest at the end is refused, not lost: nothing of it was acknowledged.
+
+    Raises StorageError without a DSN, a master key, or a database.
+    """
+    database = settings.database
+    if database.dsn is None:
+        raise StorageError("database.dsn is not set: only `postwerk up` brings its own database")
+    keys = KeyRing(settings.master_key_file)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(database.dsn, size=database.pool_size, role=database.role))
+        hub = ChangeHub(database.dsn, database.role)
+        ingest = Ingest(pool, settings.segments_directory, keys)
+        blobs = BlobReader(pool, settings.segments_directory, keys)
+        stack.callback(blobs.close)
+        directory = Directory(pool, hub)
+        stack.callback(directory.close)
+        tls = server_tls_context(settings.tls) if settings.tls.certificate else None
+        for task in (asyncio.create_task(hub.run(), name="changes"), asyncio.create_task(ingest.run(), name="ingest")):
+            stack.push_async_callback(_end, task)
+        yield Context(settings, pool, keys, blobs, ingest, directory, hub, tls)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error

@@ -1,0 +1,270 @@
+"""Tenants, domains, accounts and addresses: looking them up (often, cached) and changing them (seldom)."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+import asyncpg
+
+from storage.errors import ExistsError, NotFoundError
+from storage.mailboxes import DEFAULT_MAILBOXES
+from storage.notifications import DIRECTORY, ChangeHub
+from storage.pool import Connection, Pool, reported
+from storage.rows import AccountRow, AddressRow, DomainRow, Login, Recipient, TenantRow
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+_CACHED_SECONDS = 10.0  # what a quota may be behind; every other change drops the cache at once
+_CACHED_NAMES = 20_000
+
+# The first of the candidates that the domain has: the address itself, the address without its +detail, the catch-all.
+_RESOLVE = """
+SELECT a.tenant_id, a.account_id, m.mailbox_id, NOT a.receives OR a.is_disabled AS is_disabled,
+       coalesce((SELECT sum(size_octets) FROM mailbox WHERE account_id = a.account_id) >= a.quota_octets, false)
+    OR coalesce(t.quota_octets <= CASE WHEN t.quota_octets IS NOT NULL THEN
+               (SELECT sum(size_octets) FROM mailbox WHERE tenant_id = t.tenant_id) END, false) AS is_over_quota
+  FROM domain AS d
+  JOIN address AS r USING (domain_id)
+  JOIN account AS a USING (account_id)
+  JOIN tenant AS t ON t.tenant_id = a.tenant_id
+  JOIN mailbox AS m ON m.account_id = a.account_id AND m.name = 'INBOX'
+ WHERE d.name = $1 AND r.local_part = ANY ($2::text[])
+ ORDER BY array_position($2::text[], r.local_part) LIMIT 1
+"""
+_LOGIN = "SELECT account_id, tenant_id, login, password_hash, is_disabled FROM account WHERE login = $1"
+
+
+def domain_name(domain: str) -> str:
+    """The form in which domains are stored: lower case, U-labels. What is no A-label is left as it is."""
+    name = domain.lower().rstrip(".")
+    if "xn--" in name:
+        with suppress(UnicodeError):
+            name = name.encode("ascii").decode("idna")
+    return name
+
+
+def _split(address: str) -> tuple[str, str]:
+    local_part, _, domain = address.rpartition("@")
+    return local_part.lower(), domain_name(domain)
+
+
+class Directory:
+    """Who receives, and who may log in. One per process; answers from memory while nothing changed."""
+
+    def __init__(self, pool: Pool, hub: ChangeHub) -> None:
+        self._pool = pool
+        self._hub = hub
+        self._recipients: dict[tuple[str, str], tuple[float, Recipient | None]] = {}
+        self._domains: dict[str, tuple[float, bool]] = {}
+        self._logins: dict[str, tuple[float, Login | None]] = {}
+        self.close: Callable[[], None] = hub.on(DIRECTORY, self.clear)
+
+    def clear(self) -> None:
+        """Forget everything; called when identities changed anywhere."""
+        self._recipients.clear()
+        self._domains.clear()
+        self._logins.clear()
+
+    async def resolve(self, local_part: str, domain: str) -> Recipient | None:
+        """Where mail for the address goes; None when there is no such address. Raises UnavailableError."""
+        name = (local_part.lower(), domain_name(domain))
+        known = self._recipients.get(name)
+        if known is not None and known[0] > time.monotonic():
+            return known[1]
+        candidates = list(dict.fromkeys([name[0], name[0].partition("+")[0], ""]))
+        async with reported():
+            row = await self._pool.fetchrow(_RESOLVE, name[1], candidates)
+        found = None
+        if row is not None:
+            found = Recipient(*row)
+        self._remember(self._recipients, name, found)
+        return found
+
+    async def domain_is_local(self, domain: str) -> bool:
+        """Whether mail for the domain is ours to take. Raises UnavailableError."""
+        name = domain_name(domain)
+        known = self._domains.get(name)
+        if known is not None and known[0] > time.monotonic():
+            return known[1]
+        async with reported():
+            found = await self._pool.fetchval("SELECT EXISTS (SELECT FROM domain WHERE name = $1)", name)
+        self._remember(self._domains, name, found)
+        return bool(found)
+
+    async def login(self, name: str) -> Login | None:
+        """What is needed to check a password. Raises UnavailableError."""
+        local_part, at, domain = name.rpartition("@")
+        login = local_part.lower() + at + domain_name(domain)
+        known = self._logins.get(login)
+        if known is not None and known[0] > time.monotonic():
+            return known[1]
+        async with reported():
+            row = await self._pool.fetchrow(_LOGIN, login)
+        found = Login(*row) if row else None
+        self._remember(self._logins, login, found)
+        return found
+
+    def _remember(self, known: dict[_K, tuple[float, _V]], name: _K, value: _V) -> None:
+        if not self._hub.is_connected:
+            return  # nobody would tell us of changes
+        if len(known) >= _CACHED_NAMES:
+            known.clear()
+        known[name] = (time.monotonic() + _CACHED_SECONDS, value)
+
+
+async def add_tenant(connection: Connection, name: str, wrapped_key: bytes, quota_octets: int | None = None) -> int:
+    """Returns the tenant_id. Raises ExistsError."""
+    statement = "INSERT INTO tenant (name, wrapped_key, quota_octets) VALUES ($1, $2, $3) RETURNING tenant_id"
+    return await _added(connection, statement, name, wrapped_key, quota_octets)
+
+
+async def list_tenants(connection: Connection) -> list[TenantRow]:
+    """All tenants, by name."""
+    rows = await connection.fetch(
+        "SELECT tenant_id, name, quota_octets, (SELECT count(*) FROM domain AS d WHERE d.tenant_id = t.tenant_id), "
+        "(SELECT count(*) FROM account AS a WHERE a.tenant_id = t.tenant_id), "
+        "(SELECT coalesce(sum(size_octets), 0)::bigint FROM mailbox AS m WHERE m.tenant_id = t.tenant_id) "
+        "FROM tenant AS t ORDER BY name"
+    )
+    return [TenantRow(*row) for row in rows]
+
+
+async def remove_tenant(connection: Connection, name: str) -> None:
+    """Raises NotFoundError, and ExistsError while it has domains, accounts, contents or an archive."""
+    await _removed(connection, "DELETE FROM tenant WHERE name = $1 RETURNING 1", name)
+
+
+async def add_domain(connection: Connection, tenant: str, name: str) -> int:
+    """Returns the domain_id. Raises NotFoundError for the tenant, ExistsError."""
+    statement = (
+        "INSERT INTO domain (tenant_id, name) SELECT tenant_id, $2 FROM tenant WHERE name = $1 RETURNING domain_id"
+    )
+    return await _added(connection, statement, tenant, domain_name(name))
+
+
+async def list_domains(connection: Connection) -> list[DomainRow]:
+    """All domains, by name."""
+    rows = await connection.fetch(
+        "SELECT domain_id, d.name, t.name, (SELECT count(*) FROM address AS a WHERE a.domain_id = d.domain_id) "
+        "FROM domain AS d JOIN tenant AS t USING (tenant_id) ORDER BY d.name"
+    )
+    return [DomainRow(*row) for row in rows]
+
+
+async def remove_domain(connection: Connection, name: str) -> None:
+    """Remove the domain with its addresses; accounts stay. Raises NotFoundError."""
+    await _removed(connection, "DELETE FROM domain WHERE name = $1 RETURNING 1", domain_name(name))
+
+
+async def add_account(
+    connection: Connection, tenant: str, login: str, password_hash: str, quota_octets: int | None = None
+) -> int:
+    """Create the account with its address and its default mailboxes. Returns the account_id.
+
+    Raises NotFoundError when the tenant has no such domain, ExistsError when login or address is taken.
+    """
+    local_part, domain = _split(login)
+    async with connection.transaction():
+        account_id = await _added(
+            connection,
+            "INSERT INTO account (tenant_id, login, password_hash, quota_octets) "
+            "SELECT d.tenant_id, $1, $2, $3 FROM domain AS d JOIN tenant AS t USING (tenant_id) WHERE d.name = $4 AND t.name = $5 "
+            "RETURNING account_id",
+            f"{local_part}@{domain}", password_hash, quota_octets, domain, tenant,
+        )  # fmt: skip
+        await add_address(connection, login, login)
+        names = [name for name, _ in DEFAULT_MAILBOXES]
+        await connection.execute(
+            "INSERT INTO mailbox (tenant_id, account_id, name, special_use) SELECT tenant_id, account_id, n, u "
+            "FROM account, unnest($2::text[], $3::text[]) AS box (n, u) WHERE account_id = $1",
+            account_id, names, [use for _, use in DEFAULT_MAILBOXES],
+        )  # fmt: skip
+        await connection.execute("INSERT INTO subscription SELECT $1, unnest($2::text[])", account_id, names)
+    return account_id
+
+
+async def list_accounts(connection: Connection) -> list[AccountRow]:
+    """All accounts, by login."""
+    rows = await connection.fetch(
+        "SELECT account_id, login, t.name, a.quota_octets, coalesce(sum(m.size_octets), 0)::bigint, "
+        "coalesce(sum(m.message_count), 0)::bigint, is_disabled "
+        "FROM account AS a JOIN tenant AS t USING (tenant_id) LEFT JOIN mailbox AS m USING (account_id) "
+        "GROUP BY account_id, login, t.name, a.quota_octets, is_disabled ORDER BY login"
+    )
+    return [AccountRow(*row) for row in rows]
+
+
+async def remove_account(connection: Connection, login: str) -> None:
+    """Remove the account with its mailboxes and addresses; what is archived stays archived. Raises NotFoundError."""
+    local_part, domain = _split(login)
+    name = f"{local_part}@{domain}"
+    boxes = "(SELECT mailbox_id FROM mailbox JOIN account USING (account_id) WHERE login = $1)"
+    async with connection.transaction():
+        await connection.execute(
+            f"SELECT FROM mailbox WHERE mailbox_id IN {boxes} ORDER BY mailbox_id FOR UPDATE", name
+        )
+        await connection.execute(f"DELETE FROM message WHERE mailbox_id IN {boxes}", name)
+        await connection.execute(f"DELETE FROM mailbox WHERE mailbox_id IN {boxes}", name)
+        await _removed(connection, "DELETE FROM account WHERE login = $1 RETURNING 1", name)
+
+
+async def set_password(connection: Connection, login: str, password_hash: str) -> None:
+    """Raises NotFoundError."""
+    local_part, domain = _split(login)
+    statement = "UPDATE account SET password_hash = $2 WHERE login = $1 RETURNING 1"
+    await _removed(connection, statement, f"{local_part}@{domain}", password_hash)
+
+
+async def add_address(connection: Connection, address: str, login: str) -> int:
+    """Deliver mail for the address to the account; "@domain" is the domain's catch-all. Returns the address_id.
+
+    Raises NotFoundError when the account's tenant has no such domain, ExistsError.
+    """
+    local_part, domain = _split(address)
+    owner = "@".join(_split(login))
+    return await _added(
+        connection,
+        "INSERT INTO address (tenant_id, domain_id, local_part, account_id) SELECT d.tenant_id, domain_id, $1, account_id "
+        "FROM domain AS d JOIN account AS a USING (tenant_id) WHERE d.name = $2 AND a.login = $3 RETURNING address_id",
+        local_part, domain, owner,
+    )  # fmt: skip
+
+
+async def list_addresses(connection: Connection) -> list[AddressRow]:
+    """All addresses, by domain and local part."""
+    rows = await connection.fetch(
+        "SELECT address_id, local_part || '@' || d.name, login FROM address JOIN domain AS d USING (domain_id) "
+        "JOIN account USING (account_id) ORDER BY d.name, local_part"
+    )
+    return [AddressRow(*row) for row in rows]
+
+
+async def remove_address(connection: Connection, address: str) -> None:
+    """Raises NotFoundError."""
+    statement = (
+        "DELETE FROM address USING domain AS d "
+        "WHERE d.domain_id = address.domain_id AND local_part = $1 AND d.name = $2 RETURNING 1"
+    )
+    await _removed(connection, statement, *_split(address))
+
+
+async def _added(connection: Connection, statement: str, *arguments: object) -> int:
+    try:
+        async with reported():
+            identity: int | None = await connection.fetchval(statement, *arguments)
+    except asyncpg.UniqueViolationError as error:
+        raise ExistsError("it exists already") from error
+    if identity is None:
+        raise NotFoundError("what it belongs to does not exist")
+    return identity
+
+
+async def _removed(connection: Connection, statement: str, *arguments: object) -> None:
+    try:
+        async with reported():
+            found = await connection.fetchval(statement, *arguments)
+    except asyncpg.ForeignKeyViolationError as error:
+        raise ExistsError("it is still in use") from error
+    if found is None:
+        raise NotFoundError("it does not exist")

@@ -1,0 +1,343 @@
+"""The one way in: messages become blobs in a segment and rows in PostgreSQL, durably, many at a time.
+
+While one batch is being committed the next one gathers: no timer when idle, no sync per message when busy. A batch is one
+append with one fdatasync, then one statement, which is one transaction and one round trip.
+"""
+
+import asyncio
+import hashlib
+import mmap
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from storage.blobs import codec
+from storage.blobs.keys import KEY_OCTETS, KeyRing, Wrapper
+from storage.blobs.segments import Location, SegmentWriter, chunks
+from storage.errors import MailboxNotFoundError, NotFoundError, StorageError, UnavailableError
+from storage.pool import AWAY, Pool, reported
+from storage.rows import NewMessage, Placed, Stored
+from storage.statements import COMMITTED, INGEST, KNOWN_BLOBS, PLACED
+
+_CONTENT_BLOCK = 1024  # ids taken from the sequence content_block at once
+_BATCH_MESSAGES = 256
+_BATCH_OCTETS = 16 << 20
+_THREAD_ABOVE_OCTETS = 256 << 10  # hashing more than this would hold the loop for longer than a thread hop costs
+_RETRY_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # a killed server is back within these, or the peer gets 451
+
+
+@dataclass(frozen=True, slots=True)
+class _Blob:
+    """Octets that must be stored, unless the tenant has them already."""
+
+    tenant_id: int
+    digest: bytes
+    plain_octets: int
+    buffer: bytes | mmap.mmap
+    ranges: tuple[tuple[int, int], ...]
+
+
+@dataclass(slots=True)
+class _Plan:
+    """One message, hashed and cut into blobs."""
+
+    message: NewMessage
+    digest: bytes
+    size_octets: int
+    skeleton: _Blob
+    parts: list[tuple[int, _Blob]]  # (start octet in the original, blob)
+    buffer: bytes | mmap.mmap
+    content_id: int = 0
+
+    def blobs(self) -> Iterator[_Blob]:
+        yield self.skeleton
+        for _, blob in self.parts:
+            yield blob
+
+    def close(self) -> None:
+        if isinstance(self.buffer, mmap.mmap):
+            self.buffer.close()
+
+
+@dataclass(slots=True)
+class _Group:
+    """What store() was called with: committed together or not at all."""
+
+    plans: list[_Plan]
+    size_octets: int
+    done: asyncio.Future[list[Stored]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+def _digest(buffer: bytes | mmap.mmap, ranges: Iterable[tuple[int, int]]) -> bytes:
+    hashed = hashlib.sha256()
+    for chunk in chunks(buffer, ranges):
+        hashed.update(chunk)
+    return hashed.digest()
+
+
+def _buffer(original: bytes | Path) -> bytes | mmap.mmap:
+    if isinstance(original, bytes):
+        return original
+    descriptor = os.open(original, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
+    finally:
+        os.close(descriptor)
+
+
+def _plan(message: NewMessage) -> _Plan:
+    buffer = _buffer(message.original)
+    size, tenant_id = len(buffer), message.tenant_id
+    digest = _digest(buffer, [(0, size)]) if not isinstance(buffer, bytes) else hashlib.sha256(buffer).digest()
+    parts, kept, at = [], [], 0
+    for start, length in message.facts.extents:
+        ranges = ((start, start + length),)
+        parts.append((start, _Blob(tenant_id, _digest(buffer, ranges), length, buffer, ranges)))
+        kept.append((at, start))
+        at = start + length
+    kept.append((at, size))
+    if parts:
+        skeleton = _Blob(tenant_id, _digest(buffer, kept), sum(end - start for start, end in kept), buffer, tuple(kept))
+    else:
+        skeleton = _Blob(tenant_id, digest, size, buffer, ((0, size),))
+    return _Plan(message, digest, size, skeleton, parts, buffer)
+
+
+class Ingest:
+    """Stores messages. One per process; `run` must be running for `store` to return."""
+
+    def __init__(self, pool: Pool, segments: Path, keys: KeyRing) -> None:
+        self._pool = pool
+        self._keys = keys
+        self._writer = SegmentWriter(segments, pool)
+        self._waiting: deque[_Group] = deque()
+        self._arrived = asyncio.Event()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest")
+        self._next_id = self._last_id = 0
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        return f"<Ingest {len(self._waiting)} waiting, {self._writer!r}>"
+
+    async def store(self, group: Sequence[NewMessage]) -> list[Stored]:
+        """Store all messages of the group, or none. Returns when they are durable and visible.
+
+        Raises MailboxNotFoundError when a placement's mailbox is gone, UnavailableError when database or disk cannot be
+        used. The caller may be cancelled while it waits; the messages are then stored all the same, or not at all.
+        """
+        if self._is_closed:
+            raise UnavailableError("shutting down")
+        known = [message.original for message in group if isinstance(message.original, bytes)]
+        if len(known) == len(group) and sum(map(len, known)) <= _THREAD_ABOVE_OCTETS:
+            plans = [_plan(message) for message in group]
+        else:
+            plans = await asyncio.to_thread(lambda: [_plan(message) for message in group])
+        waiting = _Group(plans, sum(plan.size_octets for plan in plans))
+        self._waiting.append(waiting)
+        self._arrived.set()
+        return await waiting.done
+
+    async def run(self) -> None:
+        """Commit batches until cancelled. What waits then is refused with UnavailableError."""
+        try:
+            while True:
+                while not self._waiting:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+                await self._commit(self._gather())
+        finally:
+            self._is_closed = True
+            for group in self._waiting:
+                _fail(group, UnavailableError("shutting down"))
+            self._waiting.clear()
+            self._thread.shutdown(wait=True)
+            with suppress(StorageError):
+                await self._writer.seal()
+
+    def _gather(self) -> list[_Group]:
+        batch: list[_Group] = []
+        messages = octets = 0
+        while self._waiting and messages < _BATCH_MESSAGES and octets < _BATCH_OCTETS:
+            group = self._waiting.popleft()
+            batch.append(group)
+            messages += len(group.plans)
+            octets += group.size_octets
+        return batch
+
+    async def _commit(self, batch: list[_Group]) -> None:
+        """Store the batch; if that fails for another reason than a lost server, each group by itself."""
+        try:
+            await self._attempt(batch)
+        except asyncio.CancelledError:
+            for group in batch:
+                _fail(group, UnavailableError("shutting down"))
+            raise
+        except UnavailableError as error:
+            for group in batch:
+                _fail(group, error)
+        except Exception as error:
+            if len(batch) == 1:
+                _fail(batch[0], error if isinstance(error, StorageError) else _translated(error))
+                return
+            for group in batch:  # a poison message fails alone
+                await self._commit([group])
+        finally:
+            for group in batch:
+                if group.done.done():
+                    for plan in group.plans:
+                        plan.close()
+
+    async def _attempt(self, batch: list[_Group]) -> None:
+        plans = [plan for group in batch for plan in group.plans]
+        await self._number(plans)
+        located = await self._write(plans)
+        try:
+            rows = await self._insert(plans, located)
+        except asyncpg.ForeignKeyViolationError:
+            # The keeper removed a blob between our look and our insert: the database decided that race, we write it anew.
+            rows = await self._insert(plans, await self._write(plans))
+        self._answer(batch, rows)
+
+    async def _number(self, plans: list[_Plan]) -> None:
+        """Give each plan its content id before anything is written, so that a retry can ask what became of it."""
+        for plan in plans:
+            if plan.content_id:
+                continue
+            if self._next_id == self._last_id:
+                async with reported():
+                    block = await self._pool.fetchval("SELECT nextval('content_block')")
+                self._next_id, self._last_id = block * _CONTENT_BLOCK, (block + 1) * _CONTENT_BLOCK
+            plan.content_id = self._next_id
+            self._next_id += 1
+
+    async def _write(self, plans: list[_Plan]) -> dict[_Blob, tuple[Location, bytes]]:
+        """Append what the tenants do not have yet. Returns where each new blob lies, with its wrapped key."""
+        wanted = {(blob.tenant_id, blob.digest): blob for plan in plans for blob in plan.blobs()}
+        names = sorted(wanted)  # one order for all processes: the inserts of two batches cannot deadlock
+        async with reported():
+            known = await self._pool.fetch(KNOWN_BLOBS, [name[0] for name in names], [name[1] for name in names])
+        present = {(row["tenant_id"], row["digest"]) for row in known}
+        fresh = [wanted[name] for name in names if name not in present]
+        if not fresh:
+            return {}
+        wrappers = {
+            tenant: await self._keys.tenant(self._pool, tenant) for tenant in {blob.tenant_id for blob in fresh}
+        }
+        await self._writer.ready()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._append, fresh, wrappers)
+
+    def _append(self, fresh: list[_Blob], wrappers: dict[int, Wrapper]) -> dict[_Blob, tuple[Location, bytes]]:
+        keys = [os.urandom(KEY_OCTETS) for _ in fresh]
+        records = (
+            codec.encode(
+                blob.tenant_id,
+                blob.digest,
+                blob.plain_octets,
+                key,
+                chunks(blob.buffer, blob.ranges) if blob.plain_octets else (b"",),
+            )
+            for blob, key in zip(fresh, keys, strict=True)
+        )
+        located = self._writer.append(records)
+        return {
+            blob: (location, wrappers[blob.tenant_id].wrap(key, blob.digest))
+            for blob, location, key in zip(fresh, located, keys, strict=True)
+        }
+
+    async def _insert(self, plans: list[_Plan], located: dict[_Blob, tuple[Location, bytes]]) -> list[asyncpg.Record]:
+        arguments = _arguments(plans, located)
+        for pause in (*_RETRY_SECONDS, None):
+            try:
+                return await self._pool.fetch(INGEST, *arguments)
+            except (*AWAY, asyncpg.UniqueViolationError) as error:
+                # The connection died with the outcome unknown, or a retry met its own first attempt.
+                rows = await self._outcome(plans)
+                if rows is not None:
+                    return rows
+                if pause is None or isinstance(error, asyncpg.UniqueViolationError):
+                    raise _translated(error) from error
+                await asyncio.sleep(pause)
+        raise AssertionError("unreachable")
+
+    async def _outcome(self, plans: list[_Plan]) -> list[asyncpg.Record] | None:
+        """The rows of an attempt that was committed although we did not hear of it; None when it was not."""
+        identities = [plan.content_id for plan in plans]
+        try:
+            if await self._pool.fetchval(COMMITTED, identities) == 0:
+                return None
+            targets = [
+                (plan.content_id, placement.mailbox_id) for plan in plans for placement in plan.message.placements
+            ]
+            return await self._pool.fetch(PLACED, [target[0] for target in targets], [target[1] for target in targets])
+        except AWAY:
+            return None
+
+    @staticmethod
+    def _answer(batch: list[_Group], rows: list[asyncpg.Record]) -> None:
+        each = iter(rows)
+        for group in batch:
+            answers = []
+            for plan in group.plans:
+                placed = []
+                for placement in plan.message.placements:
+                    row = next(each)
+                    placed.append(Placed(placement.mailbox_id, row["uidvalidity"], row["uid"], row["modseq"]))
+                answers.append(Stored(plan.content_id, tuple(placed)))
+            if not group.done.done():
+                group.done.set_result(answers)
+
+
+def _arguments(plans: list[_Plan], located: dict[_Blob, tuple[Location, bytes]]) -> list[list[Any]]:
+    """The arrays of the ingest statement, in the order of its parameters."""
+    blobs = [
+        (blob.tenant_id, blob.digest, *location, blob.plain_octets, key) for blob, (location, key) in located.items()
+    ]
+    contents = [
+        (plan.content_id, plan.message.tenant_id, plan.digest, plan.size_octets + len(plan.message.head), plan.message.head,
+         plan.skeleton.digest, len(plan.parts), facts.envelope, facts.bodystructure, facts.structure, facts.header_cache,
+         facts.sent_at, facts.message_id, facts.subject)
+        for plan in plans for facts in (plan.message.facts,)
+    ]  # fmt: skip
+    parts = [
+        (plan.content_id, blob.tenant_id, start, blob.plain_octets, blob.digest)
+        for plan in plans for start, blob in plan.parts
+    ]  # fmt: skip
+    now = datetime.now(UTC)
+    placements = [
+        (plan.content_id, placement.mailbox_id, placement.flags, " ".join(placement.keywords) or None,
+         plan.size_octets + len(plan.message.head), placement.internaldate or now)
+        for plan in plans for placement in plan.message.placements
+    ]  # fmt: skip
+    journal = [
+        (plan.message.tenant_id, plan.content_id, entry.direction, entry.envelope, plan.digest, plan.size_octets, entry.accepted_at)
+        for plan in plans for entry in (plan.message.journal,) if entry is not None
+    ]  # fmt: skip
+    arrays: list[list[Any]] = []
+    for rows, width in ((blobs, 7), (contents, 14), (parts, 5), (placements, 6), (journal, 7)):
+        arrays += [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+    return arrays
+
+
+def _translated(error: Exception) -> StorageError:
+    """Our error for one of the driver's."""
+    if isinstance(error, asyncpg.NotNullViolationError) and getattr(error, "column_name", None) == "uid":
+        return MailboxNotFoundError("a mailbox of the message is gone")
+    if isinstance(error, AWAY):
+        return UnavailableError(f"{type(error).__name__}: {error}")
+    if isinstance(error, asyncpg.ForeignKeyViolationError):
+        return NotFoundError(str(error))
+    return StorageError(f"{type(error).__name__}: {error}")
+
+
+def _fail(group: _Group, error: Exception) -> None:
+    if not group.done.done():
+        group.done.set_exception(error)

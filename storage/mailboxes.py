@@ -1,0 +1,207 @@
+"""The mailboxes of an account: names, hierarchy, subscriptions, usage. "/" separates levels; the inbox is exactly "INBOX"."""
+
+import asyncpg
+
+from storage.errors import MailboxExistsError, MailboxNotFoundError, StorageError
+from storage.pool import Connection
+from storage.rows import Mailbox
+
+SEPARATOR = "/"
+INBOX = "INBOX"
+# Created with every account, in this order, and subscribed: RFC 6154 §2.
+DEFAULT_MAILBOXES = (
+    (INBOX, None),
+    ("Drafts", r"\Drafts"),
+    ("Sent", r"\Sent"),
+    ("Trash", r"\Trash"),
+    ("Junk", r"\Junk"),
+    ("Archive", r"\Archive"),
+)
+MAILBOX_COLUMNS = (
+    "mailbox_id, account_id, tenant_id, name, uidvalidity, uidnext, highestmodseq, message_count, unseen_count, "
+    "size_octets, recent_uid, special_use, is_selectable"
+)
+_SELECT = f"SELECT {MAILBOX_COLUMNS} FROM mailbox"
+_INSERT = f"""
+INSERT INTO mailbox (account_id, tenant_id, name, special_use)
+SELECT account_id, tenant_id, $2, $3 FROM account WHERE account_id = $1
+    ON CONFLICT (account_id, name) DO NOTHING RETURNING {MAILBOX_COLUMNS}
+"""
+
+
+class HasChildrenError(StorageError):
+    """A \\Noselect mailbox with inferior names cannot be deleted (RFC 3501 §6.3.4)."""
+
+
+class MailboxNameError(StorageError):
+    """The name cannot be used: an empty level, INBOX where it must not be, or a special use that is taken."""
+
+
+def mailbox_row(row: asyncpg.Record) -> Mailbox:
+    """A row of MAILBOX_COLUMNS as a value."""
+    return Mailbox(*row[:13])
+
+
+async def list_mailboxes(connection: Connection, account_id: int) -> list[Mailbox]:
+    """All mailboxes of the account, by name."""
+    rows = await connection.fetch(f"{_SELECT} WHERE account_id = $1 ORDER BY name", account_id)
+    return [mailbox_row(row) for row in rows]
+
+
+async def find(connection: Connection, account_id: int, name: str) -> Mailbox | None:
+    """The mailbox of that name."""
+    row = await connection.fetchrow(f"{_SELECT} WHERE account_id = $1 AND name = $2", account_id, name)
+    return mailbox_row(row) if row else None
+
+
+async def get(connection: Connection, mailbox_id: int) -> Mailbox | None:
+    """The mailbox as it is now."""
+    row = await connection.fetchrow(f"{_SELECT} WHERE mailbox_id = $1", mailbox_id)
+    return mailbox_row(row) if row else None
+
+
+def _parents(name: str) -> list[str]:
+    levels = name.split(SEPARATOR)
+    if not all(levels):
+        raise MailboxNameError("a level of the name is empty")
+    return [SEPARATOR.join(levels[:depth]) for depth in range(1, len(levels))]
+
+
+async def create(connection: Connection, account_id: int, name: str, special_use: str | None = None) -> Mailbox:
+    """Create the mailbox and the superior names it lacks (RFC 3501 §6.3.3). Raises MailboxExistsError, MailboxNameError.
+
+    A \\Noselect name that has inferiors only becomes selectable, with a new UIDVALIDITY.
+    """
+    parents = _parents(name)
+    async with connection.transaction():
+        if special_use and await connection.fetchval(
+            "SELECT count(*) FROM mailbox WHERE account_id = $1 AND special_use = $2", account_id, special_use
+        ):
+            raise MailboxNameError(f"{special_use} is taken")
+        for parent in parents:
+            await connection.execute(_INSERT, account_id, parent, None)
+        row = await connection.fetchrow(_INSERT, account_id, name, special_use)
+        if row is None:
+            row = await connection.fetchrow(
+                "UPDATE mailbox SET is_selectable = true, special_use = $3, uidvalidity = nextval('uidvalidity'), uidnext = 1 "
+                f"WHERE account_id = $1 AND name = $2 AND NOT is_selectable RETURNING {MAILBOX_COLUMNS}",
+                account_id, name, special_use,
+            )  # fmt: skip
+        if row is None:
+            raise MailboxExistsError("the mailbox exists")
+    return mailbox_row(row)
+
+
+async def delete(connection: Connection, account_id: int, name: str) -> None:
+    """Delete the mailbox and its messages. With inferiors it stays as \\Noselect. Raises MailboxNotFoundError, HasChildrenError."""
+    async with connection.transaction():
+        row = await connection.fetchrow(
+            "SELECT mailbox_id, is_selectable FROM mailbox WHERE account_id = $1 AND name = $2 FOR UPDATE",
+            account_id,
+            name,
+        )
+        if row is None:
+            raise MailboxNotFoundError("no such mailbox")
+        has_children = await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM mailbox WHERE account_id = $1 AND starts_with(name, $2))",
+            account_id,
+            name + SEPARATOR,
+        )
+        if has_children and not row["is_selectable"]:
+            raise HasChildrenError("the mailbox has inferior names")
+        await connection.execute("DELETE FROM message WHERE mailbox_id = $1", row["mailbox_id"])
+        if has_children:
+            await connection.execute("DELETE FROM expunged WHERE mailbox_id = $1", row["mailbox_id"])
+            await connection.execute(
+                "UPDATE mailbox SET is_selectable = false, special_use = NULL, message_count = 0, unseen_count = 0, "
+                "size_octets = 0, highestmodseq = highestmodseq + 1 WHERE mailbox_id = $1",
+                row["mailbox_id"],
+            )
+        else:
+            await connection.execute("DELETE FROM mailbox WHERE mailbox_id = $1", row["mailbox_id"])
+        await _notify(connection, row["mailbox_id"])
+
+
+async def rename(connection: Connection, account_id: int, old: str, new: str) -> None:
+    """Rename the mailbox with its inferiors. Renaming INBOX moves its messages to a new mailbox (RFC 3501 §6.3.5).
+
+    Raises MailboxNotFoundError, MailboxExistsError, MailboxNameError.
+    """
+    parents = _parents(new)
+    if (new + SEPARATOR).startswith(old + SEPARATOR) and old != INBOX:
+        raise MailboxNameError("a mailbox cannot become its own inferior")
+    async with connection.transaction():
+        source = await find(connection, account_id, old)
+        if source is None:
+            raise MailboxNotFoundError("no such mailbox")
+        if await find(connection, account_id, new) is not None:
+            raise MailboxExistsError("the mailbox exists")
+        if old == INBOX:
+            target = await create(connection, account_id, new)
+            await connection.execute(
+                "SELECT count(*) FROM move_messages($1, ARRAY(SELECT uid FROM message WHERE mailbox_id = $1), $2)",
+                source.mailbox_id, target.mailbox_id,
+            )  # fmt: skip
+            return
+        for parent in parents:
+            await connection.execute(_INSERT, account_id, parent, None)
+        try:
+            await connection.execute(
+                "UPDATE mailbox SET name = $3 || substr(name, length($2) + 1) "
+                "WHERE account_id = $1 AND (name = $2 OR starts_with(name, $2 || '/'))",
+                account_id, old, new,
+            )  # fmt: skip
+        except asyncpg.UniqueViolationError as error:
+            raise MailboxExistsError("an inferior name exists") from error
+
+
+async def subscribe(connection: Connection, account_id: int, name: str) -> None:
+    """Subscribe to a name, whether or not a mailbox has it (RFC 3501 §6.3.6)."""
+    await connection.execute("INSERT INTO subscription VALUES ($1, $2) ON CONFLICT DO NOTHING", account_id, name)
+
+
+async def unsubscribe(connection: Connection, account_id: int, name: str) -> None:
+    """Unsubscribe; a name that was not subscribed is no error."""
+    await connection.execute("DELETE FROM subscription WHERE account_id = $1 AND name = $2", account_id, name)
+
+
+async def subscriptions(connection: Connection, account_id: int) -> list[str]:
+    """The subscribed names, sorted."""
+    rows = await connection.fetch("SELECT name FROM subscription WHERE account_id = $1 ORDER BY name", account_id)
+    return [row["name"] for row in rows]
+
+
+async def claim_recent(connection: Connection, mailbox_id: int) -> int:
+    """The first UID that no session was told of as \\Recent; from now on all present ones count as told (RFC 3501 §2.3.2)."""
+    first: int | None = await connection.fetchval(
+        "WITH before AS (SELECT recent_uid FROM mailbox WHERE mailbox_id = $1 FOR NO KEY UPDATE) "
+        "UPDATE mailbox SET recent_uid = uidnext FROM before WHERE mailbox_id = $1 AND mailbox.recent_uid < uidnext "
+        "RETURNING before.recent_uid",
+        mailbox_id,
+    )
+    if first is None:
+        first = await connection.fetchval("SELECT uidnext FROM mailbox WHERE mailbox_id = $1", mailbox_id)
+    if first is None:
+        raise MailboxNotFoundError(f"mailbox {mailbox_id}")
+    return first
+
+
+async def usage(connection: Connection, account_id: int) -> tuple[int, int | None]:
+    """(octets used by the account, its limit or None): the smaller of the account's own and what the tenant's pool leaves it."""
+    row = await connection.fetchrow(
+        "SELECT (SELECT coalesce(sum(size_octets), 0)::bigint FROM mailbox WHERE account_id = a.account_id) AS used, "
+        "       a.quota_octets AS own, "
+        "       CASE WHEN t.quota_octets IS NOT NULL THEN t.quota_octets - "
+        "            (SELECT coalesce(sum(size_octets), 0)::bigint FROM mailbox WHERE tenant_id = t.tenant_id) END AS pool_left "
+        "  FROM account AS a JOIN tenant AS t USING (tenant_id) WHERE a.account_id = $1",
+        account_id,
+    )
+    if row is None:
+        return 0, 0
+    limits = [row["own"]] if row["own"] is not None else []
+    limits += [row["used"] + row["pool_left"]] if row["pool_left"] is not None else []
+    return row["used"], min(limits, default=None)
+
+
+async def _notify(connection: Connection, mailbox_id: int) -> None:
+    await connection.execute("SELECT pg_notify('postwerk_mailbox', $1)", str(mailbox_id))

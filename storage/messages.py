@@ -1,0 +1,142 @@
+"""The messages of a mailbox: reading a view, what changed, flags, copies, removal. Every write is one call of a SQL function
+that holds the mailbox row's lock (schema/0004_mailbox_functions.sql), so MODSEQ is monotonic at commit."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal
+
+import asyncpg
+
+from storage.errors import MailboxNotFoundError
+from storage.mailboxes import MAILBOX_COLUMNS, mailbox_row
+from storage.pool import Connection, reported
+from storage.rows import Changes, Copied, Mailbox, MessageRow, StoredFlags
+
+Operation = Literal["add", "remove", "replace"]
+Fact = Literal["envelope", "bodystructure", "structure", "header_cache", "head"]
+
+_FACTS_SLICE = 1000  # rows of about 1 KB each: 1 MB in flight
+_ROW = "uid, modseq, flags, keywords, size_octets, internaldate, content_id"
+_SNAPSHOT = f"SELECT {_ROW} FROM message WHERE mailbox_id = $1 ORDER BY uid"
+_CHANGED = f"SELECT {_ROW} FROM message WHERE mailbox_id = $1 AND modseq > $2 ORDER BY uid"
+_EXPUNGED = "SELECT uid FROM expunged WHERE mailbox_id = $1 AND modseq > $2 ORDER BY uid"
+_FACTS = """
+SELECT m.uid, m.content_id, {columns}
+  FROM unnest($2::bigint[]) AS wanted (uid)
+  JOIN message AS m ON m.mailbox_id = $1 AND m.uid = wanted.uid
+  JOIN content AS c USING (content_id)
+ ORDER BY m.uid
+"""
+_KNOWN_FACTS = frozenset({"envelope", "bodystructure", "structure", "header_cache", "head"})
+
+
+def _message_row(row: asyncpg.Record) -> MessageRow:
+    uid, modseq, flags, keywords, size_octets, internaldate, content_id = row[:7]
+    return MessageRow(uid, modseq, flags, tuple(keywords) if keywords else (), size_octets, internaldate, content_id)
+
+
+async def _call(connection: Connection, statement: str, *arguments: object) -> list[asyncpg.Record]:
+    try:
+        async with reported():
+            return await connection.fetch(statement, *arguments)
+    except asyncpg.PostgresError as error:
+        if error.sqlstate == "PW404":
+            raise MailboxNotFoundError(str(error)) from error
+        raise
+
+
+async def snapshot(connection: Connection, mailbox_id: int) -> tuple[Mailbox, list[MessageRow]]:
+    """The mailbox and all its messages, ascending by UID, of one moment. Raises MailboxNotFoundError."""
+    async with reported(), connection.transaction(isolation="repeatable_read", readonly=True):
+        found = await connection.fetchrow(f"SELECT {MAILBOX_COLUMNS} FROM mailbox WHERE mailbox_id = $1", mailbox_id)
+        if found is None:
+            raise MailboxNotFoundError(f"mailbox {mailbox_id}")
+        rows = await connection.fetch(_SNAPSHOT, mailbox_id)
+    return mailbox_row(found), [_message_row(row) for row in rows]
+
+
+async def changes(connection: Connection, mailbox_id: int, since_modseq: int) -> Changes:
+    """What happened after `since_modseq`, of one moment. Raises MailboxNotFoundError when the mailbox is gone."""
+    async with reported():
+        head = await connection.fetchrow("SELECT highestmodseq, uidnext FROM mailbox WHERE mailbox_id = $1", mailbox_id)
+    if head is None:
+        raise MailboxNotFoundError(f"mailbox {mailbox_id}")
+    if head["highestmodseq"] <= since_modseq:  # the usual answer, in one query
+        return Changes(head["highestmodseq"], head["uidnext"], (), ())
+    async with reported(), connection.transaction(isolation="repeatable_read", readonly=True):
+        head = await connection.fetchrow("SELECT highestmodseq, uidnext FROM mailbox WHERE mailbox_id = $1", mailbox_id)
+        changed = await connection.fetch(_CHANGED, mailbox_id, since_modseq)
+        expunged = await connection.fetch(_EXPUNGED, mailbox_id, since_modseq)
+    if head is None:
+        raise MailboxNotFoundError(f"mailbox {mailbox_id}")
+    return Changes(
+        head["highestmodseq"], head["uidnext"], tuple(map(_message_row, changed)), tuple(row["uid"] for row in expunged)
+    )
+
+
+async def store_flags(
+    connection: Connection,
+    mailbox_id: int,
+    uids: Sequence[int],
+    operation: Operation,
+    flags: int,
+    keywords: Sequence[str],
+    unchanged_since: int | None = None,
+) -> StoredFlags:
+    """Change flags. Messages that have the wanted flags already keep their MODSEQ and are not in the answer.
+
+    Raises MailboxNotFoundError.
+    """
+    statement = "SELECT * FROM store_flags($1, $2, $3, $4, $5, $6)"
+    rows = await _call(connection, statement, mailbox_id, list(uids), operation, flags, list(keywords), unchanged_since)
+    changed = tuple(_message_row(row) for row in rows if not row["refused"])
+    refused = tuple(row["uid"] for row in rows if row["refused"])
+    return StoredFlags(changed[0].modseq if changed else 0, changed, refused)
+
+
+async def copy(connection: Connection, source_mailbox_id: int, uids: Sequence[int], target_mailbox_id: int) -> Copied:
+    """Place the messages in another mailbox of the same tenant as well; all or none. Raises MailboxNotFoundError."""
+    statement = "SELECT * FROM copy_messages($1, $2, $3)"
+    return _copied(await _call(connection, statement, source_mailbox_id, list(uids), target_mailbox_id))
+
+
+async def move(connection: Connection, source_mailbox_id: int, uids: Sequence[int], target_mailbox_id: int) -> Copied:
+    """Copy and remove in one transaction. Raises MailboxNotFoundError."""
+    statement = "SELECT * FROM move_messages($1, $2, $3)"
+    return _copied(await _call(connection, statement, source_mailbox_id, list(uids), target_mailbox_id))
+
+
+def _copied(rows: list[asyncpg.Record]) -> Copied:
+    source = tuple(row["source_uid"] for row in rows)
+    return Copied(rows[0]["uidvalidity"] if rows else 0, source, tuple(row["target_uid"] for row in rows))
+
+
+async def expunge(connection: Connection, mailbox_id: int, uids: Sequence[int] | None = None) -> list[int]:
+    """Remove what has the Deleted flag, of `uids` or of all. Returns the removed UIDs, ascending."""
+    return await _remove(connection, mailbox_id, uids, deleted_only=True)
+
+
+async def remove(connection: Connection, mailbox_id: int, uids: Sequence[int]) -> list[int]:
+    """Remove these messages whatever their flags. Returns the removed UIDs, ascending."""
+    return await _remove(connection, mailbox_id, uids, deleted_only=False)
+
+
+async def _remove(
+    connection: Connection, mailbox_id: int, uids: Sequence[int] | None, *, deleted_only: bool
+) -> list[int]:
+    wanted = None if uids is None else list(uids)
+    statement = "SELECT remove_messages($1, $2, $3)"
+    return [row[0] for row in await _call(connection, statement, mailbox_id, wanted, deleted_only)]
+
+
+async def facts(
+    connection: Connection, mailbox_id: int, uids: Sequence[int], columns: Sequence[Fact]
+) -> AsyncIterator[list[asyncpg.Record]]:
+    """What was computed at intake, ascending by UID, in lists of at most 1,000 records (uid, content_id, and `columns`).
+
+    `uids` must ascend. A message that was expunged meanwhile is left out.
+    """
+    assert _KNOWN_FACTS.issuperset(columns)
+    statement = _FACTS.format(columns=", ".join(f"c.{column}" for column in columns) or "NULL")
+    for at in range(0, len(uids), _FACTS_SLICE):
+        async with reported():
+            yield await connection.fetch(statement, mailbox_id, list(uids[at : at + _FACTS_SLICE]))

@@ -1,0 +1,85 @@
+"""The statements of the ingest path. Each is one round trip for a whole batch; arrays in, rows out."""
+
+# All of a batch. The data-modifying parts see one snapshot and commit together; foreign keys are checked at the end.
+# - `locked` takes the mailbox rows in ascending id, the one order in which anything of ours locks several of them.
+# - A mailbox that is gone leaves uid NULL, which the NOT NULL of message.uid turns into a failure of the whole statement.
+# - pg_notify takes 8,000 octets at most: mailbox ids go out in lists of 300.
+INGEST = """
+WITH new_blob AS (
+    INSERT INTO blob (tenant_id, digest, segment_id, position, record_octets, plain_octets, wrapped_key)
+    SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[])
+        ON CONFLICT DO NOTHING),
+new_content AS (
+    INSERT INTO content (content_id, tenant_id, digest, size_octets, head, skeleton, part_count,
+                         envelope, bodystructure, structure, header_cache, sent_at, message_id, subject)
+    SELECT * FROM unnest($8::bigint[], $9::bigint[], $10::bytea[], $11::bigint[], $12::bytea[], $13::bytea[], $14::smallint[],
+                         $15::bytea[], $16::bytea[], $17::bytea[], $18::bytea[], $19::timestamptz[], $20::bytea[], $21::text[])),
+new_part AS (
+    INSERT INTO content_part (content_id, tenant_id, start_octet, size_octets, digest)
+    SELECT * FROM unnest($22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[], $26::bytea[])),
+new_journal AS (
+    INSERT INTO journal (tenant_id, content_id, direction, envelope, digest, size_octets, accepted_at)
+    SELECT * FROM unnest($33::bigint[], $34::bigint[], $35::text[], $36::bytea[], $37::bytea[], $38::bigint[], $39::timestamptz[])
+    RETURNING journal_id),
+placement AS MATERIALIZED (
+    SELECT * FROM unnest($27::bigint[], $28::bigint[], $29::smallint[], $30::text[], $31::bigint[], $32::timestamptz[])
+        WITH ORDINALITY AS p (content_id, mailbox_id, flags, keywords, size_octets, internaldate, ordinal)),
+wanted AS MATERIALIZED (
+    SELECT mailbox_id, count(*) AS messages, count(*) FILTER (WHERE flags & 1 = 0) AS unseen, sum(size_octets) AS octets
+      FROM placement GROUP BY mailbox_id),
+locked AS MATERIALIZED (
+    SELECT mailbox_id FROM mailbox WHERE mailbox_id = ANY ($28::bigint[]) ORDER BY mailbox_id FOR NO KEY UPDATE),
+slot AS (
+    UPDATE mailbox AS m
+       SET uidnext = m.uidnext + w.messages, highestmodseq = m.highestmodseq + 1,
+           message_count = m.message_count + w.messages, unseen_count = m.unseen_count + w.unseen,
+           size_octets = m.size_octets + w.octets
+      FROM locked AS l JOIN wanted AS w USING (mailbox_id)
+     WHERE m.mailbox_id = l.mailbox_id AND m.is_selectable
+ RETURNING m.mailbox_id, m.uidvalidity, m.uidnext - w.messages AS first_uid, m.highestmodseq AS modseq),
+numbered AS MATERIALIZED (
+    SELECT p.*, s.uidvalidity, s.modseq,
+           s.first_uid + row_number() OVER (PARTITION BY p.mailbox_id ORDER BY p.ordinal) - 1 AS uid
+      FROM placement AS p LEFT JOIN slot AS s USING (mailbox_id)),
+new_message AS (
+    INSERT INTO message (mailbox_id, uid, modseq, content_id, flags, keywords, size_octets, internaldate)
+    SELECT mailbox_id, uid, modseq, content_id, flags, string_to_array(keywords, ' '), size_octets, internaldate FROM numbered),
+told AS MATERIALIZED (
+    SELECT pg_notify('postwerk_mailbox', string_agg(mailbox_id::text, ' '))
+      FROM (SELECT mailbox_id, row_number() OVER () / 300 AS part FROM slot) AS parts GROUP BY part
+     UNION ALL
+    SELECT pg_notify('postwerk_journal', '') FROM (SELECT FROM new_journal LIMIT 1) AS any_entry)
+SELECT uid, uidvalidity, modseq, (SELECT count(*) FROM told) FROM numbered ORDER BY ordinal
+"""
+
+KNOWN_BLOBS = """
+SELECT b.tenant_id, b.digest
+  FROM unnest($1::bigint[], $2::bytea[]) AS wanted (tenant_id, digest)
+  JOIN blob AS b USING (tenant_id, digest)
+"""
+
+COMMITTED = "SELECT count(*) FROM content WHERE content_id = ANY ($1::bigint[])"
+
+# What an attempt whose answer was lost had placed, in the order of the arrays. A message that was moved or expunged since
+# still counts as placed; its uid is then unknown to us and given as 0.
+PLACED = """
+SELECT coalesce(min(m.uid), 0) AS uid, coalesce(min(b.uidvalidity), 0) AS uidvalidity, coalesce(min(m.modseq), 0) AS modseq
+  FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS target (content_id, mailbox_id, ordinal)
+  LEFT JOIN message AS m USING (content_id, mailbox_id)
+  LEFT JOIN mailbox AS b USING (mailbox_id)
+ GROUP BY ordinal ORDER BY ordinal
+"""
+
+# Where the octets of contents lie: the skeleton (start NULL) and each part taken out of it, by content and start.
+LAYOUTS = """
+SELECT c.content_id, c.tenant_id, c.head, c.size_octets, -1::bigint AS start_octet, b.digest, b.segment_id, b.position,
+       b.record_octets, b.plain_octets, b.wrapped_key
+  FROM content AS c JOIN blob AS b ON b.tenant_id = c.tenant_id AND b.digest = c.skeleton
+ WHERE c.content_id = ANY ($1::bigint[])
+ UNION ALL
+SELECT p.content_id, p.tenant_id, NULL, NULL, p.start_octet, b.digest, b.segment_id, b.position,
+       b.record_octets, b.plain_octets, b.wrapped_key
+  FROM content_part AS p JOIN blob AS b USING (tenant_id, digest)
+ WHERE p.content_id = ANY ($1::bigint[])
+ ORDER BY content_id, start_octet
+"""
