@@ -1,5 +1,6 @@
 """The whole configuration as one frozen value, and the paths that follow from its state directory."""
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     archive: Archive = Archive()
     keeper: Keeper = Keeper()
     logs: Logs = Logs()
+
+    def __post_init__(self) -> None:
+        """Check the networks. Raises ValueError, which names the key."""
+        for network in self.trusted_networks:
+            try:
+                ip_network(network, strict=False)
+            except ValueError as error:
+                raise ValueError(f"trusted_networks: {error}") from None
 
     @property
     def segments_directory(self) -> Path:

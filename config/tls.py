@@ -23,3 +23,8 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         Literal["TLSv1.2", "TLSv1.3"],
         Meta(description="The oldest version of TLS that is spoken (RFC 8996, RFC 9325)."),
     ] = "TLSv1.2"
+
+    def __post_init__(self) -> None:
+        """Check that both or none are given. Raises ValueError."""
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key must both be given")
