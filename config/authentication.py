@@ -22,8 +22,8 @@ class Authentication(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     cache_lifetime: Annotated[
         Seconds,
         Meta(
-            description="How long a verified password is remembered (as a keyed MAC in memory), so that a polling client "
-            "does not cost a hash each time. A changed password or a disabled account ends it at once. 0 s turns it off."
+            description="How long a verified password is remembered (a keyed MAC in memory): polling costs no hash. "
+            "A changed password or a disabled account ends it at once. 0 s turns it off."
         ),
     ] = Seconds(300)
     cache_entries: Annotated[int, Meta(ge=0, description="Verified passwords remembered at most, per process.")] = (

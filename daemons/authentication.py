@@ -22,7 +22,7 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from config.authentication import Authentication
 from storage.rows import Login
 
-# OWASP's second choice for argon2id: 21 ms and 19 MiB a verification, where the library's default takes 102 ms and 64 MiB.
+# OWASP's second choice for argon2id: 21 ms and 19 MiB a verification; the library's default takes 102 ms and 64 MiB.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1, hash_len=32, salt_len=16)
 # Nobody's password: what an unknown login is verified against, with the same parameters and so the same cost.
 _NOBODY = _HASHER.hash(secrets.token_hex(16))

@@ -1,4 +1,4 @@
-"""SASL server mechanisms as step machines: the framework of RFC 4422, PLAIN of RFC 4616, and the base64 lines around them.
+"""SASL server mechanisms as step machines: the framework of RFC 4422, PLAIN of RFC 4616, the base64 lines around them.
 
 A mechanism gets the client's decoded responses and yields challenges until it has Credentials. It never decides
 whether they are right, never sees a socket, and never puts a password into a text or repr.

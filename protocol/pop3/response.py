@@ -1,0 +1,112 @@
+"""POP3 responses, RFC 1939 §3 and RFC 2449 §8: status lines, listings, and messages in byte-stuffed form."""
+
+import re
+from collections.abc import Iterable, Sequence
+from enum import Enum
+
+END = b".\r\n"  # RFC 1939 §3: the termination octet and CRLF end a multi-line response
+
+
+class Code(Enum):
+    """Response codes, RFC 2449 §8 and RFC 3206."""
+
+    IN_USE = "IN-USE"  # RFC 2449 §8.1.2: another session holds the maildrop
+    LOGIN_DELAY = "LOGIN-DELAY"  # RFC 2449 §8.1.1
+    SYS_TEMP = "SYS/TEMP"  # RFC 3206 §4: our fault, may pass
+    SYS_PERM = "SYS/PERM"  # RFC 3206 §4: our fault, will not pass by itself
+    AUTH = "AUTH"  # RFC 3206 §5: the credentials are at fault
+
+
+def ok(text: str = "") -> bytes:
+    """A positive status line."""
+    return f"+OK {text}\r\n".encode() if text else b"+OK\r\n"
+
+
+def error(text: str, code: Code | None = None) -> bytes:
+    """A negative status line."""
+    return f"-ERR [{code.value}] {text}\r\n".encode() if code else f"-ERR {text}\r\n".encode()
+
+
+def multi_line(first: bytes, lines: Iterable[str]) -> bytes:
+    """A multi-line response whose lines never begin with the termination octet."""
+    return b"".join((first, "".join([f"{line}\r\n" for line in lines]).encode(), END))
+
+
+def numbered(values: Sequence[object], without: frozenset[int] | set[int], prefix: str = "") -> list[str]:
+    """The lines of LIST and UIDL: a message number and its value for each message, but for those numbers in `without`."""
+    if without:
+        return [f"{number} {prefix}{value}" for number, value in enumerate(values, 1) if number not in without]
+    return [f"{number} {prefix}{value}" for number, value in enumerate(values, 1)]
+
+
+class Stuffing:
+    """Byte-stuffs one message in pieces (RFC 1939 §3): a line that begins with a dot gets another one before it.
+
+    A line begins after any LF, not only after CRLF. A message may hold a bare LF (IMAP APPEND takes it), and most
+    clients cut lines at LF: left as it is, LF "." CRLF would end the message for them, and its rest would be taken
+    for our next reply.
+    """
+
+    def __init__(self) -> None:
+        self._last = b"\r\n"  # the last two octets that have gone by
+
+    def feed(self, octets: bytes) -> bytes:
+        """The next piece of the message as it goes on the wire."""
+        if not octets:
+            return b""
+        stuffed = octets.replace(b"\n.", b"\n..")
+        if octets[0] == 0x2E and self._last[-1] == 0x0A:
+            stuffed = b"." + stuffed
+        self._last = octets[-2:] if len(octets) > 1 else self._last[-1:] + octets
+        return stuffed
+
+    def end(self) -> bytes:
+        """What follows the message: its last line is ended where it is not, then the termination octet."""
+        return END if self._last == b"\r\n" else b"\r\n" + END
+
+
+def stuffed_message(octets: bytes) -> bytes:
+    """A whole message as it goes on the wire, with the termination octet."""
+    stuffing = Stuffing()
+    return stuffing.feed(octets) + stuffing.end()
+
+
+_HEADER_END = re.compile(rb"\n\r?\n")
+
+
+class TopCut:
+    """Cuts a message in pieces to its header, the empty line and the first `lines` lines of the body (RFC 1939 §7)."""
+
+    def __init__(self, lines: int) -> None:
+        self.is_done = False  # nothing of what follows belongs to the answer
+        self._lines = lines
+        self._is_in_header = True
+        self._last = b"\n"  # the end of what has gone by: an empty line at the very start ends an empty header
+
+    def feed(self, octets: bytes) -> bytes:
+        """The part of this piece that belongs to the answer."""
+        if self.is_done:
+            return b""
+        start = self._after_header(octets) if self._is_in_header else 0
+        if self._is_in_header:
+            return octets
+        end = self._after_lines(octets, start)
+        return octets[:end]
+
+    def _after_header(self, octets: bytes) -> int:
+        joined = self._last + octets
+        match = _HEADER_END.search(joined)
+        if match is None:
+            self._last = joined[-2:]
+            return 0
+        self._is_in_header = False
+        return match.end() - len(self._last)
+
+    def _after_lines(self, octets: bytes, position: int) -> int:
+        if octets.count(b"\n", position) < self._lines:
+            self._lines -= octets.count(b"\n", position)
+            return len(octets)
+        for _ in range(self._lines):
+            position = octets.find(b"\n", position) + 1
+        self.is_done = True
+        return position

@@ -1,0 +1,216 @@
+"""The server side of one POP3 conversation without I/O: RFC 1939, RFC 2449, RFC 2595, RFC 5034.
+
+The daemon feeds octets with receive(), takes one event after the other, answers each with ok(), refuse() or
+challenge(), and sends take_output(). What is not in the transition table never reaches the daemon. One event at a
+time, because the answer to one decides how the next line is read.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import TypeAlias
+
+from protocol.pop3 import response
+from protocol.pop3.command import (
+    Auth,
+    Capa,
+    Command,
+    CommandError,
+    Dele,
+    List,
+    Noop,
+    Pass,
+    Quit,
+    Retr,
+    Rset,
+    Stat,
+    Stls,
+    Top,
+    Uidl,
+    User,
+    parse_command,
+)
+from protocol.pop3.reader import LineReader, Overlong
+from protocol.pop3.response import Code
+
+
+class State(Enum):
+    """RFC 1939 §3. NAMED is AUTHORIZATION after a USER that was answered +OK."""
+
+    AUTHORIZATION = auto()
+    NAMED = auto()
+    TRANSACTION = auto()
+    UPDATE = auto()
+
+
+# The state after +OK. A command that is not in its state's row is answered -ERR and changes nothing.
+# In NAMED, RFC 1939 §7 allows PASS and QUIT only; CAPA, another USER, AUTH and STLS harm nobody, and clients send them.
+_AUTHORIZATION: dict[type[Command], State] = {
+    Capa: State.AUTHORIZATION,
+    User: State.NAMED,
+    Auth: State.TRANSACTION,
+    Stls: State.AUTHORIZATION,  # RFC 2595 §4: back to the state before, and nothing said in the clear is kept
+    Quit: State.UPDATE,
+}
+_TRANSACTION: tuple[type[Command], ...] = (Capa, Stat, List, Uidl, Retr, Top, Dele, Rset, Noop)
+TRANSITIONS: dict[State, dict[type[Command], State]] = {
+    State.AUTHORIZATION: _AUTHORIZATION,
+    State.NAMED: {**_AUTHORIZATION, Capa: State.NAMED, Pass: State.TRANSACTION},
+    State.TRANSACTION: dict.fromkeys(_TRANSACTION, State.TRANSACTION) | {Quit: State.UPDATE},
+    State.UPDATE: {},
+}
+# The state after -ERR where it is not the same: a refused name or password starts over (RFC 1939 §7), and QUIT ends
+# the session even when the maildrop could not be updated (RFC 1939 §6).
+AFTER_REFUSAL: dict[type[Command], State] = {
+    User: State.AUTHORIZATION,
+    Pass: State.AUTHORIZATION,
+    Quit: State.UPDATE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A line of an AUTH exchange, undecoded (RFC 5034 §4)."""
+
+    line: bytes = field(repr=False)
+
+
+Event: TypeAlias = Command | Response
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a client may do before it is refused."""
+
+    line_octets: int = 255  # RFC 2449 §4, with CRLF
+    response_octets: int = 16384  # ours: a line of an AUTH exchange
+    errors: int = 20  # ours: lines that are no command, or not allowed now
+
+
+class ServerSession:
+    """One conversation. state tells where it is; is_over that nothing more will be read."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.state = State.AUTHORIZATION
+        self.is_over = False
+        self._limits = limits or Limits()
+        self._lines = LineReader()
+        self._output: list[bytes] = []
+        self._current: Command | None = None  # waits for its answer
+        self._is_exchanging = False  # the next line is a Response
+        self._errors = 0
+
+    def __repr__(self) -> str:
+        return f"<ServerSession {self.state.name}{' over' if self.is_over else ''} errors={self._errors}>"
+
+    # -- in ---------------------------------------------------------------------------------------------------------
+
+    def receive(self, octets: bytes) -> None:
+        """Add what the client sent; once the session is over it is dropped."""
+        if not self.is_over:
+            self._lines.receive(octets)
+
+    def next_event(self) -> Event | None:
+        """The next command that is allowed now, or None when more octets are needed or the session is over.
+
+        Answers bad lines itself. The event before must have been answered.
+        """
+        while not self.is_over:
+            limit = self._limits.response_octets if self._is_exchanging else self._limits.line_octets
+            line = self._lines.take_line(limit)
+            if line is None:
+                return None
+            event = self._event(line)
+            if event is not None:
+                return event
+        return None
+
+    def _event(self, line: bytes | Overlong) -> Event | None:
+        if isinstance(line, Overlong):
+            self._reject("line too long")
+            return None
+        if self._is_exchanging:
+            return Response(line)
+        try:
+            command = parse_command(line)
+        except CommandError as error:
+            self._reject(str(error))
+            return None
+        if type(command) not in TRANSITIONS[self.state]:
+            self._reject("not allowed in this state")
+            return None
+        self._current = command
+        return command
+
+    def _reject(self, text: str) -> None:
+        self._errors += 1
+        self._is_exchanging, self._current = False, None
+        if self._errors >= self._limits.errors:
+            self.is_over = True
+            text = "too many errors, closing"
+        self._output.append(response.error(text))
+
+    # -- answers ----------------------------------------------------------------------------------------------------
+
+    def greet(self, text: str) -> None:
+        """The first line. It holds no "<": a client would take that for the timestamp of APOP (RFC 1939 §4, §7)."""
+        self._output.append(response.ok(text))
+
+    def ok(self, text: str = "", lines: Sequence[str] | None = None) -> None:
+        """Answer +OK and move on. With lines it is a multi-line response; none of them begins with a dot."""
+        first = response.ok(text)
+        self.ok_octets(first if lines is None else response.multi_line(first, lines))
+
+    def ok_octets(self, octets: bytes) -> None:
+        """Answer with a positive response that is rendered already, and move on."""
+        assert self._current is not None, "nothing to answer"
+        self._output.append(octets)
+        self._enter(TRANSITIONS[self.state][type(self._current)])
+
+    def refuse(self, text: str, code: Code | None = None) -> None:
+        """Answer -ERR and stay, or fall back where AFTER_REFUSAL says so."""
+        assert self._current is not None, "nothing to answer"
+        self._output.append(response.error(text, code))
+        self._enter(AFTER_REFUSAL.get(type(self._current), self.state))
+
+    def challenge(self, octets: bytes) -> None:
+        """Answer AUTH with "+ " and a base64 challenge: the next line is its Response."""
+        assert isinstance(self._current, Auth), "no exchange"
+        self._output.append(b"+ " + octets + b"\r\n")
+        self._is_exchanging = True
+
+    def end(self) -> None:
+        """Read nothing more, e.g. after too many failed logins."""
+        self.is_over = True
+
+    def start_tls(self) -> None:
+        """TLS has begun after the +OK to STLS: whatever was said before, by whomever, is forgotten (RFC 2595 §4)."""
+        self._lines = LineReader()
+        self._output.clear()
+
+    def _enter(self, state: State) -> None:
+        self.state, self._current, self._is_exchanging = state, None, False
+        if state is State.UPDATE:
+            self.is_over = True
+
+    # -- out --------------------------------------------------------------------------------------------------------
+
+    def take_output(self) -> bytes:
+        """What is to be sent, in order; afterwards there is nothing more."""
+        octets = b"".join(self._output)
+        self._output.clear()
+        return octets
+
+
+def capabilities(
+    *, state: State, may_authenticate: bool, may_start_tls: bool, mechanisms: Sequence[str], implementation: str
+) -> list[str]:
+    """The lines of CAPA (RFC 2449 §6), which tell what works on this connection now and nothing else."""
+    lines = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING"]
+    if may_authenticate:
+        lines += ["USER", f"SASL {' '.join(mechanisms)}"]
+    if may_start_tls and state is not State.TRANSACTION:
+        lines.append("STLS")
+    if state is State.TRANSACTION:  # RFC 2449 §6.9: no need to tell strangers what runs here
+        lines.append(f"IMPLEMENTATION {implementation}")
+    return lines
