@@ -1,0 +1,246 @@
+"""Postfix and Dovecot of the distribution as private instances in a temporary directory, on high loopback ports.
+
+What a user would otherwise pick, with its default durability: Postfix takes the mail into its queue and hands it over
+LMTP to Dovecot, which stores it as Maildir or mdbox. Logins are Dovecot's tuned ones (processes reused). No filter, no
+Sieve, no compression, as the suite under load has no filters either. Never writes to /etc. Needs root, because
+Postfix's master and Dovecot change their user.
+"""
+
+import asyncio
+import os
+import pwd
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from bench.certificate import write_certificate
+from bench.connection import connect
+from bench.system import DOMAIN, READER, Account, System
+
+SMTP_PORT, IMAPS_PORT, POP3S_PORT = 21525, 21993, 21995
+_STORE_UID = 50000  # owner of all stored mail; needs no passwd entry
+_PROGRAMS = "/usr/lib/postfix/sbin"
+
+_MAIN_CF = """
+compatibility_level = 3.6
+config_directory = {directory}/postfix
+queue_directory = {directory}/queue
+data_directory = {directory}/postfix-state
+command_directory = /usr/sbin
+daemon_directory = {programs}
+meta_directory = /etc/postfix
+maillog_file = {directory}/postfix.log
+maillog_file_prefixes = /var, /dev/stdout, {directory}
+myhostname = peer.{domain}
+mydestination =
+mynetworks = 127.0.0.0/8
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+alias_maps =
+alias_database =
+virtual_mailbox_domains = {domain}
+virtual_mailbox_maps = hash:{directory}/postfix/mailboxes
+virtual_transport = lmtp:unix:{directory}/lmtp
+message_size_limit = 52428800
+virtual_mailbox_limit = 0
+smtpd_tls_security_level = none
+"""
+
+_MASTER_CF = """
+127.0.0.1:{port} inet n - n - - smtpd
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+verify unix - - n - 1 verify
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+error unix - - n - - error
+retry unix - - n - - error
+discard unix - - n - - discard
+lmtp unix - - n - - lmtp
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+postlog unix-dgram n - n - 1 postlogd
+"""
+
+_DOVECOT_CONF = """
+base_dir = {directory}/run
+state_dir = {directory}/dovecot-state
+log_path = {directory}/dovecot.log
+protocols = imap pop3 lmtp
+listen = 127.0.0.1
+ssl = yes
+ssl_cert = <{certificate}
+ssl_key = <{key}
+ssl_min_protocol = TLSv1.2
+disable_plaintext_auth = no
+auth_mechanisms = plain
+auth_cache_size = 10M
+mail_location = {location}
+mail_uid = {uid}
+mail_gid = {uid}
+first_valid_uid = {uid}
+mail_max_userip_connections = 2000
+passdb {{
+  driver = passwd-file
+  args = scheme=PLAIN username_format=%u {directory}/passwords
+}}
+userdb {{
+  driver = static
+  args = uid={uid} gid={uid} home={directory}/mail/%n
+}}
+namespace inbox {{
+  inbox = yes
+  separator = /
+}}
+service auth {{
+  client_limit = 8192
+}}
+service lmtp {{
+  unix_listener {directory}/lmtp {{
+    mode = 0666
+  }}
+}}
+service imap-login {{
+  service_count = 0
+  inet_listener imap {{
+    port = 0
+  }}
+  inet_listener imaps {{
+    port = {imaps}
+    ssl = yes
+  }}
+}}
+service pop3-login {{
+  service_count = 0
+  inet_listener pop3 {{
+    port = 0
+  }}
+  inet_listener pop3s {{
+    port = {pop3s}
+    ssl = yes
+  }}
+}}
+service imap {{
+  service_count = 1000
+  process_limit = 2048
+}}
+service pop3 {{
+  service_count = 1000
+}}
+"""
+LOCATIONS = {"maildir": "maildir:~/Maildir", "mdbox": "mdbox:~/mdbox"}
+
+
+class PeerError(Exception):
+    """The peer cannot run here; the text says why."""
+
+
+@asynccontextmanager
+async def peer(directory: Path, accounts: list[Account], store: str) -> AsyncIterator[System]:
+    """Run Postfix and Dovecot below `directory` (store: maildir or mdbox). Raises PeerError where that cannot be."""
+    _require()
+    certificate, key = write_certificate(directory)
+    _write_postfix(directory, accounts)
+    _write_dovecot(directory, accounts, store, certificate, key)
+    tls = ssl.create_default_context(cafile=str(certificate))
+    commands = [
+        [f"{_PROGRAMS}/master", "-c", f"{directory}/postfix", "-d"],
+        ["/usr/sbin/dovecot", "-F", "-c", f"{directory}/dovecot.conf"],
+    ]
+    processes = [subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) for command in commands]
+    endpoints: dict[str, tuple[str, int] | str] = {
+        "smtp": ("127.0.0.1", SMTP_PORT),
+        "lmtp": f"{directory}/lmtp",
+        "imaps": ("127.0.0.1", IMAPS_PORT),
+        "pop3s": ("127.0.0.1", POP3S_PORT),
+    }
+    try:
+        for endpoint in endpoints.values():
+            await _answering(endpoint, processes, directory)
+        roots = [process.pid for process in processes]
+        yield System(f"postfix+dovecot {store}", endpoints, accounts, READER, tls, roots)
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(30)
+
+
+def _require() -> None:
+    missing = [
+        path for path in (f"{_PROGRAMS}/master", "/usr/sbin/dovecot", "/usr/sbin/postmap") if not os.path.exists(path)
+    ]
+    if missing:
+        raise PeerError(
+            f"not installed: {', '.join(missing)} (apt-get install postfix dovecot-imapd dovecot-lmtpd dovecot-pop3d)"
+        )
+    if os.geteuid() != 0:
+        raise PeerError("Postfix and Dovecot need root to start")
+
+
+def _write_postfix(directory: Path, accounts: list[Account]) -> None:
+    values = {"directory": directory, "programs": _PROGRAMS, "domain": DOMAIN, "port": SMTP_PORT}
+    configuration = directory / "postfix"
+    configuration.mkdir()
+    (configuration / "main.cf").write_text(_MAIN_CF.format(**values))
+    (configuration / "master.cf").write_text(_MASTER_CF.format(**values))
+    mailboxes = configuration / "mailboxes"
+    mailboxes.write_text("".join(f"{account.login} {account.login}\n" for account in (*accounts, READER)))
+    subprocess.run(["/usr/sbin/postmap", "-c", configuration, f"hash:{mailboxes}"], check=True)
+    owner = pwd.getpwnam("postfix")
+    (directory / "postfix-state").mkdir()
+    os.chown(directory / "postfix-state", owner.pw_uid, owner.pw_gid)
+    queue = directory / "queue"
+    queue.mkdir(mode=0o755)
+    private = {"public": 0o710, "private": 0o700, "maildrop": 0o730, "pid": 0o755}
+    spools = ["incoming", "active", "bounce", "defer", "deferred", "flush", "saved", "trace", "corrupt", "hold"]
+    for name, mode in {**private, **dict.fromkeys(spools, 0o700)}.items():
+        (queue / name).mkdir()
+        (queue / name).chmod(mode)
+        if name != "pid":
+            os.chown(queue / name, owner.pw_uid, owner.pw_gid)
+
+
+def _write_dovecot(directory: Path, accounts: list[Account], store: str, certificate: Path, key: Path) -> None:
+    values = {
+        "directory": directory,
+        "location": LOCATIONS[store],
+        "uid": _STORE_UID,
+        "certificate": certificate,
+        "key": key,
+    }
+    text = _DOVECOT_CONF.format(**values, imaps=IMAPS_PORT, pop3s=POP3S_PORT)
+    (directory / "dovecot.conf").write_text(text)
+    lines = [f"{account.login}:{account.password}\n" for account in (*accounts, READER)]
+    (directory / "passwords").write_text("".join(lines))
+    dovecot = pwd.getpwnam("dovecot")
+    os.chown(directory / "passwords", dovecot.pw_uid, dovecot.pw_gid)
+    (directory / "dovecot-state").mkdir()
+    (directory / "mail").mkdir()
+    shutil.chown(directory / "mail", _STORE_UID, _STORE_UID)
+
+
+async def _answering(
+    endpoint: tuple[str, int] | str, processes: list[subprocess.Popen[bytes]], directory: Path
+) -> None:
+    """Wait until the endpoint takes connections."""
+    for _ in range(200):
+        ended = [process for process in processes if process.poll() is not None]
+        if ended:
+            logs = [path.read_text()[-1500:] for path in directory.glob("*.log")]
+            raise PeerError(f"{ended[0].args!r} ended at start\n" + "\n".join(logs))
+        try:
+            (await connect(endpoint)).close()
+        except OSError:
+            await asyncio.sleep(0.05)
+        else:
+            return
+    raise PeerError(f"nothing listens on {endpoint}")

@@ -1,0 +1,35 @@
+"""What a load runs against: a mail system's endpoints, accounts and process roots, whoever made it."""
+
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+DOMAIN = "bench.test"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A mailbox owner; the login is also the address."""
+
+    login: str
+    password: str
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A running mail system. endpoints: smtp, lmtp, imaps, pop3s -> (host, port). roots: its process trees."""
+
+    name: str
+    endpoints: Mapping[str, tuple[str, int] | str]
+    accounts: Sequence[Account]
+    reader: Account
+    tls: ssl.SSLContext
+    roots: Sequence[int]
+
+
+def accounts(count: int) -> list[Account]:
+    """The accounts every system under load has, with the same passwords on each."""
+    return [Account(f"user{number:03}@{DOMAIN}", f"bench-secret-{number:03}") for number in range(count)]
+
+
+READER = Account(f"reader@{DOMAIN}", "bench-secret-reader")
