@@ -22,11 +22,6 @@ _SYLLABLES = (
     *("berg", "mann", "hof", "el", "an", "ist", "und", "ung", "keit", "lich"),
 )
 _HTML = (
-    b"<html><head><style>p { margin: 0 0 8px 0; font-family: sans-serif }</style></head>
-<body>
-%s</body></html>
-"
-)
     b"<html><head><style>p { margin: 0 0 8px 0; font-family: sans-serif }</style></head><body>\r\n%s</body></html>\r\n"
 )
 

@@ -16,7 +16,10 @@ from bench.connection import Imap, Pop3
 from bench.delivery import quiet
 from bench.system import Account, System
 
-_HEADER_LIST = "From To Cc Bcc Subject Date Message-ID Priority X-Priority References Newsgroups In-Reply-To Content-Type Reply-To"  # what Thunderbird asks for a new folder
+# What Thunderbird asks for a new folder.
+_HEADER_LIST = (
+    "From To Cc Bcc Subject Date Message-ID Priority X-Priority References Newsgroups In-Reply-To Content-Type Reply-To"
+)
 READS = {
     "SELECT": "SELECT INBOX",
     "FETCH FLAGS": "UID FETCH 1:* (FLAGS)",
