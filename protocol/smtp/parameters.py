@@ -1,0 +1,150 @@
+"""The parameters of MAIL and RCPT that we announce: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), DSN (RFC 3461).
+
+Turns the keyword table of the grammar into typed values. An unknown keyword, or a known one with a bad value, is a
+CommandError with its reply; parameters are never dropped silently.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from protocol.smtp.grammar import GrammarError, decode_xtext
+from protocol.smtp.reply import Reply, reply
+
+_SIZE = re.compile(r"[0-9]{1,20}")  # size-value, RFC 1870 §4
+_ADDR_TYPE = re.compile(r"[A-Za-z0-9-]+")
+# unitext and its escapes, RFC 6533 §3: \x{...} stands for one character.
+_UTF8_ADDRESS = re.compile("(?:[!-*,-<>-\\[\\]-~\u00a0-\U0010ffff]|\\\\x\\{[0-9A-F]{2,6}\\}|\\+[0-9A-F]{2})+")
+_UTF8_ESCAPE = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
+_NOTIFY = {"SUCCESS", "FAILURE", "DELAY"}
+ENVID_LIMIT = 100  # characters of xtext, RFC 3461 §4.4
+ORCPT_LIMIT = 500  # characters, RFC 3461 §4.2
+
+BAD_SYNTAX = "5.5.4"
+
+
+class CommandError(Exception):
+    """A command that cannot be executed as sent. Carries its reply; the text never repeats what the peer sent."""
+
+    def __init__(self, answer: Reply) -> None:
+        super().__init__(answer.lines[0])
+        self.reply = answer
+
+
+@dataclass(frozen=True, slots=True)
+class MailParameters:
+    """What MAIL may say about the transaction."""
+
+    size_octets: int | None = None  # SIZE=, the client's estimate
+    body: str = "7BIT"  # BODY=7BIT or 8BITMIME
+    is_smtputf8: bool = False
+    ret: str | None = None  # RET=FULL or HDRS
+    envid: str | None = None  # ENVID=, decoded
+
+
+@dataclass(frozen=True, slots=True)
+class RcptParameters:
+    """What RCPT may say about one recipient."""
+
+    notify: tuple[str, ...] | None = None  # NOTIFY=: ("NEVER",) or some of SUCCESS, FAILURE, DELAY; None: not given
+    orcpt: str | None = None  # ORCPT=, "addr-type;address" with the address decoded
+
+
+NO_MAIL_PARAMETERS = MailParameters()
+NO_RCPT_PARAMETERS = RcptParameters()
+
+
+def mail_parameters(parameters: Mapping[str, str | None]) -> MailParameters:
+    """Type the parameters of MAIL. Raises CommandError."""
+    return MailParameters(**_typed(parameters, _MAIL)) if parameters else NO_MAIL_PARAMETERS
+
+
+def rcpt_parameters(parameters: Mapping[str, str | None]) -> RcptParameters:
+    """Type the parameters of RCPT. Raises CommandError."""
+    return RcptParameters(**_typed(parameters, _RCPT)) if parameters else NO_RCPT_PARAMETERS
+
+
+Production = Callable[[str | None], object]
+
+
+def _typed(parameters: Mapping[str, str | None], known: Mapping[str, tuple[str, Production]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for keyword, value in parameters.items():
+        if keyword not in known:
+            raise CommandError(reply(555, BAD_SYNTAX, f"parameter {keyword[:32]} is not supported"))
+        name, production = known[keyword]
+        try:
+            values[name] = production(value)
+        except GrammarError as error:
+            raise CommandError(reply(501, BAD_SYNTAX, f"{keyword}: {error}")) from error
+    return values
+
+
+def _size(value: str | None) -> int:
+    if value is None or _SIZE.fullmatch(value) is None:
+        raise GrammarError("expected 1 to 20 digits")
+    return int(value)
+
+
+def _body(value: str | None) -> str:
+    body = (value or "").upper()
+    if body not in ("7BIT", "8BITMIME"):
+        raise GrammarError("expected 7BIT or 8BITMIME")
+    return body
+
+
+def _smtputf8(value: str | None) -> bool:
+    if value is not None:
+        raise GrammarError("expected no value")
+    return True
+
+
+def _ret(value: str | None) -> str:
+    ret = (value or "").upper()
+    if ret not in ("FULL", "HDRS"):
+        raise GrammarError("expected FULL or HDRS")
+    return ret
+
+
+def _envid(value: str | None) -> str:
+    if not value or len(value) > ENVID_LIMIT:
+        raise GrammarError(f"expected 1 to {ENVID_LIMIT} characters of xtext")
+    return decode_xtext(value)
+
+
+def _notify(value: str | None) -> tuple[str, ...]:
+    words = (value or "").upper().split(",")
+    if words == ["NEVER"]:
+        return ("NEVER",)
+    if not set(words) <= _NOTIFY or len(set(words)) != len(words):
+        raise GrammarError("expected NEVER, or some of SUCCESS, FAILURE, DELAY")
+    return tuple(words)
+
+
+def _orcpt(value: str | None) -> str:
+    address_type, semicolon, address = (value or "").partition(";")
+    if not semicolon or not address or len(value or "") > ORCPT_LIMIT or _ADDR_TYPE.fullmatch(address_type) is None:
+        raise GrammarError("expected addr-type;address")
+    if address_type.lower() != "utf-8":
+        return f"{address_type};{decode_xtext(address)}"
+    if _UTF8_ADDRESS.fullmatch(address) is None:  # utf-8-addr-xtext or utf-8-addr-unitext, RFC 6533 §3
+        raise GrammarError("expected a UTF-8 address")
+    return f"{address_type};{_UTF8_ESCAPE.sub(_unescaped, address)}"
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    point = int(found[1], 16)
+    if point > 0x10FFFF or 0xD800 <= point <= 0xDFFF or point < 0x20:
+        raise GrammarError("expected a UTF-8 address")
+    return chr(point)
+
+
+_MAIL: Mapping[str, tuple[str, Production]] = {
+    "SIZE": ("size_octets", _size),
+    "BODY": ("body", _body),
+    "SMTPUTF8": ("is_smtputf8", _smtputf8),
+    "RET": ("ret", _ret),
+    "ENVID": ("envid", _envid),
+}
+_RCPT: Mapping[str, tuple[str, Production]] = {"NOTIFY": ("notify", _notify), "ORCPT": ("orcpt", _orcpt)}
