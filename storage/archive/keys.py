@@ -1,7 +1,7 @@
 """The key that signs checkpoints, in a file outside the database, and the public keys that a verifier trusts.
 
-The private key is PKCS #8 PEM, mode 0600, made on first use. Beside it lies a text file of all public keys that ever
-signed here, one `ed25519 <base64>` a line: it is what verification trusts, never what the database says.
+The private key is the 32-octet seed of Ed25519 (RFC 8032 §5.1.5), mode 0600, made on first use. Beside it lies a text file of
+all public keys that ever signed here, one `ed25519 <base64>` a line: it is what verification trusts, never what the database says.
 """
 
 import base64
@@ -10,15 +10,11 @@ import secrets
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 
 from storage.archive.checkpoint import Signer
 from storage.errors import StorageError
+
+_KEY_OCTETS = 32
 
 
 class KeyFileError(StorageError):
@@ -40,12 +36,9 @@ def open_signer(key_file: Path) -> Signer:
     if key_file.stat().st_mode & 0o077:
         raise KeyFileError(f"{key_file}: must not be accessible to group or others (mode 0600)")
     try:
-        private_key = load_pem_private_key(key_file.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
-        raise KeyFileError(f"{key_file}: not a readable PEM private key: {error}") from error
-    if not isinstance(private_key, Ed25519PrivateKey):
-        raise KeyFileError(f"{key_file}: not an Ed25519 key")
-    signer = Signer(private_key)
+        signer = Signer(Ed25519PrivateKey.from_private_bytes(key_file.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise KeyFileError(f"{key_file}: not a readable key of {_KEY_OCTETS} octets: {error}") from error
     if signer.public_key not in _listed(public_keys_file(key_file)):
         _append_durably(public_keys_file(key_file), f"ed25519 {base64.b64encode(signer.public_key).decode()}\n")
     return signer
@@ -57,13 +50,12 @@ def trusted_keys(key_file: Path) -> tuple[bytes, ...]:
 
 
 def _create(key_file: Path) -> None:
-    pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = key_file.with_name(f"{key_file.name}.{secrets.token_hex(8)}")
     try:
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
+            file.write(os.urandom(_KEY_OCTETS))
             file.flush()
             os.fsync(file.fileno())
         os.link(fresh, key_file)
@@ -90,8 +82,8 @@ def _listed(file: Path) -> tuple[bytes, ...]:
             key = base64.b64decode(encoded, validate=True)
         except ValueError:
             key = b""
-        if kind != "ed25519" or len(key) != 32:
-            raise KeyFileError(f"{file}, line {number}: not of the form: ed25519 <base64 of 32 octets>")
+        if kind != "ed25519" or len(key) != _KEY_OCTETS:
+            raise KeyFileError(f"{file}, line {number}: not of the form: ed25519 <base64 of {_KEY_OCTETS} octets>")
         keys.append(key)
     return tuple(keys)
 
