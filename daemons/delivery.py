@@ -56,5 +56,5 @@ def _facts(parsed: Parsed) -> ContentFacts:
         sent_at=parsed.sent_at,
         message_id=parsed.message_id,
         subject=parsed.subject,
-        extents=parsed.extents,
+        extents=tuple((start, end - start) for start, end in parsed.extents),
     )

@@ -1,0 +1,123 @@
+"""Runs the filters of a stage and folds their verdicts into one decision. A filter may fail; none may lose mail.
+
+Envelope filters run one after the other and the first refusal ends the stage. Content filters see the same message and
+run at the same time; their results are folded in the configured order, so that the outcome never depends on timing.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from filters.ports import ContentFilter, DeliveryFilter, EnvelopeFilter, Filter
+from filters.subject import Envelope, Subject
+from filters.verdict import AddField, Disposition, Keep, Quarantine, Refuse, RefuseDelivery, Score, StripPart, Verdict
+from protocol.address import AddrSpec
+from protocol.smtp.reply import reply
+
+FILTER_UNAVAILABLE = reply(451, "4.7.0", "message cannot be checked now, try again later")
+
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one filter did, for the log and the metrics."""
+
+    name: str
+    verdicts: tuple[Verdict, ...]
+    elapsed_seconds: float
+    failure: str = ""  # the kind of exception; "" when it did its work
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the stage comes to."""
+
+    results: tuple[Result, ...] = ()
+    refusal: Refuse | None = None  # a rejection goes before a deferral, then the order of the filters decides
+    fields: bytes = b""  # header fields to add on top
+    score: float = 0.0
+    quarantine: Quarantine | None = None
+    stripped: tuple[StripPart, ...] = ()
+
+
+PASSED = Decision()
+
+
+class Pipeline:
+    """The filters of all three stages, in their configured order."""
+
+    def __init__(
+        self,
+        envelope: Sequence[EnvelopeFilter] = (),
+        content: Sequence[ContentFilter] = (),
+        delivery: Sequence[DeliveryFilter] = (),
+    ) -> None:
+        self._envelope = tuple(envelope)
+        self._content = tuple(content)
+        self._delivery = tuple(delivery)
+
+    @property
+    def has_content_filters(self) -> bool:
+        """Whether check_content looks at the message at all."""
+        return bool(self._content)
+
+    async def check_envelope(self, subject: Envelope) -> Decision:
+        """Run the envelope filters until one refuses."""
+        results: list[Result] = []
+        for each in self._envelope:
+            results.append(await _checked(each, each.check(subject)))
+            if any(isinstance(verdict, Refuse) for verdict in results[-1].verdicts):
+                break
+        return decide(results)
+
+    async def check_content(self, subject: Subject) -> Decision:
+        """Run all content filters at the same time."""
+        if not self._content:
+            return PASSED
+        return decide(await asyncio.gather(*(_checked(each, each.check(subject)) for each in self._content)))
+
+    async def dispose(self, subject: Subject, recipient: AddrSpec) -> Disposition:
+        """What becomes of one recipient's copy: the first filter with an opinion decides, the inbox is the default."""
+        for each in self._delivery:
+            disposition, failure = await _limited(each, each.dispose(subject, recipient))
+            if failure and each.on_failure == "defer":
+                return RefuseDelivery(FILTER_UNAVAILABLE)
+            if disposition is not None:
+                return disposition
+        return Keep()
+
+
+def decide(results: Sequence[Result]) -> Decision:
+    """Fold the filters' results, in order, into one decision."""
+    if not results:
+        return PASSED
+    verdicts = [verdict for result in results for verdict in result.verdicts]
+    refusals = [verdict for verdict in verdicts if isinstance(verdict, Refuse)]
+    return Decision(
+        results=tuple(results),
+        refusal=min(refusals, key=lambda refusal: refusal.reply.is_temporary, default=None),
+        fields=b"".join(verdict.octets for verdict in verdicts if isinstance(verdict, AddField)),
+        score=sum(verdict.points for verdict in verdicts if isinstance(verdict, Score)),
+        quarantine=next((verdict for verdict in verdicts if isinstance(verdict, Quarantine)), None),
+        stripped=tuple(verdict for verdict in verdicts if isinstance(verdict, StripPart)),
+    )
+
+
+async def _checked(each: Filter, checking: Awaitable[Sequence[Verdict]]) -> Result:
+    started = time.monotonic()
+    verdicts, failure = await _limited(each, checking)
+    if failure and each.on_failure == "defer":
+        verdicts = (Refuse(FILTER_UNAVAILABLE, f"{each.name} failed"),)
+    return Result(each.name, tuple(verdicts or ()), time.monotonic() - started, failure)
+
+
+async def _limited(each: Filter, working: Awaitable[_Answer]) -> tuple[_Answer | None, str]:
+    """The filter's answer and "", or None and the kind of its failure."""
+    try:
+        async with asyncio.timeout(each.limit_seconds):
+            return await working, ""
+    except Exception as error:  # whatever a filter raises, its policy decides about the mail
+        return None, type(error).__name__

@@ -1,0 +1,64 @@
+"""What the pipeline calls, and what filters need from outside. The daemons bring implementations; tests bring their own."""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from filters.subject import Envelope, Subject
+from filters.verdict import Disposition, Verdict
+from protocol.address import AddrSpec
+
+OnFailure = Literal["defer", "pass"]
+
+
+class Filter(Protocol):
+    """What every filter says of itself."""
+
+    @property
+    def name(self) -> str:
+        """For the configuration, the log and the metrics."""
+
+    @property
+    def on_failure(self) -> OnFailure:
+        """What becomes of a message when the filter fails or takes too long. None may lose mail."""
+
+    @property
+    def limit_seconds(self) -> float:
+        """How long one check may take."""
+
+
+class EnvelopeFilter(Filter, Protocol):
+    """Runs at CONNECT, MAIL and RCPT, before any octet of the message."""
+
+    async def check(self, subject: Envelope, /) -> Sequence[Verdict]:
+        """Judge the envelope."""
+
+
+class ContentFilter(Filter, Protocol):
+    """Runs once per message, at its end and before the reply."""
+
+    async def check(self, subject: Subject, /) -> Sequence[Verdict]:
+        """Judge the message."""
+
+
+class DeliveryFilter(Filter, Protocol):
+    """Runs once per recipient of an accepted message."""
+
+    async def dispose(self, subject: Subject, recipient: AddrSpec, /) -> Disposition | None:
+        """Say what becomes of this recipient's copy; None leaves it to the next filter."""
+
+
+class Resolver(Protocol):
+    """DNS."""
+
+    async def texts(self, name: str) -> Sequence[bytes]:
+        """The TXT records. Raises TimeoutError; an absent name gives nothing."""
+
+    async def addresses(self, name: str) -> Sequence[str]:
+        """The A and AAAA records. Raises TimeoutError; an absent name gives nothing."""
+
+
+class Scanner(Protocol):
+    """An antivirus engine."""
+
+    async def scan(self, octets: bytes) -> str | None:
+        """The name of what was found, or None. Raises OSError when the engine cannot be reached."""

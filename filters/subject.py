@@ -1,0 +1,37 @@
+"""What a filter looks at: the envelope, and at the content stage the message itself. Nothing here can be changed by one."""
+
+import mmap
+from dataclasses import dataclass
+
+from protocol.address import AddrSpec
+
+HEADER_LIMIT = 1024 * 1024  # octets; a header section without an end is cut here
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The SMTP side of one transaction as far as it is known when the filter runs."""
+
+    transaction_id: str
+    peer: str  # IP address in presentation form
+    helo: str
+    is_secure: bool
+    is_authenticated: bool
+    reverse_path: AddrSpec | None
+    forward_paths: tuple[AddrSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One accepted-so-far message, seen once, for all of its recipients."""
+
+    envelope: Envelope
+    original: bytes | mmap.mmap
+
+    @property
+    def header(self) -> bytes:
+        """The header section with the CRLF of its last field, without the empty line (RFC 5322 §2.1)."""
+        if self.original[:2] == b"\r\n":
+            return b""
+        end = self.original.find(b"\r\n\r\n", 0, HEADER_LIMIT)
+        return bytes(self.original[: end + 2 if end >= 0 else HEADER_LIMIT])

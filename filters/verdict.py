@@ -1,0 +1,110 @@
+"""What a filter may say: verdicts of the envelope and content stages, dispositions of the delivery stage. Values only.
+
+A filter returns any number of verdicts; none at all means it has no objection.
+"""
+
+import re
+from dataclasses import dataclass
+
+from protocol.smtp.reply import Reply
+
+_FIELD_NAME = re.compile(r"[!-9;-~]+")  # RFC 5322 §3.6.8, ftext
+_BARE_BREAK = re.compile(r"\r(?!\n)|(?<!\r)\n|\r\n(?![ \t])")
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Refuse the command or the message with this reply: 5yz rejects for good, 4yz defers."""
+
+    reply: Reply
+    reason: str  # for the log
+
+    def __post_init__(self) -> None:
+        if self.reply.is_positive:
+            raise ValueError("a refusal needs a 4yz or 5yz reply")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Points towards (or, below zero, away from) being spam."""
+
+    points: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddField:
+    """Add a header field on top of the message. The value may be folded; it cannot smuggle in a further field."""
+
+    name: str
+    value: str
+
+    def __post_init__(self) -> None:
+        if _FIELD_NAME.fullmatch(self.name) is None or _BARE_BREAK.search(self.value) is not None:
+            raise ValueError("not a header field")
+
+    @property
+    def octets(self) -> bytes:
+        """The field as it stands in the message, CRLF included."""
+        return f"{self.name}: {self.value}\r\n".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Accept the message, but keep it from the inbox."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StripPart:
+    """Accept the message without the body of one part, named as in an IMAP section: (2, 1) is part 2.1."""
+
+    part: tuple[int, ...]
+    reason: str
+
+
+Verdict = Refuse | Score | AddField | Quarantine | StripPart
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Deliver to the inbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileInto:
+    """Deliver to the mailbox of that name."""
+
+    mailbox: str
+    keywords: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send on to that address, and keep a copy if told so."""
+
+    address: str
+    keeps_copy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Deliver, and send this message back to the reverse path."""
+
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseDelivery:
+    """This one recipient does not take the message."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Accept and drop, by the recipient's own rule."""
+
+
+Disposition = Keep | FileInto | Forward | Answer | RefuseDelivery | Discard
