@@ -121,6 +121,14 @@ class Cursor:
         self.position = found.end()
         return found[0].upper()
 
+    def take_keyword(self, word: bytes) -> bool:
+        """Pass over this word (in upper case), written in any case, if it is next and is not part of a longer one."""
+        found = _WORD.match(self.octets, self.position)
+        if found is None or found[0].upper() != word:
+            return False
+        self.position = found.end()
+        return True
+
     def take_while_set(self) -> bytes | None:
         """The characters of a sequence set, not yet checked."""
         return self._matched(_SET)

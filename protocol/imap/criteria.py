@@ -1,0 +1,205 @@
+"""The grammar of SEARCH, RFC 3501 §9 "search": octets to the tree of search.py."""
+
+import encodings.aliases
+from collections.abc import Callable
+from datetime import date
+
+from protocol.imap import search
+from protocol.imap.command import Search
+from protocol.imap.cursor import (
+    CommandError,
+    Cursor,
+    expect_astring,
+    expect_list,
+    expect_number,
+)
+from protocol.imap.dates import expect_date
+from protocol.imap.flags import expect_keyword
+from protocol.imap.search import SearchKey
+from protocol.imap.sequence import sequence_set
+
+Key = Callable[[Cursor, str], SearchKey]
+
+BADCHARSET = (
+    b"BADCHARSET (US-ASCII UTF-8 ISO-8859-1 ISO-8859-15 WINDOWS-1252 ISO-2022-JP SHIFT_JIS EUC-JP GB18030 BIG5 KOI8-R)"
+)
+
+_RETURN_OPTIONS = {b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE"}
+# Charsets are looked up in Python's own table of names, never by codecs.lookup() of what a client sent: that would import
+# and remember whatever name it is given. These codecs of the table turn no octets into text.
+_NO_CHARSETS = {"base64_codec", "bz2_codec", "hex_codec", "mbcs", "quopri_codec", "rot_13", "uu_codec", "zlib_codec"}
+_CHARSETS = {name: codec for name, codec in encodings.aliases.aliases.items() if codec not in _NO_CHARSETS}
+_CHARSETS |= {codec: codec for codec in set(_CHARSETS.values())}
+
+
+# search             = "SEARCH" [search-return-opts] SP search-program        (RFC 4731 §4 with RFC 4466 §6)
+# search-return-opts = SP "RETURN" SP "(" [search-return-opt *(SP search-return-opt)] ")"
+# search-program     = ["CHARSET" SP charset SP] search-key *(SP search-key)
+def expect_search(cursor: Cursor, tag: bytes, *, is_uid: bool) -> Search:
+    """Expect what follows SEARCH, to the end of the command."""
+    cursor.expect(b" ")
+    returns = None
+    if cursor.take_keyword(b"RETURN"):
+        cursor.expect(b" ")
+        returns = tuple(dict.fromkeys(expect_list(cursor, _search_return_opt, may_be_empty=True)))
+        cursor.expect(b" ")
+    charset = None
+    if cursor.take_keyword(b"CHARSET"):
+        cursor.expect(b" ")
+        charset = _charset(cursor)
+        cursor.expect(b" ")
+    # Without CHARSET the strings are US-ASCII (RFC 3501 §6.4.4) or UTF-8 (RFC 9051 §6.4.4); the latter includes the former.
+    keys = [_search_key(cursor, charset or "utf-8")]
+    while not cursor.is_at_end():
+        cursor.expect(b" ")
+        keys.append(_search_key(cursor, charset or "utf-8"))
+    return Search(tag, _all_of(keys), is_uid, returns, charset)
+
+
+def _search_return_opt(cursor: Cursor) -> bytes:
+    start = cursor.position
+    word = cursor.take_word()
+    if word in _RETURN_OPTIONS:
+        return word
+    cursor.position = start
+    return cursor.fail("a SEARCH return option")
+
+
+# charset = atom / quoted
+def _charset(cursor: Cursor) -> str:
+    name = expect_astring(cursor, "a charset").decode("ascii", "replace").lower()
+    codec = _CHARSETS.get(name.replace("-", "_").replace(" ", "_").replace(":", "_"))
+    if codec is None:
+        raise CommandError("NO", BADCHARSET, "charset not supported")
+    return codec
+
+
+# search-key = … / sequence-set / "(" search-key *(SP search-key) ")"
+def _search_key(cursor: Cursor, charset: str) -> SearchKey:
+    cursor.count_item()
+    if cursor.is_next(b"("):
+        return _all_of(expect_list(cursor, lambda inner: _search_key(inner, charset)))
+    start = cursor.position
+    if cursor.octets[start : start + 1] in _SET_STARTS:
+        return search.SequenceNumbers(sequence_set(cursor))
+    word = cursor.take_word()
+    simple = _SIMPLE.get(word or b"")
+    if simple is not None:
+        return simple
+    production = _PRODUCTIONS.get(word or b"")
+    if production is None:
+        cursor.position = start
+        cursor.fail("a search key")
+    cursor.expect(b" ")
+    return production(cursor, charset)
+
+
+def _all_of(keys: "list[SearchKey] | tuple[SearchKey, ...]") -> SearchKey:
+    return keys[0] if len(keys) == 1 else search.And(tuple(keys))
+
+
+# "NOT" SP search-key
+def _not(cursor: Cursor, charset: str) -> SearchKey:
+    cursor.enter()
+    key = search.Not(_search_key(cursor, charset))
+    cursor.leave()
+    return key
+
+
+# "OR" SP search-key SP search-key
+def _or(cursor: Cursor, charset: str) -> SearchKey:
+    cursor.enter()
+    left = _search_key(cursor, charset)
+    cursor.expect(b" ")
+    right = _search_key(cursor, charset)
+    cursor.leave()
+    return search.Or(left, right)
+
+
+def _text(cursor: Cursor, charset: str) -> str:
+    octets = expect_astring(cursor)
+    try:
+        return octets.decode(charset)
+    except UnicodeError:
+        cursor.refuse("search string is not in its charset")
+
+
+def _on_day(make: Callable[[date], SearchKey]) -> Key:
+    return lambda cursor, charset: make(expect_date(cursor))
+
+
+def _with_text(make: Callable[[str], SearchKey]) -> Key:
+    return lambda cursor, charset: make(_text(cursor, charset))
+
+
+def _in_field(name: bytes) -> Key:
+    return lambda cursor, charset: search.Header(name, _text(cursor, charset))
+
+
+def _with_number(make: Callable[[int], SearchKey], *, least: int, most: int) -> Key:
+    return lambda cursor, charset: make(expect_number(cursor, least=least, most=most))
+
+
+# "HEADER" SP header-fld-name SP astring
+def _header(cursor: Cursor, charset: str) -> SearchKey:
+    name = expect_astring(cursor, "a header field name").upper()
+    cursor.expect(b" ")
+    return search.Header(name, _text(cursor, charset))
+
+
+def _keyword(cursor: Cursor, charset: str) -> SearchKey:
+    return search.HasFlag(expect_keyword(cursor))
+
+
+def _unkeyword(cursor: Cursor, charset: str) -> SearchKey:
+    return search.Not(search.HasFlag(expect_keyword(cursor)))
+
+
+def _uid(cursor: Cursor, charset: str) -> SearchKey:
+    return search.Uids(sequence_set(cursor))
+
+
+# search-modsequence = "MODSEQ" [SP entry-name SP entry-type-req] SP mod-sequence-valzer      (RFC 7162 §7)
+def _modseq(cursor: Cursor, charset: str) -> SearchKey:
+    if cursor.is_next(b'"'):
+        expect_astring(cursor)
+        cursor.expect(b" ")
+        if cursor.take_word() not in (b"ALL", b"PRIV", b"SHARED"):
+            cursor.fail("an entry type")
+        cursor.expect(b" ")
+    return search.ModSeq(expect_number(cursor, "a mod-sequence", most=_NUMBER64))
+
+
+_NUMBER64 = 2**63 - 1
+_SET_STARTS = {b"%d" % digit for digit in range(10)} | {b"*", b"$"}
+_FLAGS = (b"Answered", b"Deleted", b"Draft", b"Flagged", b"Seen")
+_SIMPLE: dict[bytes, SearchKey] = {
+    **{name.upper(): search.HasFlag(b"\\" + name) for name in _FLAGS},
+    **{b"UN" + name.upper(): search.Not(search.HasFlag(b"\\" + name)) for name in _FLAGS},
+    b"ALL": search.All(),
+    b"RECENT": search.Recent(),
+    b"OLD": search.Not(search.Recent()),
+    b"NEW": search.And((search.Recent(), search.Not(search.HasFlag(rb"\Seen")))),
+}
+_PRODUCTIONS: dict[bytes, Key] = {
+    **{name: _in_field(name) for name in (b"BCC", b"CC", b"FROM", b"SUBJECT", b"TO")},
+    b"BEFORE": _on_day(search.Before),
+    b"ON": _on_day(search.On),
+    b"SINCE": _on_day(search.Since),
+    b"SENTBEFORE": _on_day(search.SentBefore),
+    b"SENTON": _on_day(search.SentOn),
+    b"SENTSINCE": _on_day(search.SentSince),
+    b"BODY": _with_text(search.Body),
+    b"TEXT": _with_text(search.Text),
+    b"HEADER": _header,
+    b"KEYWORD": _keyword,
+    b"UNKEYWORD": _unkeyword,
+    b"LARGER": _with_number(search.Larger, least=0, most=_NUMBER64),
+    b"SMALLER": _with_number(search.Smaller, least=0, most=_NUMBER64),
+    b"OLDER": _with_number(search.Older, least=1, most=0xFFFFFFFF),
+    b"YOUNGER": _with_number(search.Younger, least=1, most=0xFFFFFFFF),
+    b"UID": _uid,
+    b"NOT": _not,
+    b"OR": _or,
+    b"MODSEQ": _modseq,
+}
