@@ -1,0 +1,76 @@
+"""The command line, `postwerk`. Commands live in modules of their own, loaded when used: `--help` is quick."""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+_COMMANDS = {
+    "up": ("daemons.cli.up", "up"),
+    "serve": ("daemons.cli.up", "serve"),
+    "check": ("daemons.cli.check", "check"),
+    "migrate": ("daemons.cli.check", "migrate_command"),
+    "config": ("daemons.cli.configuration", "config"),
+    "tenant": ("daemons.cli.tenants", "tenant"),
+    "domain": ("daemons.cli.tenants", "domain"),
+    "account": ("daemons.cli.accounts", "account"),
+    "address": ("daemons.cli.accounts", "address"),
+    "import": ("daemons.cli.transfer", "import_"),
+    "export": ("daemons.cli.transfer", "export"),
+    "archive": ("daemons.cli.archive", "archive"),
+}
+
+
+class Postwerk(click.Group):
+    """Finds commands by name; turns every expected error into one line and a code of sysexits.h."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """click.Group."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """click.Group."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """click.Command, with our exit codes."""
+        options["standalone_mode"] = False
+        try:
+            code = super().main(*arguments, **options)
+        except click.UsageError as error:
+            error.show()
+            code = os.EX_USAGE
+        except click.ClickException as error:
+            error.show()
+            code = error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("Aborted.", err=True)
+            code = 130
+        except Exception as error:
+            code = _explain(error)
+        sys.exit(code if isinstance(code, int) else os.EX_OK)
+
+
+def _explain(error: Exception) -> int:
+    from daemons.cli.common import Failure, exit_code_of
+
+    code = exit_code_of(error)
+    if code is None:
+        raise error
+    Failure(str(error), code).show()
+    return code
+
+
+@click.group(cls=Postwerk, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="postwerk", prog_name="postwerk")
+def main() -> None:
+    """Postwerk: a complete mail service in one suite.
+
+    Try it: `postwerk up --demo`. Exit codes are those of sysexits.h.
+    """
