@@ -37,21 +37,21 @@ _CHARSETS |= {codec: codec for codec in set(_CHARSETS.values())}
 # search-program     = ["CHARSET" SP charset SP] search-key *(SP search-key)
 def expect_search(cursor: Cursor, tag: bytes, *, is_uid: bool) -> Search:
     """Expect what follows SEARCH, to the end of the command."""
-    cursor.expect(b" ")
+    cursor.expect_space()
     returns = None
     if cursor.take_keyword(b"RETURN"):
-        cursor.expect(b" ")
+        cursor.expect_space()
         returns = tuple(dict.fromkeys(expect_list(cursor, _search_return_opt, may_be_empty=True)))
-        cursor.expect(b" ")
+        cursor.expect_space()
     charset = None
     if cursor.take_keyword(b"CHARSET"):
-        cursor.expect(b" ")
+        cursor.expect_space()
         charset = _charset(cursor)
-        cursor.expect(b" ")
+        cursor.expect_space()
     # Without CHARSET the strings are US-ASCII (RFC 3501 §6.4.4) or UTF-8 (RFC 9051 §6.4.4); the latter includes the former.
     keys = [_search_key(cursor, charset or "utf-8")]
     while not cursor.is_at_end():
-        cursor.expect(b" ")
+        cursor.expect_space()
         keys.append(_search_key(cursor, charset or "utf-8"))
     return Search(tag, _all_of(keys), is_uid, returns, charset)
 
@@ -90,7 +90,7 @@ def _search_key(cursor: Cursor, charset: str) -> SearchKey:
     if production is None:
         cursor.position = start
         cursor.fail("a search key")
-    cursor.expect(b" ")
+    cursor.expect_space()
     return production(cursor, charset)
 
 
@@ -110,7 +110,7 @@ def _not(cursor: Cursor, charset: str) -> SearchKey:
 def _or(cursor: Cursor, charset: str) -> SearchKey:
     cursor.enter()
     left = _search_key(cursor, charset)
-    cursor.expect(b" ")
+    cursor.expect_space()
     right = _search_key(cursor, charset)
     cursor.leave()
     return search.Or(left, right)
@@ -143,7 +143,7 @@ def _with_number(make: Callable[[int], SearchKey], *, least: int, most: int) -> 
 # "HEADER" SP header-fld-name SP astring
 def _header(cursor: Cursor, charset: str) -> SearchKey:
     name = expect_astring(cursor, "a header field name").upper()
-    cursor.expect(b" ")
+    cursor.expect_space()
     return search.Header(name, _text(cursor, charset))
 
 
@@ -163,10 +163,10 @@ def _uid(cursor: Cursor, charset: str) -> SearchKey:
 def _modseq(cursor: Cursor, charset: str) -> SearchKey:
     if cursor.is_next(b'"'):
         expect_astring(cursor)
-        cursor.expect(b" ")
+        cursor.expect_space()
         if cursor.take_word() not in (b"ALL", b"PRIV", b"SHARED"):
             cursor.fail("an entry type")
-        cursor.expect(b" ")
+        cursor.expect_space()
     return search.ModSeq(expect_number(cursor, "a mod-sequence", most=_NUMBER64))
 
 

@@ -69,20 +69,48 @@ _MACROS = {
     b"ALL": (*_FAST, _SIMPLE[b"ENVELOPE"]),
     b"FULL": (*_FAST, _SIMPLE[b"ENVELOPE"], _SIMPLE[b"BODY"]),
 }
+_recent: dict[bytes, tuple[FetchAttribute, ...]] = {}
+_RECENT_COUNT, _RECENT_OCTETS = 512, 512
 _PART_TEXTS = {b"HEADER", b"HEADER.FIELDS", b"HEADER.FIELDS.NOT", b"TEXT", b"MIME"}
 
 
 # fetch = "FETCH" SP sequence-set SP ("ALL" / "FULL" / "FAST" / fetch-att / "(" fetch-att *(SP fetch-att) ")")
 def expect_fetch_attributes(cursor: Cursor) -> tuple[FetchAttribute, ...]:
-    """All attributes, each once, macros expanded."""
-    if cursor.is_next(b"("):
+    """All attributes, each once, macros expanded.
+
+    A client asks for the same few lists again and again: what was parsed once is remembered under its octets.
+    """
+    written = cursor.octets[cursor.position :]
+    known = None if cursor.literals or cursor.is_strict else _recent.get(written)
+    if known is not None:
+        cursor.position = len(cursor.octets)
+        return known
+    attributes = _attributes(cursor)
+    is_plain = not cursor.literals and not cursor.is_strict
+    if is_plain and len(written) <= _RECENT_OCTETS and cursor.position == len(cursor.octets):
+        if len(_recent) >= _RECENT_COUNT:
+            _recent.clear()
+        _recent[written] = attributes
+    return attributes
+
+
+def _attributes(cursor: Cursor) -> tuple[FetchAttribute, ...]:
+    if not cursor.is_next(b"("):
+        return _macro(cursor) or (_fetch_att(cursor),)
+    if cursor.is_strict:
         return tuple(dict.fromkeys(expect_list(cursor, _fetch_att)))
+    groups = expect_list(cursor, lambda inner: _macro(inner) or (_fetch_att(inner),))
+    return tuple(dict.fromkeys(attribute for group in groups for attribute in group))
+
+
+def _macro(cursor: Cursor) -> tuple[FetchAttribute, ...] | None:
+    """ALL, FAST or FULL. "A macro must be used by itself" (RFC 3501 §6.4.5), yet (ALL) is sent and has one meaning only."""
     start = cursor.position
     word = cursor.take_word()
     if word in _MACROS:
         return _MACROS[word]
     cursor.position = start
-    return (_fetch_att(cursor),)
+    return None
 
 
 # fetch-att = "ENVELOPE" / "FLAGS" / "INTERNALDATE" / "RFC822" [".HEADER" / ".SIZE" / ".TEXT"] / "BODY" ["STRUCTURE"] /
@@ -125,7 +153,7 @@ def _section(cursor: Cursor) -> Section:
         cursor.fail("a section")
     fields: tuple[bytes, ...] = ()
     if word.startswith(b"HEADER.FIELDS"):
-        cursor.expect(b" ")
+        cursor.expect_space()
         fields = expect_list(cursor, _header_fld_name)
     cursor.expect(b"]")
     return Section(tuple(path), word.decode("ascii"), fields)

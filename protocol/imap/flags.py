@@ -80,7 +80,7 @@ def expect_flags_to_store(cursor: Cursor) -> tuple[bytes, ...]:
         return expect_flag_list(cursor)
     flags = [expect_flag(cursor)]
     while not cursor.is_at_end():
-        cursor.expect(b" ")
+        cursor.expect_space()
         cursor.count_item()
         flags.append(expect_flag(cursor))
     return _settable(flags)

@@ -52,7 +52,7 @@ def expect_head(cursor: Cursor) -> tuple[bytes, bytes]:
     if found is None:
         cursor.fail("a tag")
     cursor.position = found.end()
-    cursor.expect(b" ")
+    cursor.expect_space()
     verb = cursor.take_word()
     if verb is None:
         cursor.fail("a command")
@@ -82,27 +82,27 @@ def decode_base64(octets: bytes) -> bytes:
 
 # authenticate = "AUTHENTICATE" SP auth-type [SP (base64 / "=")]        (RFC 4959 §7)
 def _authenticate(cursor: Cursor, tag: bytes) -> Command:
-    cursor.expect(b" ")
+    cursor.expect_space()
     mechanism = expect_atom(cursor, "an authentication mechanism").upper()
     if cursor.is_at_end():
         return command.Authenticate(tag, mechanism, None)
-    cursor.expect(b" ")
+    cursor.expect_space()
     words = expect_astring(cursor, "an initial response")
     return command.Authenticate(tag, mechanism, b"" if words == b"=" else decode_base64(words))
 
 
 # login = "LOGIN" SP userid SP password
 def _login(cursor: Cursor, tag: bytes) -> Command:
-    cursor.expect(b" ")
+    cursor.expect_space()
     user = expect_astring(cursor, "a user name")
-    cursor.expect(b" ")
+    cursor.expect_space()
     return command.Login(tag, user, expect_astring(cursor, "a password"))
 
 
 # id          = "ID" SP id-params-list
 # id-params-list = "(" *(string SP nstring) ")" / nil
 def _id(cursor: Cursor, tag: bytes) -> Command:
-    cursor.expect(b" ")
+    cursor.expect_space()
     if not cursor.is_next(b"("):
         if expect_nstring(cursor) is not None:
             cursor.fail("an ID parameter list")
@@ -114,19 +114,30 @@ def _id(cursor: Cursor, tag: bytes) -> Command:
 
 
 def _id_pair(cursor: Cursor) -> tuple[bytes, bytes | None]:
+    """One pair. Commas behind strings and values without quotes are taken: clients of the field send them (Apache James
+    has both in its test scripts), and what ID says is never acted upon (RFC 2971 §3)."""
     name = expect_string(cursor, "an ID parameter name").lower()
-    cursor.expect(b" ")
-    value = expect_nstring(cursor)
+    if not cursor.is_strict:
+        cursor.take(b",")
+    cursor.expect_space()
+    value = expect_nstring(cursor) if cursor.is_strict else _lenient_nstring(cursor)
     if len(name) > _ID_NAME_OCTETS or len(value or b"") > _ID_VALUE_OCTETS:
         cursor.refuse("ID parameter too long")
     return name, value
+
+
+def _lenient_nstring(cursor: Cursor) -> bytes | None:
+    is_atom = not cursor.is_next(b'"') and cursor.position not in cursor.literals
+    value = expect_astring(cursor)
+    cursor.take(b",")
+    return None if is_atom and value.upper() == b"NIL" else value
 
 
 # enable = "ENABLE" 1*(SP capability)
 def _enable(cursor: Cursor, tag: bytes) -> Command:
     capabilities: list[bytes] = []
     while not capabilities or not cursor.is_at_end():
-        cursor.expect(b" ")
+        cursor.expect_space()
         cursor.count_item()
         capabilities.append(expect_atom(cursor, "a capability").upper())
     return command.Enable(tag, tuple(dict.fromkeys(capabilities)))
@@ -135,11 +146,11 @@ def _enable(cursor: Cursor, tag: bytes) -> Command:
 # select        = "SELECT" SP mailbox [select-params]
 # select-params = SP "(" select-param *(SP select-param) ")"        (RFC 4466 §6)
 def _mailbox_and_parameters(cursor: Cursor) -> tuple[str, tuple[bytes, ...]]:
-    cursor.expect(b" ")
+    cursor.expect_space()
     mailbox = expect_mailbox(cursor)
     if cursor.is_at_end():
         return mailbox, ()
-    cursor.expect(b" ")
+    cursor.expect_space()
     return mailbox, expect_list(cursor, _select_param)
 
 
@@ -161,7 +172,7 @@ def _examine(cursor: Cursor, tag: bytes) -> Command:
 # delete = "DELETE" SP mailbox, and alike SUBSCRIBE, UNSUBSCRIBE
 def _with_mailbox(make: Callable[[bytes, str], Command]) -> Production:
     def production(cursor: Cursor, tag: bytes) -> Command:
-        cursor.expect(b" ")
+        cursor.expect_space()
         return make(tag, expect_mailbox(cursor))
 
     return production
@@ -169,9 +180,9 @@ def _with_mailbox(make: Callable[[bytes, str], Command]) -> Production:
 
 # rename = "RENAME" SP mailbox SP mailbox
 def _rename(cursor: Cursor, tag: bytes) -> Command:
-    cursor.expect(b" ")
+    cursor.expect_space()
     old = expect_mailbox(cursor)
-    cursor.expect(b" ")
+    cursor.expect_space()
     return command.Rename(tag, old, expect_mailbox(cursor))
 
 
@@ -187,16 +198,16 @@ class AppendHead:
 # append = "APPEND" SP mailbox [SP flag-list] [SP date-time] SP literal
 def expect_append_head(cursor: Cursor) -> AppendHead:
     """Expect what follows APPEND, up to the message's literal, which must be next then."""
-    cursor.expect(b" ")
+    cursor.expect_space()
     mailbox = expect_mailbox(cursor)
-    cursor.expect(b" ")
+    cursor.expect_space()
     flags: tuple[bytes, ...] = ()
     if cursor.is_next(b"("):
         flags = expect_flag_list(cursor)
-        cursor.expect(b" ")
+        cursor.expect_space()
     internaldate = take_date_time(cursor)
     if internaldate is not None:
-        cursor.expect(b" ")
+        cursor.expect_space()
     return AppendHead(mailbox, flags, internaldate)
 
 
@@ -209,13 +220,13 @@ def _append(cursor: Cursor, tag: bytes) -> Command:
 # fetch          = "FETCH" SP sequence-set SP (…) [SP "(" fetch-modifier *(SP fetch-modifier) ")"]
 # fetch-modifier = "CHANGEDSINCE" SP mod-sequence-value        (RFC 7162 §7)
 def _fetch(cursor: Cursor, tag: bytes, *, is_uid: bool = False) -> Command:
-    cursor.expect(b" ")
+    cursor.expect_space()
     sequence = sequence_set(cursor)
-    cursor.expect(b" ")
+    cursor.expect_space()
     attributes = expect_fetch_attributes(cursor)
     changed_since = None
     if not cursor.is_at_end():
-        cursor.expect(b" ")
+        cursor.expect_space()
         changed_since = _modseq_modifier(cursor, b"CHANGEDSINCE", least=1)
     return command.Fetch(tag, sequence, attributes, is_uid, changed_since)
 
@@ -224,7 +235,7 @@ def _modseq_modifier(cursor: Cursor, name: bytes, *, least: int) -> int:
     cursor.expect(b"(")
     if not cursor.take_keyword(name):
         cursor.fail(name.decode("ascii"))
-    cursor.expect(b" ")
+    cursor.expect_space()
     modseq = expect_number(cursor, "a mod-sequence", least=least, most=2**63 - 1)
     cursor.expect(b")")
     return modseq
@@ -234,13 +245,13 @@ def _modseq_modifier(cursor: Cursor, name: bytes, *, least: int) -> int:
 # store-att-flags = (["+" / "-"] "FLAGS" [".SILENT"]) SP (flag-list / (flag *(SP flag)))
 # store-modifier  = "UNCHANGEDSINCE" SP mod-sequence-valzer        (RFC 7162 §7)
 def _store(cursor: Cursor, tag: bytes, *, is_uid: bool = False) -> Command:
-    cursor.expect(b" ")
+    cursor.expect_space()
     sequence = sequence_set(cursor)
-    cursor.expect(b" ")
+    cursor.expect_space()
     unchanged_since = None
     if cursor.is_next(b"("):
         unchanged_since = _modseq_modifier(cursor, b"UNCHANGEDSINCE", least=0)
-        cursor.expect(b" ")
+        cursor.expect_space()
     operation: Literal["replace", "add", "remove"] = "replace"
     if cursor.take(b"+"):
         operation = "add"
@@ -249,36 +260,36 @@ def _store(cursor: Cursor, tag: bytes, *, is_uid: bool = False) -> Command:
     word = cursor.take_word()
     if word not in (b"FLAGS", b"FLAGS.SILENT"):
         cursor.fail("FLAGS or FLAGS.SILENT")
-    cursor.expect(b" ")
+    cursor.expect_space()
     flags = expect_flags_to_store(cursor)
     return command.Store(tag, sequence, operation, flags, word == b"FLAGS.SILENT", is_uid, unchanged_since)
 
 
 # copy = "COPY" SP sequence-set SP mailbox
 def _copy(cursor: Cursor, tag: bytes, *, is_uid: bool = False) -> Command:
-    cursor.expect(b" ")
+    cursor.expect_space()
     sequence = sequence_set(cursor)
-    cursor.expect(b" ")
+    cursor.expect_space()
     return command.Copy(tag, sequence, expect_mailbox(cursor), is_uid)
 
 
 # move = "MOVE" SP sequence-set SP mailbox        (RFC 6851 §4.1)
 def _move(cursor: Cursor, tag: bytes, *, is_uid: bool = False) -> Command:
-    cursor.expect(b" ")
+    cursor.expect_space()
     sequence = sequence_set(cursor)
-    cursor.expect(b" ")
+    cursor.expect_space()
     return command.Move(tag, sequence, expect_mailbox(cursor), is_uid)
 
 
 # uid-expunge = "UID" SP "EXPUNGE" SP sequence-set        (RFC 4315 §4)
 def _uid_expunge(cursor: Cursor, tag: bytes) -> Command:
-    cursor.expect(b" ")
+    cursor.expect_space()
     return command.Expunge(tag, sequence_set(cursor))
 
 
 # uid = "UID" SP (copy / fetch / search / store / …)
 def _uid(cursor: Cursor, tag: bytes) -> Command:
-    cursor.expect(b" ")
+    cursor.expect_space()
     production = _UID_PRODUCTIONS.get(cursor.take_word() or b"")
     if production is None:
         cursor.refuse("unknown command")

@@ -26,16 +26,16 @@ _RETURN_OPTIONS = frozenset((b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE"))
 # list-return-opts = "RETURN" SP "(" [return-option *(SP return-option)] ")"
 def expect_list_command(cursor: Cursor, tag: bytes) -> List:
     """Expect what follows LIST."""
-    cursor.expect(b" ")
+    cursor.expect_space()
     selection: tuple[bytes, ...] = ()
     is_extended = cursor.is_next(b"(")
     if is_extended:
         selection = _unique(expect_list(cursor, _list_select_opt, may_be_empty=True))
         if b"RECURSIVEMATCH" in selection and not {b"SUBSCRIBED", b"SPECIAL-USE"} & set(selection):
             cursor.refuse("RECURSIVEMATCH needs another selection option")  # RFC 5258 §3.1
-        cursor.expect(b" ")
+        cursor.expect_space()
     reference = expect_reference(cursor)
-    cursor.expect(b" ")
+    cursor.expect_space()
     if cursor.is_next(b"("):
         is_extended = True
         patterns = expect_list(cursor, expect_pattern)
@@ -43,10 +43,10 @@ def expect_list_command(cursor: Cursor, tag: bytes) -> List:
         patterns = (expect_pattern(cursor),)
     if cursor.is_at_end():
         return List(tag, reference, patterns, selection, is_extended=is_extended)
-    cursor.expect(b" ")
+    cursor.expect_space()
     if not cursor.take_keyword(b"RETURN"):
         cursor.fail("RETURN")
-    cursor.expect(b" ")
+    cursor.expect_space()
     options = expect_list(cursor, _return_option, may_be_empty=True)
     returns = _unique(name for name, _ in options)
     status_items = _unique(item for _, items in options for item in items)
@@ -61,7 +61,7 @@ def _list_select_opt(cursor: Cursor) -> bytes:
 # return-option = "SUBSCRIBED" / "CHILDREN" / "SPECIAL-USE" / "STATUS" SP "(" status-att *(SP status-att) ")"
 def _return_option(cursor: Cursor) -> tuple[bytes, tuple[bytes, ...]]:
     if cursor.take_keyword(b"STATUS"):
-        cursor.expect(b" ")
+        cursor.expect_space()
         return b"STATUS", expect_list(cursor, _status_att)
     return _one_of(cursor, _RETURN_OPTIONS, "a LIST return option"), ()
 
@@ -69,18 +69,18 @@ def _return_option(cursor: Cursor) -> tuple[bytes, tuple[bytes, ...]]:
 # lsub = "LSUB" SP mailbox SP list-mailbox
 def expect_lsub(cursor: Cursor, tag: bytes) -> Lsub:
     """Expect what follows LSUB."""
-    cursor.expect(b" ")
+    cursor.expect_space()
     reference = expect_reference(cursor)
-    cursor.expect(b" ")
+    cursor.expect_space()
     return Lsub(tag, reference, expect_pattern(cursor))
 
 
 # status = "STATUS" SP mailbox SP "(" status-att *(SP status-att) ")"
 def expect_status(cursor: Cursor, tag: bytes) -> Status:
     """Expect what follows STATUS."""
-    cursor.expect(b" ")
+    cursor.expect_space()
     mailbox = expect_mailbox(cursor)
-    cursor.expect(b" ")
+    cursor.expect_space()
     return Status(tag, mailbox, _unique(expect_list(cursor, _status_att)))
 
 
@@ -92,14 +92,15 @@ def _status_att(cursor: Cursor) -> bytes:
 # create-param = "USE" SP "(" [use-attr *(SP use-attr)] ")"
 def expect_create(cursor: Cursor, tag: bytes) -> Create:
     """Expect what follows CREATE."""
-    cursor.expect(b" ")
+    cursor.expect_space()
     mailbox = expect_mailbox(cursor)
     if cursor.is_at_end():
         return Create(tag, mailbox)
-    cursor.expect(b" (")
+    cursor.expect_space()
+    cursor.expect(b"(")
     if not cursor.take_keyword(b"USE"):
         cursor.fail("USE")
-    cursor.expect(b" ")
+    cursor.expect_space()
     uses = expect_list(cursor, _use_attr, may_be_empty=True)
     cursor.expect(b")")
     return Create(tag, mailbox, _unique(uses))
