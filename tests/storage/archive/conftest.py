@@ -1,6 +1,6 @@
 """An evidence log with real messages in it: stored through the ingest path, archived by real archivers."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,7 +35,7 @@ Deliver = Callable[..., Awaitable[list[Stored]]]
 
 
 @pytest.fixture
-async def deliver(context: Context, account: Person) -> AsyncIterator[Deliver]:
+def deliver(context: Context, account: Person) -> Deliver:
     """Store `count` journaled messages of alice's tenant (or another's inbox), numbered from `first`."""
 
     async def store(
@@ -57,4 +57,4 @@ async def deliver(context: Context, account: Person) -> AsyncIterator[Deliver]:
         ]
         return [stored for message in group for stored in await context.ingest.store([message])]
 
-    yield store
+    return store
