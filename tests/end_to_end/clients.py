@@ -1,0 +1,154 @@
+"""Clients for the tests that see every octet: SMTP, LMTP and POP3 over blocking sockets.
+
+They send what a test tells them, also what no good client sends, and check nothing themselves.
+"""
+
+import re
+import socket
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_TIMEOUT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An SMTP reply: its code and its lines without code and line end."""
+
+    code: int
+    lines: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.code} {' / '.join(self.lines)}"
+
+
+class Line:
+    """A socket with a buffer: lines and counted octets."""
+
+    def __init__(self, endpoint: tuple[str, int], tls: ssl.SSLContext | None = None) -> None:
+        plain = socket.create_connection(endpoint, _TIMEOUT_SECONDS)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = tls.wrap_socket(plain, server_hostname="localhost") if tls else plain
+        self._file = self._socket.makefile("rb")
+
+    def send(self, octets: bytes) -> None:
+        """Send all of it."""
+        self._socket.sendall(octets)
+
+    def line(self) -> bytes:
+        """The next line with its line end. Raises ConnectionError at the end."""
+        octets = self._file.readline()
+        if not octets.endswith(b"\n"):
+            raise ConnectionError("closed by the server")
+        return octets
+
+    def exactly(self, count: int) -> bytes:
+        """The next `count` octets."""
+        octets = self._file.read(count)
+        if len(octets) != count:
+            raise ConnectionError("closed by the server")
+        return octets
+
+    def close(self) -> None:
+        """Close both directions."""
+        self._file.close()
+        self._socket.close()
+
+
+class Smtp:
+    """A session of SMTP, or of LMTP, after its greeting and EHLO or LHLO."""
+
+    def __init__(self, endpoint: tuple[str, int], *, is_lmtp: bool = False) -> None:
+        self._line = Line(endpoint)
+        self._is_lmtp = is_lmtp
+        self.greeting = self.reply()
+        self.keywords = self.command(b"LHLO client.test" if is_lmtp else b"EHLO client.test").lines[1:]
+
+    def reply(self) -> Reply:
+        """The next reply."""
+        lines = []
+        while True:
+            octets = self._line.line()
+            lines.append(octets[4:].decode("utf-8", "replace").rstrip("\r\n"))
+            if octets[3:4] != b"-":
+                return Reply(int(octets[:3]), tuple(lines))
+
+    def command(self, octets: bytes) -> Reply:
+        """Send a command line, wait for its reply."""
+        self._line.send(octets + b"\r\n")
+        return self.reply()
+
+    def data(self, recipients: Sequence[str], octets: bytes) -> list[Reply]:
+        """One transaction with DATA, its commands pipelined; gives the replies to the message (LMTP: one a recipient).
+
+        Refusals before the message come back instead, as the one reply that refused.
+        """
+        self._line.send(self._envelope(recipients, octets) + b"DATA\r\n")
+        replies = [self.reply() for _ in range(len(recipients) + 2)]
+        if replies[-1].code != 354:
+            return [next(reply for reply in replies if reply.code >= 400)]
+        end = b".\r\n" if not octets or octets.endswith(b"\r\n") else b"\r\n.\r\n"
+        stuffed = re.sub(rb"(?:\A|(?<=\r\n))\.", b"..", octets)
+        self._line.send(stuffed + end)
+        return [self.reply() for _ in (recipients if self._is_lmtp else (None,))]
+
+    def bdat(self, recipients: Sequence[str], octets: bytes, chunks: int = 1) -> list[Reply]:
+        """One transaction with BDAT (RFC 3030 §2) in `chunks` chunks, all of it pipelined."""
+        size = max(1, -(-len(octets) // chunks))
+        pieces = [octets[start : start + size] for start in range(0, len(octets), size)] or [b""]
+        wire = [b"BDAT %d\r\n%s" % (len(piece), piece) for piece in pieces[:-1]]
+        wire.append(b"BDAT %d LAST\r\n%s" % (len(pieces[-1]), pieces[-1]))
+        self._line.send(self._envelope(recipients, octets) + b"".join(wire))
+        replies = [self.reply() for _ in range(len(recipients) + len(pieces))]
+        refused = [reply for reply in replies if reply.code >= 400]
+        if refused:
+            return [refused[0]]
+        return replies[-1:] + [self.reply() for _ in recipients[1:] if self._is_lmtp]
+
+    def _envelope(self, recipients: Sequence[str], octets: bytes) -> bytes:
+        body = b" BODY=8BITMIME" if not octets.isascii() else b""
+        paths = b"".join(b"RCPT TO:<%s>\r\n" % recipient.encode() for recipient in recipients)
+        return b"MAIL FROM:<sender@sender.test>%s SIZE=%d\r\n%s" % (body, len(octets), paths)
+
+    def quit(self) -> None:
+        """QUIT and close."""
+        self.command(b"QUIT")
+        self._line.close()
+
+    def close(self) -> None:
+        """Close without QUIT."""
+        self._line.close()
+
+
+class Pop3:
+    """A POP3 session after login. Commands raise AssertionError at -ERR."""
+
+    def __init__(self, endpoint: tuple[str, int], tls: ssl.SSLContext, login: str, password: str) -> None:
+        self._line = Line(endpoint, tls)
+        self._answer()
+        self.command(f"USER {login}")
+        self.command(f"PASS {password}")
+
+    def _answer(self) -> str:
+        answer = self._line.line()
+        assert answer.startswith(b"+OK"), answer
+        return answer.decode("utf-8", "replace").rstrip()
+
+    def command(self, text: str) -> str:
+        """A command with one line of answer."""
+        self._line.send(text.encode() + b"\r\n")
+        return self._answer()
+
+    def multi(self, text: str) -> bytes:
+        """A command with a multi-line answer; gives its octets without the doubled dots and without the end."""
+        self.command(text)
+        lines = []
+        while (octets := self._line.line()) != b".\r\n":
+            lines.append(octets[1:] if octets.startswith(b".") else octets)
+        return b"".join(lines)
+
+    def quit(self) -> None:
+        """QUIT, which applies the deletions, and close."""
+        self.command("QUIT")
+        self._line.close()
