@@ -96,6 +96,7 @@ class ServerSession:
         self._limits = limits or Limits()
         self._lines = LineReader()
         self._output: list[bytes] = []
+        self._output_octets = 0
         self._current: Command | None = None  # waits for its answer
         self._is_exchanging = False  # the next line is a Response
         self._errors = 0
@@ -148,13 +149,13 @@ class ServerSession:
         if self._errors >= self._limits.errors:
             self.is_over = True
             text = "too many errors, closing"
-        self._output.append(response.error(text))
+        self._say(response.error(text))
 
     # -- answers ----------------------------------------------------------------------------------------------------
 
     def greet(self, text: str) -> None:
         """The first line. It holds no "<": a client would take that for the timestamp of APOP (RFC 1939 §4, §7)."""
-        self._output.append(response.ok(text))
+        self._say(response.ok(text))
 
     def ok(self, text: str = "", lines: Sequence[str] | None = None) -> None:
         """Answer +OK and move on. With lines it is a multi-line response; none of them begins with a dot."""
@@ -164,19 +165,23 @@ class ServerSession:
     def ok_octets(self, octets: bytes) -> None:
         """Answer with a positive response that is rendered already, and move on."""
         assert self._current is not None, "nothing to answer"
-        self._output.append(octets)
+        self._say(octets)
         self._enter(TRANSITIONS[self.state][type(self._current)])
 
     def refuse(self, text: str, code: Code | None = None) -> None:
         """Answer -ERR and stay, or fall back where AFTER_REFUSAL says so."""
         assert self._current is not None, "nothing to answer"
-        self._output.append(response.error(text, code))
+        self._say(response.error(text, code))
         self._enter(AFTER_REFUSAL.get(type(self._current), self.state))
+
+    def add_octets(self, octets: bytes) -> None:
+        """More of the multi-line response that ok_octets() began."""
+        self._say(octets)
 
     def challenge(self, octets: bytes) -> None:
         """Answer AUTH with "+ " and a base64 challenge: the next line is its Response."""
         assert isinstance(self._current, Auth), "no exchange"
-        self._output.append(b"+ " + octets + b"\r\n")
+        self._say(b"+ " + octets + b"\r\n")
         self._is_exchanging = True
 
     def end(self) -> None:
@@ -186,7 +191,7 @@ class ServerSession:
     def start_tls(self) -> None:
         """TLS has begun after the +OK to STLS: whatever was said before, by whomever, is forgotten (RFC 2595 §4)."""
         self._lines = LineReader()
-        self._output.clear()
+        self._forget_output()
 
     def _enter(self, state: State) -> None:
         self.state, self._current, self._is_exchanging = state, None, False
@@ -195,11 +200,24 @@ class ServerSession:
 
     # -- out --------------------------------------------------------------------------------------------------------
 
+    @property
+    def output_octets(self) -> int:
+        """How much waits to be sent."""
+        return self._output_octets
+
     def take_output(self) -> bytes:
         """What is to be sent, in order; afterwards there is nothing more."""
         octets = b"".join(self._output)
-        self._output.clear()
+        self._forget_output()
         return octets
+
+    def _say(self, octets: bytes) -> None:
+        self._output.append(octets)
+        self._output_octets += len(octets)
+
+    def _forget_output(self) -> None:
+        self._output.clear()
+        self._output_octets = 0
 
 
 def capabilities(
