@@ -9,6 +9,10 @@ class UnavailableError(StorageError):
     """Database or segment directory cannot be used now (away, disk full). Retrying later may succeed."""
 
 
+class DiskError(UnavailableError):
+    """The segment directory cannot be written: full, read-only, or failing."""
+
+
 class NotFoundError(StorageError):
     """The named tenant, domain, account, address or message does not exist."""
 

@@ -22,8 +22,8 @@ import asyncpg
 from storage.blobs import codec
 from storage.blobs.keys import KEY_OCTETS, KeyRing, Wrapper
 from storage.blobs.segments import Location, SegmentWriter, chunks
-from storage.errors import MailboxNotFoundError, NotFoundError, StorageError, UnavailableError
-from storage.pool import AWAY, Pool, reported
+from storage.errors import DiskError, MailboxNotFoundError, NotFoundError, StorageError, UnavailableError
+from storage.pool import Pool, reported
 from storage.rows import NewMessage, Placed, Stored
 from storage.statements import COMMITTED, INGEST, KNOWN_BLOBS, PLACED
 
@@ -196,15 +196,34 @@ class Ingest:
                         plan.close()
 
     async def _attempt(self, batch: list[_Group]) -> None:
+        """Write and insert; again while the server is away, asking each time first whether the last attempt was committed.
+
+        A retry is also right after a foreign key or uniqueness violation: the keeper removed a blob between our look and
+        our insert (the database decided that race, we write it anew), or we met our own attempt whose answer was lost.
+        """
         plans = [plan for group in batch for plan in group.plans]
-        await self._number(plans)
-        located = await self._write(plans)
-        try:
-            rows = await self._insert(plans, located)
-        except asyncpg.ForeignKeyViolationError:
-            # The keeper removed a blob between our look and our insert: the database decided that race, we write it anew.
-            rows = await self._insert(plans, await self._write(plans))
-        self._answer(batch, rows)
+        was_sent = is_second = False
+        for pause in (*_RETRY_SECONDS, None):
+            try:
+                rows = await self._outcome(plans) if was_sent else None
+                if rows is None:
+                    await self._number(plans)
+                    arguments = _arguments(plans, await self._write(plans))
+                    was_sent = True
+                    async with reported():
+                        rows = await self._pool.fetch(INGEST, *arguments)
+                self._answer(batch, rows)
+                return
+            except DiskError:
+                raise
+            except (asyncpg.ForeignKeyViolationError, asyncpg.UniqueViolationError):
+                if is_second:
+                    raise
+                is_second = True
+            except UnavailableError:
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
 
     async def _number(self, plans: list[_Plan]) -> None:
         """Give each plan its content id before anything is written, so that a retry can ask what became of it."""
@@ -253,33 +272,13 @@ class Ingest:
             for blob, location, key in zip(fresh, located, keys, strict=True)
         }
 
-    async def _insert(self, plans: list[_Plan], located: dict[_Blob, tuple[Location, bytes]]) -> list[asyncpg.Record]:
-        arguments = _arguments(plans, located)
-        for pause in (*_RETRY_SECONDS, None):
-            try:
-                return await self._pool.fetch(INGEST, *arguments)
-            except (*AWAY, asyncpg.UniqueViolationError) as error:
-                # The connection died with the outcome unknown, or a retry met its own first attempt.
-                rows = await self._outcome(plans)
-                if rows is not None:
-                    return rows
-                if pause is None or isinstance(error, asyncpg.UniqueViolationError):
-                    raise _translated(error) from error
-                await asyncio.sleep(pause)
-        raise AssertionError("unreachable")
-
     async def _outcome(self, plans: list[_Plan]) -> list[asyncpg.Record] | None:
         """The rows of an attempt that was committed although we did not hear of it; None when it was not."""
-        identities = [plan.content_id for plan in plans]
-        try:
-            if await self._pool.fetchval(COMMITTED, identities) == 0:
+        async with reported():
+            if await self._pool.fetchval(COMMITTED, [plan.content_id for plan in plans]) == 0:
                 return None
-            targets = [
-                (plan.content_id, placement.mailbox_id) for plan in plans for placement in plan.message.placements
-            ]
+            targets = [(plan.content_id, placed.mailbox_id) for plan in plans for placed in plan.message.placements]
             return await self._pool.fetch(PLACED, [target[0] for target in targets], [target[1] for target in targets])
-        except AWAY:
-            return None
 
     @staticmethod
     def _answer(batch: list[_Group], rows: list[asyncpg.Record]) -> None:
@@ -331,8 +330,6 @@ def _translated(error: Exception) -> StorageError:
     """Our error for one of the driver's."""
     if isinstance(error, asyncpg.NotNullViolationError) and getattr(error, "column_name", None) == "uid":
         return MailboxNotFoundError("a mailbox of the message is gone")
-    if isinstance(error, AWAY):
-        return UnavailableError(f"{type(error).__name__}: {error}")
     if isinstance(error, asyncpg.ForeignKeyViolationError):
         return NotFoundError(str(error))
     return StorageError(f"{type(error).__name__}: {error}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from storage.blobs import codec
-from storage.errors import CorruptError, UnavailableError
+from storage.errors import CorruptError, DiskError
 from storage.pool import Pool, reported
 
 SEGMENT_OCTETS = 256 << 20
@@ -48,7 +48,7 @@ class SegmentWriter:
         return f"<SegmentWriter segment {self._segment_id:#x} at {self._position}>"
 
     async def ready(self) -> None:
-        """Make sure that a segment with room is open. Raises UnavailableError."""
+        """Make sure that a segment with room is open. Raises UnavailableError or DiskError."""
         if self._descriptor >= 0 and self._position < SEGMENT_OCTETS:
             return
         await self.seal()
@@ -60,7 +60,7 @@ class SegmentWriter:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             _sync_directory(self._directory)
         except OSError as error:
-            raise UnavailableError(f"segment directory: {error}") from error
+            raise DiskError(f"segment directory: {error}") from error
         self._segment_id, self._position = segment_id, 0
 
     def append(self, records: Iterable[Iterable[bytes]]) -> list[Location]:
@@ -82,7 +82,7 @@ class SegmentWriter:
                 os.fdatasync(self._descriptor)
         except OSError as error:
             self._abandon()
-            raise UnavailableError(f"segment {self._segment_id:#x}: {error}") from error
+            raise DiskError(f"segment {self._segment_id:#x}: {error}") from error
         self._position = position
         return located
 
