@@ -18,7 +18,10 @@ class Database(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = None
     owner_dsn: Annotated[
         str | None,
-        Meta(description="Who owns the schema and migrates it. Default: the same as dsn."),
+        Meta(
+            description="Who owns the schema and migrates it. Default: the same as dsn.",
+            examples=["postgresql://postgres@/postwerk?host=/run/postgresql"],
+        ),
     ] = None
     role: Annotated[
         str, Meta(description="The role without DELETE on the evidence log, which the daemons take on (SET ROLE).")

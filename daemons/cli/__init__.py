@@ -48,7 +48,7 @@ class Postwerk(click.Group):
             code = os.EX_USAGE
         except click.ClickException as error:
             error.show()
-            code = error.exit_code
+            code = getattr(error, "code", error.exit_code)
         except (click.Abort, KeyboardInterrupt):
             click.echo("Aborted.", err=True)
             code = 130

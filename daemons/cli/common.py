@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -31,16 +31,16 @@ class Failure(click.ClickException):
 
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
-        self.exit_code = exit_code
+        self.code = exit_code
 
     def show(self, file: Any = None) -> None:
         """One line, whatever the text."""
         click.echo(f"postwerk: {' '.join(self.message.split())}", err=True)
 
 
-def fail(text: str, exit_code: int) -> Failure:
-    """For `raise fail("no such account", os.EX_NOUSER)`."""
-    return Failure(text, exit_code)
+def fail(text: str, exit_code: int) -> NoReturn:
+    """End the command: fail("no such account", os.EX_NOUSER)."""
+    raise Failure(text, exit_code)
 
 
 def settings_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,11 +64,11 @@ def find_settings(config: Path | None, state: Path | None) -> "Settings":
     running = (state or DEFAULT_STATE) / "run" / "postwerk.toml"
     if running.exists() or state is not None:
         if not running.exists():
-            raise fail(f"no suite has run in {state}: start it with `postwerk up --state {state}`", os.EX_UNAVAILABLE)
+            fail(f"no suite has run in {state}: start it with `postwerk up --state {state}`", os.EX_UNAVAILABLE)
         return load(running)
     if SYSTEM_CONFIGURATION.exists():
         return load(SYSTEM_CONFIGURATION)
-    raise fail("which suite? Give --config FILE or --state DIR, or start one with `postwerk up`", os.EX_USAGE)
+    fail("which suite? Give --config FILE or --state DIR, or start one with `postwerk up`", os.EX_USAGE)
 
 
 def run_async(coroutine: Coroutine[Any, Any, _T]) -> _T:
@@ -89,7 +89,7 @@ async def owner_connection(settings: "Settings") -> AsyncIterator["asyncpg.Conne
 
     dsn = settings.database.owner_dsn or settings.database.dsn
     if dsn is None:
-        raise fail("database.dsn is not set: only a suite that `postwerk up` runs has its own database", os.EX_CONFIG)
+        fail("database.dsn is not set: only a suite that `postwerk up` runs has its own database", os.EX_CONFIG)
     try:
         connection = await asyncpg.connect(dsn, timeout=10)
     except (*AWAY, asyncpg.PostgresError, TimeoutError) as error:
@@ -126,7 +126,7 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-class Quota(click.ParamType):
+class Quota(click.ParamType[Octets | None]):
     """A size: "1G", "500 MiB", or "none"."""
 
     name = "size"
@@ -162,7 +162,7 @@ def confirm(question: str, *, is_sure: bool) -> None:
     if is_sure:
         return
     if not sys.stdin.isatty():
-        raise fail(f"{question} Say so with --yes.", os.EX_USAGE)
+        fail(f"{question} Say so with --yes.", os.EX_USAGE)
     click.confirm(question, abort=True)
 
 

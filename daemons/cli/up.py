@@ -37,7 +37,7 @@ def up(config: Path | None, state: Path | None, port_offset: int, is_demo: bool)
     try:
         run_async(suite.run(settings, is_demo=is_demo, announce=_announce))
     except StartError as error:
-        raise fail(str(error), os.EX_UNAVAILABLE) from error
+        fail(str(error), os.EX_UNAVAILABLE)
 
 
 def _announce(running: "Running", settings: Settings) -> None:

@@ -1,0 +1,74 @@
+"""The commented example configuration, generated from the types: it cannot be out of date."""
+
+import textwrap
+from collections.abc import Iterator
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import msgspec
+import tomli_w
+from msgspec import Meta
+
+from config.settings import Settings
+from config.units import Octets, Seconds, spell
+
+_WIDTH = 110
+
+
+def example() -> str:
+    """Every key with its description and its default, commented out: as it stands the file changes nothing."""
+    lines = [*_comment(Settings.__doc__ or ""), "", *_keys(Settings)]
+    for field in msgspec.structs.fields(Settings):
+        section = _struct(field.type)
+        if section is not None:
+            lines += ["", *_comment(section.__doc__ or ""), f"[{field.encode_name}]", *_keys(section)]
+    return "\n".join(lines) + "\n"
+
+
+def _keys(struct: type[msgspec.Struct]) -> Iterator[str]:
+    hints = get_type_hints(struct, include_extras=True)
+    for field in msgspec.structs.fields(struct):
+        if _struct(field.type) is not None:
+            continue
+        meta = _meta(hints[field.name])
+        yield ""
+        yield from _comment(meta.description or "")
+        value = _default(field)
+        if value is None and meta.examples:
+            value = meta.examples[0]
+        yield f"# {_assignment(field.encode_name, value)}"
+
+
+def _default(field: Any) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return field.default
+
+
+def _assignment(key: str, value: Any) -> str:
+    if isinstance(value, Octets | Seconds):
+        value = spell(value)
+    if value is None:
+        return f"{key} ="
+    if isinstance(value, list | tuple):
+        inner = ", ".join(tomli_w.dumps({"x": item}).strip().partition(" = ")[2] for item in value)
+        return f"{key} = [{inner}]"
+    return tomli_w.dumps({key: value}).strip()
+
+
+def _comment(text: str) -> Iterator[str]:
+    for paragraph in textwrap.dedent(text).strip().split("\n\n"):
+        yield from (f"## {line}" for line in textwrap.wrap(" ".join(paragraph.split()), _WIDTH))
+
+
+def _meta(hint: Any) -> Meta:
+    if get_origin(hint) is Annotated:
+        merged: dict[str, Any] = {}
+        for item in get_args(hint)[1:]:
+            if isinstance(item, Meta):
+                merged |= {name: getattr(item, name) for name in ("description", "examples") if getattr(item, name)}
+        return Meta(**merged)
+    return Meta()
+
+
+def _struct(hint: Any) -> type[msgspec.Struct] | None:
+    return hint if isinstance(hint, type) and issubclass(hint, msgspec.Struct) else None

@@ -1,0 +1,239 @@
+"""`postwerk account` and `postwerk address`."""
+
+import os
+import secrets
+import sys
+from dataclasses import asdict
+
+import click
+
+from config.settings import Settings
+from config.units import Octets
+from daemons.authentication import hash_password
+from daemons.cli.common import (
+    Quota,
+    confirm,
+    fail,
+    json_option,
+    owner_connection,
+    run_async,
+    settings_option,
+    show,
+    size,
+    yes_option,
+)
+from protocol.address import AddressError, parse_addr_spec
+from storage import accounts
+from storage.errors import ExistsError, NotFoundError
+from storage.rows import AccountRow, AddressRow
+
+_password_options = (
+    click.option("--password-stdin", "is_from_stdin", is_flag=True, help="Read the password from standard input."),
+    click.option("--generate", "is_generated", is_flag=True, help="Make a password and print it."),
+)
+
+
+@click.group()
+def account() -> None:
+    """Accounts: a login, a password, mailboxes."""
+
+
+@account.command("add")
+@click.argument("address")
+@click.option("--tenant", "owner", help="Default: the tenant of the address's domain.")
+@click.option("--quota", type=Quota(), help='Room for mail, e.g. "1G". Default: none.')
+@_password_options[0]
+@_password_options[1]
+@settings_option
+def add_account(
+    settings: Settings,
+    address: str,
+    owner: str | None,
+    quota: Octets | None,
+    is_from_stdin: bool,
+    is_generated: bool,
+) -> None:
+    """Add an account with its address and mailboxes; the address is the login."""
+    domain = accounts.domain_name(_checked(address).rpartition("@")[2])
+    password = _new_password(is_from_stdin, is_generated)
+
+    async def run() -> None:
+        async with owner_connection(settings) as connection:
+            tenants = [row.tenant for row in await accounts.list_domains(connection) if row.name == domain]
+            if not tenants:
+                fail(f"no domain {domain}: postwerk domain add {domain}", os.EX_NOUSER)
+            try:
+                await accounts.add_account(connection, owner or tenants[0], address, hash_password(password), quota)
+            except ExistsError:
+                fail(f"{address} exists already", os.EX_CANTCREAT)
+            except NotFoundError:
+                fail(f"{domain} is not a domain of {owner}", os.EX_NOUSER)
+
+    run_async(run())
+    if is_generated:
+        click.echo(password)
+
+
+@account.command("list")
+@click.option("--tenant", "owner", help="Only this tenant's.")
+@json_option
+@settings_option
+def list_accounts(settings: Settings, owner: str | None, as_json: bool) -> None:
+    """List all accounts."""
+    rows = [row for row in run_async(_accounts(settings)) if owner in (None, row.tenant)]
+    show([_account(row, as_json) for row in rows], as_json=as_json, empty="no accounts")
+
+
+@account.command("show")
+@click.argument("login")
+@json_option
+@settings_option
+def show_account(settings: Settings, login: str, as_json: bool) -> None:
+    """Show one account."""
+    rows = [row for row in run_async(_accounts(settings)) if row.login == login.lower()]
+    if not rows:
+        fail(f"no account {login}", os.EX_NOUSER)
+    show([_account(row, as_json) for row in rows], as_json=as_json)
+
+
+@account.command("passwd")
+@click.argument("login")
+@_password_options[0]
+@_password_options[1]
+@settings_option
+def set_password(settings: Settings, login: str, is_from_stdin: bool, is_generated: bool) -> None:
+    """Give an account a new password; the old one is void at once."""
+    password = _new_password(is_from_stdin, is_generated)
+
+    async def run() -> None:
+        async with owner_connection(settings) as connection:
+            try:
+                await accounts.set_password(connection, login, hash_password(password))
+            except NotFoundError:
+                fail(f"no account {login}", os.EX_NOUSER)
+
+    run_async(run())
+    if is_generated:
+        click.echo(password)
+
+
+@account.command("remove")
+@click.argument("login")
+@yes_option
+@settings_option
+def remove_account(settings: Settings, login: str, is_sure: bool) -> None:
+    """Remove an account with its mailboxes and addresses. What is archived stays archived."""
+    confirm(f"Remove {login} and all its mail?", is_sure=is_sure)
+
+    async def run() -> None:
+        async with owner_connection(settings) as connection:
+            try:
+                await accounts.remove_account(connection, login)
+            except NotFoundError:
+                fail(f"no account {login}", os.EX_NOUSER)
+
+    run_async(run())
+
+
+@click.group()
+def address() -> None:
+    """Addresses of accounts, beyond the login. "@example.org" catches what has no other address."""
+
+
+@address.command("add")
+@click.argument("address")
+@click.argument("login")
+@settings_option
+def add_address(settings: Settings, address: str, login: str) -> None:
+    """Deliver mail for ADDRESS to the account LOGIN."""
+    _checked(address if not address.startswith("@") else f"x{address}")
+
+    async def run() -> None:
+        async with owner_connection(settings) as connection:
+            try:
+                await accounts.add_address(connection, address, login)
+            except ExistsError:
+                fail(f"{address} exists already", os.EX_CANTCREAT)
+            except NotFoundError:
+                fail(f"no account {login}, or its tenant has not the domain of {address}", os.EX_NOUSER)
+
+    run_async(run())
+
+
+@address.command("list")
+@click.option("--account", "login", help="Only this account's.")
+@json_option
+@settings_option
+def list_addresses(settings: Settings, login: str | None, as_json: bool) -> None:
+    """List all addresses."""
+    rows = [row for row in run_async(_addresses(settings)) if login is None or row.login == login.lower()]
+    show([asdict(row) for row in rows], as_json=as_json, empty="no addresses")
+
+
+@address.command("show")
+@click.argument("address")
+@json_option
+@settings_option
+def show_address(settings: Settings, address: str, as_json: bool) -> None:
+    """Show where mail for an address goes."""
+    rows = [row for row in run_async(_addresses(settings)) if row.address == address.lower()]
+    if not rows:
+        fail(f"no address {address}", os.EX_NOUSER)
+    show([asdict(row) for row in rows], as_json=as_json)
+
+
+@address.command("remove")
+@click.argument("address")
+@settings_option
+def remove_address(settings: Settings, address: str) -> None:
+    """Accept no more mail for an address."""
+
+    async def run() -> None:
+        async with owner_connection(settings) as connection:
+            try:
+                await accounts.remove_address(connection, address)
+            except NotFoundError:
+                fail(f"no address {address}", os.EX_NOUSER)
+
+    run_async(run())
+
+
+def _checked(address: str) -> str:
+    try:
+        parse_addr_spec(address)
+    except AddressError as error:
+        fail(f"{address} is not an address: {error}", os.EX_DATAERR)
+    return address
+
+
+def _new_password(is_from_stdin: bool, is_generated: bool) -> str:
+    if is_from_stdin and is_generated:
+        fail("--password-stdin and --generate exclude each other", os.EX_USAGE)
+    if is_generated:
+        return secrets.token_urlsafe(15)
+    if is_from_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    elif sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    else:
+        fail("no terminal to ask for a password: give --password-stdin or --generate", os.EX_USAGE)
+    if not password:
+        fail("the password is empty", os.EX_DATAERR)
+    return password
+
+
+async def _accounts(settings: Settings) -> list[AccountRow]:
+    async with owner_connection(settings) as connection:
+        return await accounts.list_accounts(connection)
+
+
+async def _addresses(settings: Settings) -> list[AddressRow]:
+    async with owner_connection(settings) as connection:
+        return await accounts.list_addresses(connection)
+
+
+def _account(row: AccountRow, as_json: bool) -> dict[str, object]:
+    shown: dict[str, object] = asdict(row)
+    if not as_json:
+        shown |= {"quota_octets": size(row.quota_octets), "used_octets": size(row.used_octets)}
+    return shown

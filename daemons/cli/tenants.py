@@ -1,0 +1,160 @@
+"""`postwerk tenant` and `postwerk domain`."""
+
+import os
+from dataclasses import asdict
+
+import click
+
+from config.settings import Settings
+from config.units import Octets
+from daemons.cli.common import (
+    Quota,
+    confirm,
+    fail,
+    json_option,
+    owner_connection,
+    run_async,
+    settings_option,
+    show,
+    size,
+    yes_option,
+)
+from storage import accounts
+from storage.blobs.keys import KeyRing
+from storage.rows import DomainRow, TenantRow
+
+
+@click.group()
+def tenant() -> None:
+    """Tenants: customers, each with its own key, quota and archive."""
+
+
+@tenant.command("add")
+@click.argument("name")
+@click.option("--quota", type=Quota(), help='For all its accounts together, e.g. "500G". Default: none.')
+@settings_option
+def add_tenant(settings: Settings, name: str, quota: Octets | None) -> None:
+    """Add a tenant. Its key is made and wrapped by the master key."""
+
+    async def run() -> None:
+        async with owner_connection(settings) as connection:
+            await accounts.add_tenant(connection, name, KeyRing(settings.master_key_file).new_tenant_key(), quota)
+
+    run_async(run())
+
+
+@tenant.command("list")
+@json_option
+@settings_option
+def list_tenants(settings: Settings, as_json: bool) -> None:
+    """List all tenants."""
+    show([_tenant(row, as_json) for row in run_async(_tenants(settings))], as_json=as_json, empty="no tenants")
+
+
+@tenant.command("show")
+@click.argument("name")
+@json_option
+@settings_option
+def show_tenant(settings: Settings, name: str, as_json: bool) -> None:
+    """Show one tenant."""
+    rows = [row for row in run_async(_tenants(settings)) if row.name == name]
+    if not rows:
+        fail(f"no tenant {name}", os.EX_NOUSER)
+    show([_tenant(row, as_json) for row in rows], as_json=as_json)
+
+
+@tenant.command("remove")
+@click.argument("name")
+@yes_option
+@settings_option
+def remove_tenant(settings: Settings, name: str, is_sure: bool) -> None:
+    """Remove a tenant that has no domains, accounts or archive any more."""
+    confirm(f"Remove the tenant {name} and destroy its key?", is_sure=is_sure)
+
+    async def run() -> None:
+        async with owner_connection(settings) as connection:
+            await accounts.remove_tenant(connection, name)
+
+    run_async(run())
+
+
+@click.group()
+def domain() -> None:
+    """Domains that mail is accepted for."""
+
+
+@domain.command("add")
+@click.argument("name")
+@click.option("--tenant", "owner", help="Whose it is. Needed when there are several tenants.")
+@settings_option
+def add_domain(settings: Settings, name: str, owner: str | None) -> None:
+    """Add a domain to a tenant."""
+    if not all(name.split(".")) or "@" in name or any(character.isspace() for character in name):
+        fail(f"{name} is not a domain", os.EX_DATAERR)
+
+    async def run() -> None:
+        async with owner_connection(settings) as connection:
+            await accounts.add_domain(connection, owner or only_tenant(await accounts.list_tenants(connection)), name)
+
+    run_async(run())
+
+
+@domain.command("list")
+@click.option("--tenant", "owner", help="Only this tenant's.")
+@json_option
+@settings_option
+def list_domains(settings: Settings, owner: str | None, as_json: bool) -> None:
+    """List all domains."""
+    rows = [row for row in run_async(_domains(settings)) if owner in (None, row.tenant)]
+    show([asdict(row) for row in rows], as_json=as_json, empty="no domains")
+
+
+@domain.command("show")
+@click.argument("name")
+@json_option
+@settings_option
+def show_domain(settings: Settings, name: str, as_json: bool) -> None:
+    """Show one domain."""
+    rows = [row for row in run_async(_domains(settings)) if row.name == accounts.domain_name(name)]
+    if not rows:
+        fail(f"no domain {name}", os.EX_NOUSER)
+    show([asdict(row) for row in rows], as_json=as_json)
+
+
+@domain.command("remove")
+@click.argument("name")
+@yes_option
+@settings_option
+def remove_domain(settings: Settings, name: str, is_sure: bool) -> None:
+    """Remove a domain with its addresses. Accounts and their mail stay."""
+    confirm(f"Remove the domain {name} and all its addresses?", is_sure=is_sure)
+
+    async def run() -> None:
+        async with owner_connection(settings) as connection:
+            await accounts.remove_domain(connection, name)
+
+    run_async(run())
+
+
+def only_tenant(rows: list[TenantRow]) -> str:
+    """The one tenant's name; with several of them the command fails and asks for --tenant."""
+    if len(rows) != 1:
+        fail("which tenant? Give --tenant" if rows else "no tenant yet: postwerk tenant add NAME", os.EX_USAGE)
+    return rows[0].name
+
+
+async def _tenants(settings: Settings) -> list[TenantRow]:
+    async with owner_connection(settings) as connection:
+        return await accounts.list_tenants(connection)
+
+
+async def _domains(settings: Settings) -> list[DomainRow]:
+    async with owner_connection(settings) as connection:
+        return await accounts.list_domains(connection)
+
+
+def _tenant(row: TenantRow, as_json: bool) -> dict[str, object]:
+    shown: dict[str, object] = asdict(row)
+    if not as_json:
+        shown |= {"quota_octets": size(row.quota_octets), "used_octets": size(row.used_octets)}
+    return shown
