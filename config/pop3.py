@@ -48,8 +48,16 @@ class Pop3(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         int, Meta(ge=1, description="Failed logins per connection; the last one's -ERR [AUTH] is followed by a close.")
     ] = 3
     connection_limit: Annotated[
-        int, Meta(ge=1, description="POP3 connections per process; more are greeted with -ERR [SYS/TEMP] and closed.")
+        int,
+        Meta(ge=1, description="POP3 connections per process. Greeting: -ERR [SYS/TEMP]. Not for trusted networks."),
     ] = 4000
+    connections_per_network: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="POP3 connections of one IP address per process. Greeting: -ERR [SYS/TEMP]. Not for trusted networks.",
+        ),
+    ] = 100
     listing_cache_messages: Annotated[
         int,
         Meta(
