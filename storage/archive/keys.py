@@ -5,6 +5,7 @@ all public keys that ever signed here, one `ed25519 <base64>` a line: it is what
 """
 
 import base64
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -50,22 +51,21 @@ def trusted_keys(key_file: Path) -> tuple[bytes, ...]:
 
 
 def _create(key_file: Path) -> None:
-    key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = key_file.with_name(f"{key_file.name}.{secrets.token_hex(8)}")
     try:
+        key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(_KEY_OCTETS))
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(fresh, key_file)
-    except FileExistsError:
-        pass  # another process was first: its key counts
+        try:
+            os.write(descriptor, os.urandom(_KEY_OCTETS))
+            os.fsync(descriptor)
+            with contextlib.suppress(FileExistsError):  # another process was first: its key counts
+                os.link(fresh, key_file)
+        finally:
+            os.close(descriptor)
+            fresh.unlink()
+        _sync_directory(key_file.parent)
     except OSError as error:
         raise KeyFileError(f"{key_file}: cannot be created: {error}") from error
-    finally:
-        fresh.unlink(missing_ok=True)
-    _sync_directory(key_file.parent)
 
 
 def _listed(file: Path) -> tuple[bytes, ...]:
