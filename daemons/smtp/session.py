@@ -1,0 +1,373 @@
+"""What the commands of SMTP (RFC 5321) and LMTP (RFC 2033) do: the order of commands, recipients, and receiving a message.
+
+command            needs                       leads to
+EHLO HELO (LHLO)   -                           a greeted session without transaction
+MAIL               greeting, no transaction    a transaction without recipients
+RCPT               transaction, no BDAT yet    one recipient more
+DATA               recipients, no BDAT yet     the message; then no transaction
+BDAT               recipients                  a part of the message; with LAST as DATA
+RSET               -                           no transaction
+STARTTLS           no TLS yet                  a session not greeted
+NOOP VRFY HELP QUIT may always come. Anything else is 503 5.5.1.
+"""
+
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from config.smtp import Smtp
+from daemons.smtp import replies
+from daemons.smtp.acceptance import Acceptance
+from daemons.smtp.conversation import Conversation, HangUpError
+from daemons.smtp.transaction import Addressee, Origin, Transaction
+from protocol.address import AddrSpec
+from protocol.smtp.command import (
+    NEEDS_SMTPUTF8,
+    Bdat,
+    Data,
+    Hello,
+    Help,
+    Mail,
+    Noop,
+    Quit,
+    Rcpt,
+    Rset,
+    StartTls,
+    Vrfy,
+    parse_command,
+)
+from protocol.smtp.data import ChunkReader, DataReader
+from protocol.smtp.parameters import CommandError
+from protocol.smtp.reply import Reply, reply
+from protocol.smtp.trace import with_protocol
+from storage.accounts import Directory
+from storage.errors import StorageError, UnavailableError
+from storage.rows import Recipient
+from storage.spool import Spool
+
+PIECE_OCTETS = 64 * 1024  # of a message, taken from the reader at a time
+
+Verb = Callable[["Session", Any], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all sessions of a listener have in common."""
+
+    hostname: str
+    limits: Smtp
+    postmaster: AddrSpec
+    tls: ssl.SSLContext | None
+    directory: Directory
+    spool: Spool
+    acceptance: Acceptance
+    is_lmtp: bool
+    admit: Callable[["Session"], Reply | None]  # called once per connection; a reply refuses it
+    release: Callable[["Session"], None]  # called once, at the end of each admitted connection
+
+
+class Session(Conversation):
+    """One SMTP or LMTP session."""
+
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared.limits, shared.hostname, shared.tls)
+        self._shared = shared
+        self._transaction: Transaction | None = None
+        self._is_admitted = False
+        self._command_count = 0
+        self._junk_count = 0
+        self._error_count = 0
+
+    @property
+    def peer(self) -> str:
+        """The client's IP address in presentation form; "" for a local socket."""
+        place = self.session.peer if self.session is not None else None
+        return str(place[0]) if isinstance(place, tuple) and place else ""
+
+    @property
+    def is_idle(self) -> bool:
+        """No transaction is open."""
+        return self._transaction is None
+
+    # -- the frame --------------------------------------------------------------------------------------------------
+
+    async def _greet(self) -> None:
+        refusal = self._shared.admit(self)
+        if refusal is not None:
+            self._hang_up(refusal)
+        self._is_admitted = True
+        self._write(reply(220, "", f"{self.hostname} {'LMTP' if self._shared.is_lmtp else 'ESMTP'} Postwerk"))
+
+    def _forget(self) -> None:
+        self._end_transaction()
+        if self._is_admitted:
+            self._shared.release(self)
+
+    async def _execute(self, line: bytes) -> None:
+        self._command_count += 1
+        if self._command_count > self._limits.command_limit:
+            self._hang_up(replies.TOO_MANY_COMMANDS)
+        command = parse_command(line)
+        kind = type(command)
+        if kind in _JUNK:
+            self._junk_count += 1
+            if self._junk_count > self._limits.junk_command_limit:
+                self._hang_up(replies.TOO_MANY_COMMANDS)
+        if kind is Rcpt and not line.isascii() and not self._may_be_utf8():
+            raise CommandError(NEEDS_SMTPUTF8)
+        await _VERBS[kind](self, command)
+
+    def _may_be_utf8(self) -> bool:
+        """Whether RCPT may have UTF-8 in its path and ORCPT: if MAIL announced it (RFC 6531 §3.4, RFC 6533 §3)."""
+        return self._transaction is None or self._transaction.mail.parameters.is_smtputf8
+
+    def _refuse(self, answer: Reply) -> None:
+        self._write(answer)
+        self._error_count += 1
+        if self._error_count >= self._limits.error_limit:
+            self._hang_up(replies.TOO_MANY_ERRORS)
+
+    def _end_transaction(self) -> None:
+        if self._transaction is not None:
+            self._transaction.file.discard()
+            self._transaction = None
+
+    # -- session commands -------------------------------------------------------------------------------------------
+
+    async def _hello(self, command: Hello) -> None:
+        if (command.verb == "LHLO") != self._shared.is_lmtp:
+            return self._refuse(replies.WRONG_HELLO_LMTP if self._shared.is_lmtp else replies.WRONG_HELLO)
+        assert self.session is not None
+        self._end_transaction()  # RFC 5321 §4.1.4
+        self.session.host_name = command.domain
+        self.session.extended_smtp = command.verb != "HELO"
+        if not self.session.extended_smtp:
+            return self._write(reply(250, "", self.hostname))
+        keywords = ["PIPELINING", f"SIZE {self._limits.size_limit:d}", "8BITMIME", "SMTPUTF8", "CHUNKING"]
+        keywords += ["ENHANCEDSTATUSCODES", "DSN"]
+        if self.tls_context is not None and not self.is_secure:
+            keywords.append("STARTTLS")
+        return self._write(reply(250, "", self.hostname, *keywords))
+
+    async def _starttls(self, _: StartTls) -> None:
+        if self.is_secure:
+            return self._refuse(replies.TLS_TWICE)
+        if self.tls_context is None:
+            return self._refuse(replies.NO_TLS)
+        assert self.session is not None
+        self._end_transaction()
+        self._write(replies.TLS_READY)
+        await self._start_tls(self.tls_context)
+        self.session.host_name = None  # RFC 3207 §4.2: what was learned in the clear is forgotten
+        self.session.extended_smtp = False
+        return None
+
+    async def _rset(self, _: Rset) -> None:
+        self._end_transaction()
+        self._write(replies.RSET_OK)
+
+    async def _noop(self, _: Noop) -> None:
+        self._write(replies.NOOP_OK)
+
+    async def _vrfy(self, _: Vrfy) -> None:
+        self._write(replies.VRFY_UNSAID)  # RFC 5321 §7.3
+
+    async def _help(self, _: Help) -> None:
+        self._write(replies.HELP_TEXT_LMTP if self._shared.is_lmtp else replies.HELP_TEXT)
+
+    async def _quit(self, _: Quit) -> None:
+        self._hang_up(replies.QUIT_OK)
+
+    # -- the envelope -----------------------------------------------------------------------------------------------
+
+    async def _mail(self, command: Mail) -> None:
+        assert self.session is not None
+        if self.session.host_name is None:
+            return self._refuse(replies.LHLO_FIRST if self._shared.is_lmtp else replies.HELLO_FIRST)
+        if self._transaction is not None:
+            return self._refuse(replies.NESTED_MAIL)
+        if command.has_parameters and not self.session.extended_smtp:
+            return self._refuse(replies.NO_EXTENSIONS)
+        if (command.parameters.size_octets or 0) > self._limits.size_limit:
+            return self._refuse(replies.TOO_BIG)
+        if self._is_stopping:
+            self._hang_up(replies.SHUTTING_DOWN)
+        self._transaction = Transaction(command, self._shared.spool.open())
+        return self._write(replies.SENDER_OK)
+
+    async def _rcpt(self, command: Rcpt) -> None:
+        transaction = self._transaction
+        if transaction is None:
+            return self._refuse(replies.MAIL_FIRST)
+        if transaction.chunks is not None:
+            return self._refuse(replies.CHUNKS_BEGUN)
+        assert self.session is not None
+        if command.has_parameters and not self.session.extended_smtp:
+            return self._refuse(replies.NO_EXTENSIONS)
+        if len(transaction.addressees) >= self._limits.recipient_limit:
+            return self._write(replies.TOO_MANY_RECIPIENTS)  # no error: the client sends the rest later
+        try:
+            found = await self._resolve(command.forward_path)
+        except StorageError:
+            found = replies.UNAVAILABLE
+        if isinstance(found, Reply):
+            transaction.has_refused_recipients = True
+            if self._shared.is_lmtp or found.is_temporary:
+                return self._write(found)  # LMTP clients did not choose the recipients
+            return self._refuse(found)
+        transaction.addressees.append(Addressee(command, found))
+        return self._write(replies.RECIPIENT_OK)
+
+    async def _resolve(self, forward_path: AddrSpec) -> Recipient | Reply:
+        wanted = forward_path if forward_path.domain else self._shared.postmaster
+        found = await self._shared.directory.resolve(wanted.local_part, wanted.domain)
+        if found is None:
+            is_local = not forward_path.domain or await self._shared.directory.domain_is_local(wanted.domain)
+            return replies.MAILBOX_UNKNOWN if is_local else replies.RELAY_DENIED
+        if found.is_disabled:
+            return replies.MAILBOX_DISABLED
+        if found.is_over_quota:
+            return replies.MAILBOX_FULL if self._limits.over_quota_is_permanent else replies.MAILBOX_FULL_FOR_NOW
+        return found
+
+    # -- the message ------------------------------------------------------------------------------------------------
+
+    def _message_refusal(self) -> Reply | None:
+        """Why no message may come now."""
+        transaction = self._transaction
+        if transaction is None:
+            return replies.MAIL_FIRST
+        if transaction.addressees:
+            return None
+        if not transaction.has_refused_recipients:
+            return replies.RCPT_FIRST
+        return replies.NO_RECIPIENTS_LMTP if self._shared.is_lmtp else replies.NO_RECIPIENTS
+
+    async def _data(self, _: Data) -> None:
+        refusal = self._message_refusal()
+        transaction = self._transaction
+        if transaction is not None and transaction.chunks is not None:
+            refusal = replies.CHUNKS_BEGUN
+        if refusal is not None:
+            return self._refuse(refusal)
+        assert transaction is not None
+        self._write(replies.GO_AHEAD)
+        transaction.ends_at = self.loop.time() + self._limits.data_time_limit
+        data = DataReader()
+        while not data.is_complete:
+            self._collect(transaction, data.receive(await self._next_octets(PIECE_OCTETS, transaction.ends_at)))
+        self._reader.put_back(data.rest)
+        if data.has_bare_line_end:
+            transaction.refuse(replies.BARE_LINE_END)
+        return await self._finish(transaction)
+
+    async def _bdat(self, command: Bdat) -> None:
+        transaction = self._transaction
+        refusal = self._message_refusal()
+        if refusal is not None or transaction is None:
+            # The chunk follows the command whatever we think of it (RFC 3030 §2).
+            ends_at = self.loop.time() + self._limits.data_time_limit
+            await self._receive_chunk(None, ChunkReader(), command.size_octets, ends_at)
+            return self._refuse(refusal or replies.MAIL_FIRST)
+        if transaction.chunks is None:
+            transaction.chunks = ChunkReader()
+            transaction.ends_at = self.loop.time() + self._limits.data_time_limit
+        if transaction.file.size_octets + command.size_octets > self._limits.size_limit:
+            transaction.refuse(replies.TOO_BIG)
+        await self._receive_chunk(transaction, transaction.chunks, command.size_octets, transaction.ends_at)
+        if command.is_last:
+            if transaction.chunks.finish():
+                transaction.refuse(replies.BARE_LINE_END)
+            return await self._finish(transaction)
+        if transaction.refusal is not None:
+            # Every further chunk is refused too, until RSET or the last one: the transaction has failed (RFC 3030 §2).
+            return self._refuse(transaction.refusal)
+        return self._write(reply(250, "2.0.0", f"{command.size_octets} octets received"))
+
+    async def _receive_chunk(
+        self, transaction: Transaction | None, chunks: ChunkReader, size_octets: int, ends_at: float
+    ) -> None:
+        chunks.begin(size_octets)
+        while chunks.missing_octets:
+            octets = await self._next_octets(min(chunks.missing_octets, PIECE_OCTETS), ends_at)
+            piece = chunks.receive(octets)
+            if transaction is not None:
+                self._collect(transaction, piece)
+
+    async def _next_octets(self, limit_octets: int, ends_at: float) -> bytes:
+        """Octets of a message; waits for them. Raises HangUpError when the message cannot come whole any more."""
+        octets = self._reader.take(limit_octets)
+        while not octets:
+            if not await self._wait(ends_at):
+                raise HangUpError
+            octets = self._reader.take(limit_octets)
+        if self.loop.time() > ends_at:  # it drips steadily, but too slowly
+            self._hang_up(replies.TIMED_OUT)
+        return octets
+
+    def _collect(self, transaction: Transaction, piece: bytes) -> None:
+        if transaction.refusal is not None:
+            return
+        if transaction.file.size_octets + len(piece) > self._limits.size_limit:
+            transaction.refuse(replies.TOO_BIG)
+            return
+        try:
+            transaction.file.write(piece)
+        except UnavailableError:
+            transaction.refuse(replies.DISK_FULL)
+
+    async def _finish(self, transaction: Transaction) -> None:
+        """The message is complete: answer for it, once, or once per recipient over LMTP, and close the transaction."""
+        try:
+            if transaction.refusal is not None:
+                answers = [transaction.refusal] * len(transaction.addressees)
+            elif self.transport is None:
+                raise HangUpError  # nobody would hear that we took it: the client sends it again
+            else:
+                answers = await self._shared.acceptance.accept(
+                    transaction, self._origin(transaction), is_lmtp=self._shared.is_lmtp
+                )
+        finally:
+            self._end_transaction()
+        if not self._shared.is_lmtp:
+            del answers[1:]
+        if any(answer.is_positive for answer in answers):
+            self._junk_count = self._error_count = 0
+            for answer in answers:
+                self._write(answer)
+            return
+        for answer in answers[:-1]:
+            self._write(answer)
+        self._refuse(answers[-1])
+
+    def _origin(self, transaction: Transaction) -> Origin:
+        assert self.session is not None
+        tls: tuple[str, str] | None = None
+        if self.session.ssl is not None:
+            secured = cast(ssl.SSLObject, self.session.ssl["ssl_object"])
+            cipher = secured.cipher()
+            tls = (secured.version() or "", cipher[0] if cipher else "")
+        protocol = with_protocol(
+            is_extended=self.session.extended_smtp,
+            is_lmtp=self._shared.is_lmtp,
+            is_secure=tls is not None,
+            is_smtputf8=transaction.mail.parameters.is_smtputf8,
+        )
+        return Origin(self.peer, self.session.host_name or "", protocol, tls)
+
+
+_JUNK = {Hello, Rset, Noop, Vrfy, Help}
+_VERBS: dict[type, Verb] = {
+    Hello: Session._hello,
+    StartTls: Session._starttls,
+    Rset: Session._rset,
+    Noop: Session._noop,
+    Vrfy: Session._vrfy,
+    Help: Session._help,
+    Quit: Session._quit,
+    Mail: Session._mail,
+    Rcpt: Session._rcpt,
+    Data: Session._data,
+    Bdat: Session._bdat,
+}

@@ -1,0 +1,46 @@
+"""What a session knows of its open mail transaction (RFC 5321 §3.3), and of itself when a message is accepted. Values only."""
+
+from dataclasses import dataclass, field
+
+from protocol.smtp.command import Mail, Rcpt
+from protocol.smtp.data import ChunkReader
+from protocol.smtp.reply import Reply
+from storage.rows import Recipient
+from storage.spool import SpoolFile
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The session a message came from."""
+
+    peer: str  # IP address in presentation form
+    helo: str
+    protocol: str  # the `with` clause: "ESMTPS"
+    tls: tuple[str, str] | None  # version and cipher
+
+
+@dataclass(frozen=True, slots=True)
+class Addressee:
+    """One accepted RCPT."""
+
+    rcpt: Rcpt
+    recipient: Recipient
+
+
+@dataclass(slots=True)
+class Transaction:
+    """From MAIL to the reply to the message, or to RSET."""
+
+    mail: Mail
+    file: SpoolFile
+    addressees: list[Addressee] = field(default_factory=list)
+    has_refused_recipients: bool = False
+    chunks: ChunkReader | None = None  # since the first BDAT
+    refusal: Reply | None = None  # why the message cannot be accepted; its remaining octets are read and dropped
+    ends_at: float = 0.0  # loop time by which the whole message must have come; 0: it has not begun
+
+    def refuse(self, answer: Reply) -> None:
+        """Accept nothing of this message any more: the first reason stays."""
+        if self.refusal is None:
+            self.refusal = answer
+        self.file.discard()
