@@ -4,10 +4,14 @@
 (RFC 3501 §7.4.2, RFC 9051 §7.5.2). It never fails, never decodes a body, and never does I/O.
 """
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from protocol.message.mime import Buffer, Part, scan
+from protocol.message import dates, header, words
+from protocol.message.envelope import render
+from protocol.message.mime import Buffer, Part, Scanner, scan
 from protocol.message.section import extent
 from protocol.message.structure import (
     body_of,
@@ -32,6 +36,10 @@ __all__ = [
 ]
 
 
+LARGE_BODY_OCTETS = 32 << 10  # encoded; bodies of leaves from here on may be stored as blobs of their own
+_MESSAGE_ID = re.compile(rb"<[^<>\s]{1,998}>")
+
+
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """What intake keeps of a message; every offset is relative to the octets given to `parse`."""
@@ -47,5 +55,48 @@ class Parsed:
 
 
 def parse(octets: Buffer) -> Parsed:
-    """Parse a whole message (without our trace head). Never raises."""
-    raise NotImplementedError
+    """Parse a whole message (without our trace head): the one call at intake. Never raises."""
+    scanned = Scanner(octets)
+    root, found = scanned.root, scanned.fields
+    return Parsed(
+        envelope=render(found),
+        bodystructure=render_bodystructure(root),
+        structure=pack(root),
+        header_cache=header.cached(octets[: min(root.body_start, header.MAX_HEADER_OCTETS)]),
+        sent_at=_sent_at(found),
+        message_id=_message_id(found),
+        subject=_subject(found),
+        extents=tuple(_large_leaves(root)),
+    )
+
+
+def _last(found: list[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """The unfolded body of the last field of that name: the one that ENVELOPE shows."""
+    for key, body in reversed(found):
+        if key == name:
+            return header.unfold(body)
+    return None
+
+
+def _sent_at(found: list[tuple[bytes, bytes]]) -> datetime | None:
+    value = _last(found, b"DATE")
+    return None if value is None else dates.parse(value)
+
+
+def _message_id(found: list[tuple[bytes, bytes]]) -> bytes | None:
+    value = _last(found, b"MESSAGE-ID")
+    match = None if value is None else _MESSAGE_ID.search(value)
+    return None if match is None else match[0]
+
+
+def _subject(found: list[tuple[bytes, bytes]]) -> str:
+    value = _last(found, b"SUBJECT")
+    return "" if value is None else words.decode(value).strip()
+
+
+def _large_leaves(part: Part) -> Iterator[tuple[int, int]]:
+    if part.children:
+        for child in part.children:
+            yield from _large_leaves(child)
+    elif part.end - part.body_start >= LARGE_BODY_OCTETS:
+        yield part.body_start, part.end

@@ -1,13 +1,82 @@
-"""Searchable text."""
+"""The searchable text of a message: decoded headers and the decoded text of its parts, for SEARCH and the index.
 
+For substring search only: markup is stripped crudely and nothing is laid out. Never fails; unknown charsets and
+broken encodings give what can be read.
+"""
+
+import html
+import re
+from binascii import a2b_qp
+
+from protocol.message import header, words
+from protocol.message.content import parameter
 from protocol.message.mime import Buffer, Part
 
+MAX_TEXT_PARTS = 1_000  # of one message; later ones are not read
 
-def header_text(header: bytes, name: bytes | None) -> str:
-    """Give the decoded (RFC 2047) text of all fields called name, or of the whole header section for None."""
-    raise NotImplementedError
+_HIDDEN = re.compile(r"<!--.*?-->|<(script|style)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+_BREAK = re.compile(r"<(?:br|p|div|tr|td|th|li|h[1-6]|table|blockquote|hr)\b[^>]*>|</(?:p|div|tr|li|h[1-6])\s*>", re.I)
+_TAG = re.compile(r"</?[A-Za-z!?][^>]*>")
+
+
+def header_text(section: bytes, name: bytes | None) -> str:
+    """Give the decoded text of a header section: of all fields called name, one a line, or of all with their names."""
+    if name is None:
+        return "\n".join(f"{_name(field)}: {words.decode(field.body).strip()}" for field in header.fields(section))
+    wanted = name.upper()
+    return "\n".join(
+        words.decode(field.body).strip() for field in header.fields(section) if field.name.upper() == wanted
+    )
+
+
+def _name(field: header.Field) -> str:
+    return words.decode_octets(field.name, None)
 
 
 def searchable(octets: Buffer, part: Part) -> tuple[str, str]:
-    """Give (header text, body text) of a message, decoded, for substring search."""
-    raise NotImplementedError
+    """Give (header text, body text) of the message whose root is part.
+
+    The body text is that of all text/* and message/* leaves, and the headers of the messages within, in order. Lines
+    end with LF. It is as long as the text itself: no part of it is left out.
+    """
+    pieces: list[str] = []
+    _collect(octets, part, pieces)
+    return header_text(octets[part.header_start : part.body_start], None), "\n".join(pieces)
+
+
+def part_text(octets: Buffer, part: Part) -> str:
+    """Give the decoded text of one text part; HTML without its markup."""
+    text = words.decode_octets(decode_body(octets, part), parameter(part.parameters, b"charset"))
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    return strip_html(text) if part.subtype.lower() == b"html" else text
+
+
+def decode_body(octets: Buffer, part: Part) -> bytes:
+    """Give a part's body with its transfer encoding undone, RFC 2045 §6; an unknown encoding is none."""
+    body = octets[part.body_start : part.end]
+    encoding = (part.encoding or b"").lower()
+    if encoding == b"base64":
+        return words.decode_base64(body)
+    if encoding == b"quoted-printable":
+        return a2b_qp(body)
+    return body
+
+
+def strip_html(text: str) -> str:
+    """Take the markup out of HTML: scripts, styles, comments and tags go, character references are read."""
+    text = _HIDDEN.sub(" ", text)
+    text = _TAG.sub("", _BREAK.sub("\n", text))
+    return words.storable(html.unescape(text)) if "&" in text else text
+
+
+def _collect(octets: Buffer, part: Part, pieces: list[str]) -> None:
+    if len(pieces) >= MAX_TEXT_PARTS:
+        return
+    if part.children:
+        for child in part.children:
+            if part.is_message:
+                pieces.append(header_text(octets[child.header_start : child.body_start], None))
+            _collect(octets, child, pieces)
+    elif part.is_text or part.type.lower() == b"message":
+        pieces.append(part_text(octets, part))
