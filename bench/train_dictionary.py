@@ -12,13 +12,15 @@ import zstandard
 
 from tests.mails import MAILS, as_sent
 
+Samples = list[bytes | bytearray | memoryview[int]]
+
 _LEVEL = 3
 _DICTIONARY_OCTETS = 64 << 10
 _SMALL_OCTETS = 64 << 10
 _DIRECTORY = Path(__file__).parent.parent / "storage" / "blobs" / "dictionaries"
 
 
-def _ratio(mails: list[bytes], compressor: zstandard.ZstdCompressor) -> float:
+def _ratio(mails: Samples, compressor: zstandard.ZstdCompressor) -> float:
     return sum(map(len, mails)) / sum(len(compressor.compress(mail)) for mail in mails)
 
 
@@ -27,7 +29,7 @@ def main() -> None:
     path = _DIRECTORY / f"{int(sys.argv[1])}.zdict"
     if path.exists():
         raise SystemExit(f"{path.name} exists: released dictionaries stay as they are")
-    mails = [mail for mail in map(as_sent, MAILS) if len(mail) <= _SMALL_OCTETS]
+    mails: Samples = [mail for mail in map(as_sent, MAILS) if len(mail) <= _SMALL_OCTETS]
     random.Random(1).shuffle(mails)
     half = len(mails) // 2
     trial = zstandard.train_dictionary(_DICTIONARY_OCTETS, mails[:half], level=_LEVEL)
