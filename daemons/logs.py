@@ -14,7 +14,8 @@ from config.logs import Logs
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _MAIL = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^\s<>()\[\]@,;:"\']+)@(?:\[[^\]\s]*\]|[^\s<>()\[\]@,;:"\']+)')
-_IP = re.compile(r"(?<![\w:.])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*)(?![\w:])")
+_IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(?![\w:])")
+_IPV4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)")
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 
 Event = MutableMapping[str, Any]
@@ -59,8 +60,10 @@ def _anonymous(value: Any) -> Any:
     if isinstance(value, str):
         if "@" in value:
             value = _MAIL.sub("x@x", value)
-        if "." in value or ":" in value:
-            value = _IP.sub(_hide_address, value)
+        if ":" in value:
+            value = _IPV6.sub(_hide_address, value)
+        if "." in value:
+            value = _IPV4.sub(_hide_address, value)
         return value
     if isinstance(value, bytes):
         return _anonymous(value.decode("utf-8", "backslashreplace"))
@@ -74,11 +77,12 @@ def _anonymous(value: Any) -> Any:
 
 
 def _hide_address(match: re.Match[str]) -> str:
+    text = match[0].rstrip(".")
     try:
-        ip_address(match[0].rstrip("."))
+        ip_address(text)
     except ValueError:
         return match[0]  # a time of day, a version
-    return "0"
+    return "0" + match[0][len(text) :]
 
 
 def _encode(event: Event, **_: Any) -> bytes:
@@ -89,5 +93,8 @@ class _Forward(stdlib_logging.Handler):
     """Standard library logging, as libraries use it, into ours."""
 
     def emit(self, record: stdlib_logging.LogRecord) -> None:
-        error = record.exc_info if record.exc_info and record.exc_info[0] else None
-        logger(record.name).log(record.levelno, record.getMessage(), **({"exc_info": error} if error else {}))
+        error = record.exc_info[1] if record.exc_info else None
+        told: dict[str, Any] = {}
+        if error is not None:  # a warning needs no traceback: a library tries again by itself
+            told = {"exc_info": error} if record.levelno >= stdlib_logging.ERROR else {"error": repr(error)}
+        logger(record.name).log(record.levelno, record.getMessage(), **told)

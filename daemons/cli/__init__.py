@@ -44,7 +44,8 @@ class Postwerk(click.Group):
         try:
             code = super().main(*arguments, **options)
         except click.UsageError as error:
-            error.show()
+            path = error.ctx.command_path if error.ctx else "postwerk"
+            _say(f"{error.format_message().rstrip('.')}; see `{path} --help`")
             code = os.EX_USAGE
         except click.ClickException as error:
             error.show()
@@ -58,13 +59,20 @@ class Postwerk(click.Group):
 
 
 def _explain(error: Exception) -> int:
-    from daemons.cli.common import Failure, exit_code_of
+    from daemons.cli.common import exit_code_of
 
     code = exit_code_of(error)
     if code is None:
         raise error
-    Failure(str(error), code).show()
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:  # without "[Errno 98]"
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    _say(text)
     return code
+
+
+def _say(text: str) -> None:
+    click.echo(f"postwerk: {' '.join(text.split())}", err=True)
 
 
 @click.group(cls=Postwerk, context_settings={"help_option_names": ["-h", "--help"]})
