@@ -57,3 +57,11 @@ async def waiting(connection: Connection) -> int:
     """How many accepted messages are not archived yet."""
     count: int = await connection.fetchval("SELECT count(*) FROM journal WHERE archived_seq IS NULL")
     return count
+
+
+async def waiting_by_tenant(connection: Connection) -> dict[int, int]:
+    """The same by tenant; tenants without waiting messages are left out."""
+    rows = await connection.fetch(
+        "SELECT tenant_id, count(*) FROM journal WHERE archived_seq IS NULL GROUP BY tenant_id"
+    )
+    return {row["tenant_id"]: row["count"] for row in rows}

@@ -6,17 +6,18 @@ unsigned leaves are signed by whoever comes next.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import asyncpg
 from prometheus_client import Counter
 
 from config.archive import Archive
 from daemons.context import Context
 from daemons.logs import logger
+from daemons.runtime import Ready
 from storage import journal
 from storage.archive import evidence
 from storage.archive.checkpoint import Signer
@@ -32,8 +33,6 @@ _REFUSED_SECONDS = 300.0  # a tenant whose log is damaged is looked at again aft
 
 _ARCHIVED = Counter("postwerk_archived_messages", "Messages that became leaves of an evidence log.")
 _CHECKPOINTS = Counter("postwerk_archive_checkpoints", "Checkpoints signed.")
-
-Ready = Callable[[Mapping[str, tuple[str, int]]], None]
 
 
 @dataclass(slots=True)
@@ -76,7 +75,7 @@ class Archiver:
                     archived = await self.archive_batch()
                     await self.sign_due()
                     failures = 0
-                except StorageError as error:
+                except (StorageError, asyncpg.PostgresError) as error:
                     _log.error("archiving failed", error=str(error), failures=failures + 1)
                     await _wait(stopping, _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
                     failures += 1
@@ -168,7 +167,7 @@ class Archiver:
                     while await self.archive_batch():
                         pass
                     await self.sign_due(everything=True)
-                except StorageError as error:
+                except (StorageError, asyncpg.PostgresError) as error:
                     _log.warning("stopped with unsigned leaves or waiting rows", error=str(error))
 
 

@@ -108,6 +108,7 @@ class Report:
     unsigned: int = 0  # leaves after the newest checkpoint
     accepted: int = 0  # journal rows
     waiting: int = 0  # of those, not archived yet
+    has_head_copy: bool = False  # without one, a database set back to an older state as a whole is not noticed
     findings: list[Finding] = field(default_factory=list)
     finding_count: int = 0
 
@@ -135,7 +136,7 @@ class Verifier:
         self._tenant_id = tenant_id
         self._trusted = trusted
         self._head = head
-        self._report = Report(tenant_id)
+        self._report = Report(tenant_id, has_head_copy=head is not None)
         self._frontier = Frontier()
         self._resumed_at = 0  # where the stretch of leaves began that the frontier has covered since
         self._origin: str | None = None

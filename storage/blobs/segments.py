@@ -1,5 +1,6 @@
 """Append-only segment files. One writer per process owns the segment it writes; a sealed segment never changes."""
 
+import fcntl
 import mmap
 import os
 from collections.abc import Iterable, Iterator
@@ -58,6 +59,7 @@ class SegmentWriter:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = segment_path(self._directory, segment_id)
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held while we live: the keeper seals what is free
             _sync_directory(self._directory)
         except OSError as error:
             raise DiskError(f"segment directory: {error}") from error
