@@ -49,9 +49,11 @@ def expect_search(cursor: Cursor, tag: bytes, *, is_uid: bool) -> Search:
         charset = _charset(cursor)
         cursor.expect_space()
     # Without CHARSET the strings are US-ASCII (RFC 3501 §6.4.4) or UTF-8 (RFC 9051 §6.4.4); the latter includes the former.
+    cursor.count_item()
     keys = [_search_key(cursor, charset or "utf-8")]
     while not cursor.is_at_end():
         cursor.expect_space()
+        cursor.count_item()
         keys.append(_search_key(cursor, charset or "utf-8"))
     return Search(tag, _all_of(keys), is_uid, returns, charset)
 
@@ -76,7 +78,6 @@ def _charset(cursor: Cursor) -> str:
 
 # search-key = … / sequence-set / "(" search-key *(SP search-key) ")"
 def _search_key(cursor: Cursor, charset: str) -> SearchKey:
-    cursor.count_item()
     if cursor.is_next(b"("):
         return _all_of(expect_list(cursor, lambda inner: _search_key(inner, charset)))
     start = cursor.position
@@ -101,6 +102,7 @@ def _all_of(keys: "list[SearchKey] | tuple[SearchKey, ...]") -> SearchKey:
 # "NOT" SP search-key
 def _not(cursor: Cursor, charset: str) -> SearchKey:
     cursor.enter()
+    cursor.count_item()
     key = search.Not(_search_key(cursor, charset))
     cursor.leave()
     return key
@@ -109,6 +111,7 @@ def _not(cursor: Cursor, charset: str) -> SearchKey:
 # "OR" SP search-key SP search-key
 def _or(cursor: Cursor, charset: str) -> SearchKey:
     cursor.enter()
+    cursor.count_item()
     left = _search_key(cursor, charset)
     cursor.expect_space()
     right = _search_key(cursor, charset)

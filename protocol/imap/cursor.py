@@ -232,16 +232,16 @@ def expect_string(cursor: Cursor, expected: str = "a string") -> bytes:
 def expect_nstring(cursor: Cursor) -> bytes | None:
     """A string, or None for NIL."""
     found = take_string(cursor)
-    if found is None:
-        word = cursor.take_word()
-        if word != b"NIL":
-            cursor.fail("a string or NIL")
+    if found is None and not cursor.take_keyword(b"NIL"):
+        cursor.fail("a string or NIL")
     return found
 
 
 # astring = 1*ASTRING-CHAR / string
 def expect_astring(cursor: Cursor, expected: str = "a string") -> bytes:
     """An atom or string; `expected` names what it stands for."""
+    if cursor.position in cursor.literals:  # before "~" of a literal8 looks like an atom
+        return expect_string(cursor, expected)
     found = cursor.matched(_ASTRING, _ASTRING_STRICT)
     return expect_string(cursor, expected) if found is None else found
 

@@ -58,6 +58,7 @@ class CommandReader:
         self._is_closed = False
         self._wants_line = False
         self._tag: bytes | None = None  # of the command being read, for the answer to an error
+        self._refused = b""  # the line that was refused, or its beginning
         self._is_mid_line = False  # a line was given up before its end
         self._announced: _Announced | None = None  # neither accepted nor swallowed
         self._awaits_append = False
@@ -128,7 +129,7 @@ class CommandReader:
         try:
             octets = yield from self._line()
         except CommandError:
-            self._tag = tag_of(bytes(self._buffer[:_TAG_OCTETS]))
+            self._tag = tag_of(self._refused)
             raise
         if not octets:
             return  # an empty line: some clients end a literal with one CRLF too many
@@ -273,11 +274,14 @@ class CommandReader:
             line = line[:-1]
         if end < 0 or len(line) > limit:
             self._is_mid_line = True
+            seen = line[: min(limit, _TAG_OCTETS)] if end >= 0 else bytes(self._buffer[: min(limit, _TAG_OCTETS)])
+            self._refused = seen[: seen.rfind(b" ") + 1]  # a tag cut off is none
             raise CommandError("BAD", None, "command line too long")
         self._consume(end + 1)
         self._announced = _announced(line, offset) if line.endswith(b"}") else None
         # A bare LF is taken as the end of a line: scripts and people at a terminal send it, and it can stand nowhere else.
         if self.is_strict and not has_cr:
+            self._refused = line
             raise CommandError("BAD", None, "expected CRLF at the end of the line")
         return line
 
