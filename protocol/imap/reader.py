@@ -112,7 +112,8 @@ class CommandReader:
             try:
                 if self._wants_line:
                     self._wants_line = False
-                    self._events.append(Line((yield from self._line())))
+                    line = yield from self._line()
+                    self._events.append(Line(line))
                     yield from self._pause()
                 else:
                     yield from self._command()

@@ -1,0 +1,124 @@
+"""What the reader does between commands: waiting, raw lines, APPEND taken or refused, and what it keeps."""
+
+import pytest
+
+from protocol.imap.command import Append, Authenticate, Enable, Idle, Login, Noop, Select, StartTls
+from protocol.imap.events import AppendOctets, AppendStarts, Continue, Line, Rejected
+from protocol.imap.limits import Limits
+from protocol.imap.reader import CommandReader
+from tests.protocol.imap.feeds import read
+
+
+def test_pipelined_commands_come_together() -> None:
+    """Commands that arrive together are given together, in order; the rest of a line is kept."""
+    reader = CommandReader()
+    assert reader.receive(b"a NOOP\r\nb SELECT A\r\nc NO") == [Noop(b"a"), Select(b"b", "A")]
+    assert not reader.is_waiting
+    assert reader.buffered_octets == 4
+    assert reader.receive(b"OP\r\n") == [Noop(b"c")]
+    assert reader.receive(b"") == []
+    assert repr(reader) == "<CommandReader reading, 0 octets kept>"
+
+
+@pytest.mark.parametrize(
+    ("octets", "event"),
+    [
+        (b"a IDLE", Idle(b"a")),
+        (b"a AUTHENTICATE PLAIN", Authenticate(b"a", b"PLAIN", None)),
+        (b"a STARTTLS", StartTls(b"a")),
+        (b"a ENABLE X", Enable(b"a", (b"X",))),
+    ],
+)
+def test_waits_behind_what_changes_the_conversation(octets: bytes, event: object) -> None:
+    """Nothing is read behind a command that may change what the next octets mean, until the session comes again."""
+    reader = CommandReader()
+    assert reader.receive(octets + b"\r\nb NOOP\r\n") == [event]
+    assert reader.is_waiting
+    assert reader.receive(b"") == [Noop(b"b")]
+
+
+def test_lines_of_an_exchange() -> None:
+    """expect_line() gives the next line as it is, once: SASL responses, "*", DONE; a literal's spelling means nothing there."""
+    reader = CommandReader()
+    assert reader.receive(b"a AUTHENTICATE X\r\nAGE=\r\n{5}\r\nb NOOP\r\n") == [Authenticate(b"a", b"X", None)]
+    reader.expect_line()
+    assert reader.receive(b"") == [Line(b"AGE=")]
+    assert reader.is_waiting
+    reader.expect_line()
+    assert reader.receive(b"") == [Line(b"{5}")]
+    assert reader.receive(b"") == [Noop(b"b")]
+
+
+def test_line_too_long_in_an_exchange() -> None:
+    """A response above the line limit is refused untagged, and the next line is a command again."""
+    reader = CommandReader(Limits(line_octets=20))
+    reader.receive(b"a IDLE\r\n")
+    reader.expect_line()
+    assert reader.receive(b"x" * 30) == [Rejected(None, "BAD", None, "command line too long")]
+    assert reader.receive(b"x\r\nb NOOP\r\n") == [Noop(b"b")]
+
+
+def test_append_waits_for_the_answer() -> None:
+    """Without accept() or refuse() nothing comes, whatever arrives."""
+    reader = CommandReader()
+    starts = AppendStarts(b"a", "A", (), None, 3, is_synchronizing=False)
+    assert reader.receive(b"a APPEND A {3+}\r\nab") == [starts]
+    assert reader.is_waiting
+    assert reader.receive(b"c\r\nb NOOP\r\n") == []
+    assert reader.is_waiting
+    reader.accept()
+    assert reader.receive(b"") == [AppendOctets(b"abc"), Append(b"a", "A", (), None, 3), Noop(b"b")]
+
+
+def test_refused_append() -> None:
+    """A refused message gives no events: a synchronising one never comes, a non-synchronising one is swallowed."""
+    for step in (None, 1):
+        events = read(b"a APPEND A {3+}\r\nabc\r\nb NOOP\r\n", step=step, accepts=False)
+        assert events == [AppendStarts(b"a", "A", (), None, 3, is_synchronizing=False), Noop(b"b")]
+        events = read(b"a APPEND A {3}\r\nb NOOP\r\n", step=step, accepts=False)
+        assert events == [AppendStarts(b"a", "A", (), None, 3, is_synchronizing=True), Noop(b"b")]
+
+
+def test_message_passes_through() -> None:
+    """A message is passed on as it comes and never collected."""
+    reader = CommandReader()
+    reader.receive(b"a APPEND A {1000000}\r\n")
+    reader.accept()
+    piece = b"x" * 10000
+    for _ in range(100):
+        assert reader.receive(piece) == [AppendOctets(piece)]
+        assert reader.buffered_octets == 0
+    assert reader.receive(b"\r\n") == [Append(b"a", "A", (), None, 1000000)]
+
+
+def test_limits_change_with_the_state() -> None:
+    """The session may replace the limits: what was too large before login is not after it."""
+    reader = CommandReader(Limits(literal_octets=2))
+    assert reader.receive(b"a LOGIN {3}\r\n") == [Rejected(b"a", "BAD", None, "literal too large")]
+    reader.limits = Limits()
+    assert reader.receive(b"a LOGIN {3}\r\n") == [Continue()]
+    assert reader.receive(b"bob x\r\n") == [Login(b"a", b"bob", b"x")]
+
+
+def test_names_once_utf8_is_enabled() -> None:
+    """After ENABLE UTF8=ACCEPT "&" stands for itself (RFC 6855 §3)."""
+    reader = CommandReader()
+    assert reader.receive(b"a SELECT A&-B\r\n") == [Select(b"a", "A&B")]
+    reader.is_utf8 = True
+    assert reader.receive('a SELECT "Ä&-B"\r\n'.encode()) == [Select(b"a", "Ä&-B")]
+
+
+def test_empty_lines_are_nothing() -> None:
+    """Empty lines between commands are passed over, with CRLF or LF alone."""
+    assert read(b"\r\n\n\r\na NOOP\n\r\n") == [Noop(b"a")]
+
+
+def test_closed_reader_gives_nothing() -> None:
+    """Behind a fatal refusal there are no events and nothing is kept."""
+    reader = CommandReader(Limits(discard_octets=10))
+    (rejected,) = reader.receive(b"a BOGUS {11+}\r\nb NOOP\r\n")
+    assert isinstance(rejected, Rejected)
+    assert rejected.is_fatal
+    assert reader.receive(b"c NOOP\r\n") == []
+    assert reader.buffered_octets == 0
+    assert repr(reader) == "<CommandReader closed, 0 octets kept>"
