@@ -1,0 +1,100 @@
+"""Commands of any state and of the not authenticated state: RFC 3501 §6.1, §6.2, ID (RFC 2971), ENABLE (RFC 5161)."""
+
+from daemons.access.imap import capabilities
+from daemons.access.imap.session import Completion, RefusalError, Session
+from daemons.logs import logger
+from protocol import sasl
+from protocol.imap import command, response
+from protocol.imap.events import Line
+
+log = logger("imap")
+
+_FAILED = RefusalError.no(b"AUTHENTICATIONFAILED", "login or password is wrong")
+_PRODUCT: dict[bytes, bytes | None] = {b"name": b"Postwerk"}
+
+
+async def capability(session: Session, _: command.Capability) -> Completion:
+    """CAPABILITY, RFC 3501 §6.1.1."""
+    session.put(response.capability(capabilities.tokens(session)))
+    return Completion("done")
+
+
+async def noop(_session: Session, _: command.Noop | command.Check) -> Completion:
+    """NOOP and CHECK, RFC 3501 §6.1.2, §6.4.1: the synchronisation that follows every command is all there is to do."""
+    return Completion("done")
+
+
+async def logout(session: Session, _: command.Logout) -> Completion:
+    """LOGOUT, RFC 3501 §6.1.3."""
+    session.deselect()
+    session.bye("logging out")
+    return Completion("bye")
+
+
+async def identify(session: Session, _: command.Id) -> Completion:
+    """ID, RFC 2971 §3.1. What the client says of itself is not kept: it tells who uses what."""
+    session.put(response.identification(_PRODUCT))
+    return Completion("done")
+
+
+async def enable(session: Session, _: command.Enable) -> Completion:
+    """ENABLE, RFC 5161 §3.1. No extension here needs it yet; unknown names are passed over."""
+    session.put(response.enabled(()))
+    return Completion("done")
+
+
+async def start_tls(session: Session, requested: command.StartTls) -> Completion | None:
+    """STARTTLS, RFC 3501 §6.2.1."""
+    context = session.shared.context.tls
+    if context is None or not capabilities.may_start_tls(session):
+        raise RefusalError.bad("TLS is on already" if session.connection.is_secure else "TLS is not available")
+    await session.start_tls(context, response.tagged(requested.tag, "OK", None, "begin TLS negotiation now"))
+    return None
+
+
+async def login(session: Session, given: command.Login) -> Completion:
+    """LOGIN, RFC 3501 §6.2.3."""
+    if not capabilities.may_log_in(session):
+        raise RefusalError.no(b"PRIVACYREQUIRED", "start TLS first")
+    try:
+        user, password = given.user.decode(), given.password.decode()
+    except UnicodeDecodeError:
+        raise RefusalError.no(b"AUTHENTICATIONFAILED", "login and password must be UTF-8") from None
+    return await _verified(session, user, password)
+
+
+async def authenticate(session: Session, given: command.Authenticate) -> Completion:
+    """AUTHENTICATE, RFC 3501 §6.2.2, with RFC 4959's initial response."""
+    mechanism = sasl.mechanism(given.mechanism)
+    if mechanism is None:
+        raise RefusalError.no(None, "unknown mechanism")
+    if not capabilities.may_log_in(session):
+        raise RefusalError.no(b"PRIVACYREQUIRED", "start TLS first")
+    try:
+        step = mechanism.step(given.initial)
+        while isinstance(step, sasl.Challenge):
+            session.put(b"+ " + sasl.encode_challenge(step) + b"\r\n")
+            session.reader.expect_line()
+            event = await session.next_event()
+            if not isinstance(event, Line):
+                raise RefusalError.bad("the exchange was broken off")
+            step = mechanism.step(sasl.decode_response(event.octets))
+    except sasl.CancelledError:
+        raise RefusalError.bad("cancelled") from None
+    except sasl.SaslError as error:
+        raise RefusalError.bad(str(error)) from None
+    if not step.acts_as_itself:
+        raise RefusalError.no(b"AUTHORIZATIONFAILED", "nobody may act for another here")
+    return await _verified(session, step.authcid, step.password)
+
+
+async def _verified(session: Session, user: str, password: str) -> Completion:
+    connection = session.connection
+    verify = session.shared.authenticator.verify
+    identity = await verify(user, password, peer=connection.peer, is_trusted=connection.is_trusted)
+    if identity is None:
+        session.failed_logins += 1
+        log.info("login failed")
+        raise _FAILED
+    session.log_in(identity)
+    return Completion("logged in", b"CAPABILITY " + b" ".join(capabilities.tokens(session)))

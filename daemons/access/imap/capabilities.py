@@ -1,0 +1,40 @@
+"""The capability line, RFC 3501 §7.2.1: what works here and now, and nothing else.
+
+tests/daemons/imap/test_capabilities.py fails for a token without a test.
+"""
+
+from daemons.access.imap.session import Session, State
+
+BEFORE_LOGIN = (b"IMAP4rev1", b"SASL-IR", b"LITERAL+", b"ID", b"ENABLE")
+AFTER_LOGIN = (
+    b"IMAP4rev1",
+    b"LITERAL+",
+    b"ID",
+    b"ENABLE",
+    b"IDLE",
+    b"NAMESPACE",
+    b"CHILDREN",
+    b"UNSELECT",
+    b"UIDPLUS",
+    b"MOVE",
+    b"SPECIAL-USE",
+    b"CREATE-SPECIAL-USE",
+)
+
+
+def tokens(session: Session) -> tuple[bytes, ...]:
+    """What the session offers in its present state."""
+    if session.state is not State.NOT_AUTHENTICATED:
+        return AFTER_LOGIN
+    starts_tls = (b"STARTTLS",) if may_start_tls(session) else ()
+    return (*BEFORE_LOGIN, *starts_tls, b"AUTH=PLAIN" if may_log_in(session) else b"LOGINDISABLED")
+
+
+def may_start_tls(session: Session) -> bool:
+    """STARTTLS is offered until TLS is on (RFC 3501 §6.2.1)."""
+    return session.shared.context.tls is not None and not session.connection.is_secure
+
+
+def may_log_in(session: Session) -> bool:
+    """Whether a password may be sent: in TLS only (RFC 3501 §11.1), unless the configuration says otherwise."""
+    return session.connection.is_secure or session.shared.settings.cleartext_authentication

@@ -1,0 +1,177 @@
+"""The table of commands: in which states each may come (RFC 3501 §6) and what does it; and the loop that drives a session."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from daemons.access.imap import (
+    appending,
+    authentication,
+    copying,
+    fetching,
+    idling,
+    mailboxes,
+    searching,
+    selecting,
+    storing,
+)
+from daemons.access.imap.capabilities import tokens
+from daemons.access.imap.session import Completion, EndOfInputError, RefusalError, Session, Shared, State, log
+from daemons.sockets import Connection
+from protocol.imap import command, response
+from protocol.imap.events import AppendStarts, Continue, Rejected
+from protocol.imap.reader import Event
+from storage.errors import (
+    CorruptError,
+    MailboxNotFoundError,
+    NotFoundError,
+    OverQuotaError,
+    StorageError,
+    UnavailableError,
+)
+
+Handler = Callable[[Session, Any], Awaitable[Completion | None]]
+
+_ANY = frozenset({State.NOT_AUTHENTICATED, State.AUTHENTICATED, State.SELECTED})
+_BEFORE_LOGIN = frozenset({State.NOT_AUTHENTICATED})
+_AFTER_LOGIN = frozenset({State.AUTHENTICATED, State.SELECTED})
+_SELECTED = frozenset({State.SELECTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One command's place."""
+
+    states: frozenset[State]
+    handler: Handler
+
+
+RULES: dict[type, Rule] = {
+    command.Capability: Rule(_ANY, authentication.capability),
+    command.Noop: Rule(_ANY, authentication.noop),
+    command.Logout: Rule(_ANY, authentication.logout),
+    command.Id: Rule(_ANY, authentication.identify),
+    command.StartTls: Rule(_BEFORE_LOGIN, authentication.start_tls),
+    command.Authenticate: Rule(_BEFORE_LOGIN, authentication.authenticate),
+    command.Login: Rule(_BEFORE_LOGIN, authentication.login),
+    command.Enable: Rule(frozenset({State.AUTHENTICATED}), authentication.enable),
+    command.Namespace: Rule(_AFTER_LOGIN, mailboxes.namespace),
+    command.Select: Rule(_AFTER_LOGIN, selecting.select),
+    command.Examine: Rule(_AFTER_LOGIN, selecting.select),
+    command.Create: Rule(_AFTER_LOGIN, mailboxes.create),
+    command.Delete: Rule(_AFTER_LOGIN, mailboxes.delete),
+    command.Rename: Rule(_AFTER_LOGIN, mailboxes.rename),
+    command.Subscribe: Rule(_AFTER_LOGIN, mailboxes.subscribe),
+    command.Unsubscribe: Rule(_AFTER_LOGIN, mailboxes.unsubscribe),
+    command.List: Rule(_AFTER_LOGIN, mailboxes.list_names),
+    command.Lsub: Rule(_AFTER_LOGIN, mailboxes.list_subscribed),
+    command.Status: Rule(_AFTER_LOGIN, mailboxes.status),
+    AppendStarts: Rule(_AFTER_LOGIN, appending.append),
+    command.Idle: Rule(_AFTER_LOGIN, idling.idle),
+    command.Check: Rule(_SELECTED, authentication.noop),
+    command.Close: Rule(_SELECTED, selecting.close),
+    command.Unselect: Rule(_SELECTED, selecting.unselect),
+    command.Expunge: Rule(_SELECTED, selecting.expunge),
+    command.Search: Rule(_SELECTED, searching.find),
+    command.Fetch: Rule(_SELECTED, fetching.fetch),
+    command.Store: Rule(_SELECTED, storing.store),
+    command.Copy: Rule(_SELECTED, copying.copy),
+    command.Move: Rule(_SELECTED, copying.move),
+}
+
+# RFC 3501 §7.4.1: no EXPUNGE may be sent while these are answered, unless they are the UID forms (§6.4.8).
+_HOLD_EXPUNGES = (command.Fetch, command.Store, command.Search)
+
+
+async def imap_session(shared: Shared, connection: Connection) -> None:
+    """Serve one connection from the greeting to its end."""
+    session = Session(shared, connection)
+    shared.sessions.add(session)
+    try:
+        greeting = b"CAPABILITY " + b" ".join(tokens(session))
+        session.put(response.untagged("OK", greeting, "Postwerk ready"))
+        while not session.is_over:
+            await _step(session)
+        await session.flush()
+    finally:
+        session.end()
+
+
+async def _step(session: Session) -> None:
+    try:
+        event = await session.next_event()
+        await _handle(session, event)
+    except EndOfInputError:
+        session.state = State.LOGOUT
+    except TimeoutError:
+        session.bye("no command for too long")
+    if session.is_stopping:
+        session.bye("server is shutting down")
+
+
+async def _handle(session: Session, event: Event) -> None:
+    match event:
+        case Continue():
+            session.put(response.continuation())
+        case Rejected():
+            session.reject(event)
+        case AppendStarts() | command.Command():
+            await _execute(session, event)
+        case _:  # a line nobody waits for any more
+            session.put(response.untagged("BAD", None, "no command"))
+            session.count_bad()
+
+
+async def _execute(session: Session, event: AppendStarts | command.Command) -> None:
+    """Run a command, tell what others changed, and answer."""
+    try:
+        completion = await _run(session, event)
+        if completion is None:
+            return
+        answer = response.tagged(event.tag, "OK", completion.code, completion.text)
+    except RefusalError as refusal:
+        answer = response.tagged(event.tag, refusal.status, refusal.code, refusal.text)
+        if refusal.status == "BAD":
+            session.count_bad()
+    except StorageError as error:
+        answer = response.tagged(event.tag, "NO", *_refusal_of(error))
+    except (ConnectionError, EndOfInputError, TimeoutError):
+        raise
+    except Exception:
+        error_id = secrets.token_hex(6)
+        log.exception("command failed", error_id=error_id, command=type(event).__name__)
+        answer = response.tagged(event.tag, "NO", b"SERVERBUG", f"internal error {error_id}")
+    is_numbered = isinstance(event, _HOLD_EXPUNGES) and not event.is_uid
+    await session.sync(tells_expunges=not is_numbered)
+    session.put(answer)
+    if session.failed_logins >= session.shared.settings.login_failure_limit and session.identity is None:
+        session.bye("too many failed logins")
+
+
+async def _run(session: Session, event: AppendStarts | command.Command) -> Completion | None:
+    rule = RULES.get(type(event))
+    if rule is not None and session.state in rule.states:
+        return await rule.handler(session, event)
+    if isinstance(event, AppendStarts):
+        session.reader.refuse()
+    if rule is None:
+        raise RefusalError.bad("command is not known here")
+    raise RefusalError.bad(f"command is not possible in the {session.state.value} state")
+
+
+def _refusal_of(error: StorageError) -> tuple[bytes | None, str]:
+    """Response code (RFC 5530 §3) and text for what storage could not do; the detail goes to the log."""
+    match error:
+        case OverQuotaError():
+            return b"OVERQUOTA", "no room left"
+        case MailboxNotFoundError():
+            return b"NONEXISTENT", "no such mailbox"
+        case NotFoundError():
+            return b"EXPUNGEISSUED", "the message is gone"
+        case UnavailableError():
+            log.warning("storage is away", reason=str(error))
+            return b"UNAVAILABLE", "try again later"
+    error_id = secrets.token_hex(6)
+    log.error("storage failed", error_id=error_id, reason=str(error), is_corrupt=isinstance(error, CorruptError))
+    return b"SERVERBUG", f"internal error {error_id}"

@@ -1,0 +1,89 @@
+"""The octets of a section, RFC 3501 §6.4.5: read from the blob store by offset, never more than asked for.
+
+A message is its head (the trace fields that we added) and its original. The part tree's offsets are of the original.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import cast
+
+from protocol.imap.fetch import FetchAttribute, Item, Section
+from protocol.message import Part, extent
+from protocol.message.header import select_fields
+from protocol.message.section import Specifier
+from storage.blobs.store import BlobReader
+
+CHUNK_OCTETS = 1 << 20  # a section above this is sent in chunks of it
+
+_OF_ITEM = {Item.RFC822: Section(), Item.RFC822_HEADER: Section(what="HEADER"), Item.RFC822_TEXT: Section(what="TEXT")}
+
+
+def section_of(attribute: FetchAttribute) -> Section | None:
+    """The section an attribute asks for, also under its old names (RFC822 is BODY[]); None for other attributes."""
+    return attribute.section if attribute.section is not None else _OF_ITEM.get(attribute.item)
+
+
+@dataclass(frozen=True, slots=True)
+class Octets:
+    """Some octets that are at hand, then those of the original from start to end."""
+
+    prefix: bytes
+    start: int = 0
+    end: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many octets there are."""
+        return len(self.prefix) + self.end - self.start
+
+    def cut(self, first: int, count: int) -> "Octets":
+        """At most `count` octets from `first` on; empty when first is beyond the end."""
+        prefix = self.prefix[first : first + count]
+        start = min(self.end, self.start + max(0, first - len(self.prefix)))
+        return Octets(prefix, start, min(self.end, start + count - len(prefix)))
+
+
+class MessageSections:
+    """Reads sections of one message."""
+
+    def __init__(self, blobs: BlobReader, content_id: int, tree: Part | None) -> None:
+        self._blobs = blobs
+        self._content_id = content_id
+        self._tree = tree  # not needed for the whole message
+
+    async def octets(self, attribute: FetchAttribute, section: Section) -> Octets | None:
+        """Where the attribute's octets are; None when there is no such part. Raises StorageError."""
+        found = await self._section(section)
+        if found is not None and attribute.partial is not None:
+            return found.cut(*attribute.partial)
+        return found
+
+    async def _section(self, section: Section) -> Octets | None:
+        layout = await self._blobs.layout(self._content_id)
+        if not section.path and not section.what:
+            return Octets(layout.head, 0, layout.original_octets)
+        assert self._tree is not None
+        specifier = "HEADER" if section.what.startswith("HEADER") else section.what
+        found = extent(self._tree, section.path, cast(Specifier, specifier))
+        if found is None:
+            return None
+        has_head = not section.path and specifier == "HEADER"
+        octets = Octets(layout.head if has_head else b"", *found)
+        if section.fields:
+            names = frozenset(name.upper() for name in section.fields)
+            header = await self.read(octets)
+            return Octets(select_fields(header, names, negate=section.what.endswith(".NOT")))
+        return octets
+
+    async def read(self, octets: Octets) -> bytes:
+        """All of it at once. Raises StorageError."""
+        if octets.start >= octets.end:
+            return octets.prefix
+        return octets.prefix + await self._blobs.read(self._content_id, octets.start, octets.end)
+
+    async def stream(self, octets: Octets) -> AsyncIterator[bytes]:
+        """All of it in chunks. Raises StorageError."""
+        if octets.prefix:
+            yield octets.prefix
+        for at in range(octets.start, octets.end, CHUNK_OCTETS):
+            yield await self.read(replace(octets, prefix=b"", start=at, end=min(octets.end, at + CHUNK_OCTETS)))

@@ -1,0 +1,314 @@
+"""One IMAP session: its state, its connection, its output, and the untagged data that tells it what others changed.
+
+RFC 3501 §3 names the states, §5.2 and §7.4.1 say when untagged data may be sent. Which command does what stands in
+commands.py; grammar and rendering are protocol/imap's.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+from config.imap import Imap
+from daemons.access.imap.selected import Selected
+from daemons.access.imap.views import Views
+from daemons.authentication import Authenticator, Identity
+from daemons.context import Context
+from daemons.logs import logger
+from daemons.sockets import Connection
+from protocol.imap import response
+from protocol.imap.events import Rejected
+from protocol.imap.limits import Limits
+from protocol.imap.reader import CommandReader, Event
+from storage import mailboxes
+from storage.errors import MailboxNotFoundError, StorageError
+from storage.pool import Connection as DatabaseConnection
+from storage.pool import reported
+from storage.spool import Spool
+
+log = logger("imap")
+
+
+class State(Enum):
+    """RFC 3501 §3."""
+
+    NOT_AUTHENTICATED = "not authenticated"
+    AUTHENTICATED = "authenticated"
+    SELECTED = "selected"
+    LOGOUT = "logout"
+
+
+class RefusalError(Exception):
+    """A command ends with NO or BAD. The text is for the client."""
+
+    def __init__(self, status: Literal["NO", "BAD"], code: bytes | None, text: str) -> None:
+        super().__init__(status, code, text)
+        self.status, self.code, self.text = status, code, text
+
+    @classmethod
+    def no(cls, code: bytes | None, text: str) -> "RefusalError":
+        """The command was understood and cannot be done; code as in RFC 5530 §3."""
+        return cls("NO", code, text)
+
+    @classmethod
+    def bad(cls, text: str) -> "RefusalError":
+        """The command makes no sense here."""
+        return cls("BAD", None, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A command ends with OK."""
+
+    text: str
+    code: bytes | None = None
+
+
+class EndOfInputError(Exception):
+    """The client has closed its side."""
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all sessions of the process have in common."""
+
+    context: Context
+    settings: Imap
+    views: Views
+    authenticator: Authenticator
+    spool: Spool
+    sessions: set["Session"] = field(default_factory=set)
+    account_sessions: dict[int, int] = field(default_factory=dict)
+
+
+class Session:
+    """The server's side of one connection. commands.py drives it."""
+
+    def __init__(self, shared: Shared, connection: Connection) -> None:
+        self.shared = shared
+        self.connection = connection
+        self.state = State.NOT_AUTHENTICATED
+        self.identity: Identity | None = None
+        self.selected: Selected | None = None
+        self.enabled: set[bytes] = set()
+        self.bad_count = 0
+        self.failed_logins = 0
+        self.is_stopping = False
+        self.reader = CommandReader(self._limits())
+        self._events: deque[Event] = deque()
+        self._output: list[bytes] = []
+        self._output_octets = 0
+        self._is_waiting = False
+        self.connection.send_seconds = shared.settings.send_timeout
+        self._login_by = asyncio.get_running_loop().time() + shared.settings.login_timeout
+
+    def __repr__(self) -> str:
+        return f"<Session {self.state.value}{' secure' if self.connection.is_secure else ''} {self.selected!r}>"
+
+    def _limits(self) -> Limits:
+        settings = self.shared.settings
+        if self.identity is None:  # a stranger gets no more than a login needs
+            return Limits(literal_octets=4096, command_octets=16384, append_octets=0, discard_octets=65536)
+        return Limits(
+            line_octets=settings.line_limit,
+            literal_octets=settings.literal_limit,
+            command_octets=settings.command_limit,
+            append_octets=settings.append_limit,
+            discard_octets=settings.append_limit + settings.command_limit,
+        )
+
+    # -- input ------------------------------------------------------------------------------------------------------
+
+    async def next_event(self) -> Event:
+        """What the client sends next. Raises EndOfInputError, TimeoutError, ConnectionError."""
+        while not self._events:
+            self._events.extend(self.reader.receive(b""))  # what waited for the answer to an event before
+            if not self._events:
+                await self._receive()
+        return self._events.popleft()
+
+    async def _receive(self) -> None:
+        await self.flush()
+        self._is_waiting = True
+        try:
+            octets = await self.connection.receive(self.patience())
+        finally:
+            self._is_waiting = False
+        if not octets:
+            raise EndOfInputError
+        self._events.extend(self.reader.receive(octets))
+
+    def patience(self) -> float:
+        """How many seconds the client may stay silent now."""
+        if self.state is State.NOT_AUTHENTICATED:
+            return max(0.0, self._login_by - asyncio.get_running_loop().time())
+        return self.shared.settings.idle_timeout
+
+    # -- output -----------------------------------------------------------------------------------------------------
+
+    def put(self, octets: bytes) -> None:
+        """Add to the output. It goes out before the session waits for the client, or when room() finds it long."""
+        self._output.append(octets)
+        self._output_octets += len(octets)
+
+    async def room(self) -> None:
+        """Send when much has gathered; waits for a client that does not read. Raises ConnectionError."""
+        if self._output_octets >= self.shared.settings.response_batch:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Send all output. Raises ConnectionError when the client is gone or does not read."""
+        if self._output:
+            octets = b"".join(self._output)
+            self._output.clear()
+            self._output_octets = 0
+            await self.connection.send(octets)
+
+    def bye(self, text: str, code: bytes | None = None) -> None:
+        """Announce the end (RFC 3501 §7.1.5)."""
+        if self.state is not State.LOGOUT:
+            self.put(response.bye(text, code))
+            self.state = State.LOGOUT
+
+    def reject(self, rejected: Rejected) -> None:
+        """Answer a command that was refused while it was read."""
+        self.put(response.tagged(rejected.tag, rejected.status, rejected.code, rejected.text))
+        if rejected.status == "BAD":
+            self.count_bad()
+        if rejected.is_fatal:
+            self.bye("cannot go on after this")
+
+    def count_bad(self) -> None:
+        """A BAD was answered: too many end the session."""
+        self.bad_count += 1
+        if self.bad_count > self.shared.settings.error_limit:
+            self.bye("too many errors")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether BYE has been said."""
+        return self.state is State.LOGOUT
+
+    def stop(self) -> None:
+        """The process shuts down: end now if the client is silent, else after the command in progress."""
+        self.is_stopping = True
+        if self._is_waiting:
+            self.bye("server is shutting down")
+            self.connection.write(b"".join(self._output))
+            self._output.clear()
+            self.connection.close()
+
+    async def start_tls(self, context: ssl.SSLContext, answer: bytes) -> None:
+        """Go on in TLS; what the client had sent in the clear is forgotten (CVE-2011-0411)."""
+        await self.flush()
+        self._events.clear()
+        self.reader = CommandReader(self._limits())
+        await self.connection.start_tls(context, answer)
+
+    # -- state ------------------------------------------------------------------------------------------------------
+
+    def log_in(self, identity: Identity) -> None:
+        """Enter the authenticated state. Raises RefusalError when the account has too many sessions."""
+        counts = self.shared.account_sessions
+        count = counts.get(identity.account_id, 0)
+        if count >= self.shared.settings.connections_per_account and not self.connection.is_trusted:
+            raise RefusalError.no(b"LIMIT", "too many connections of this account")
+        counts[identity.account_id] = count + 1
+        self.identity = identity
+        self.state = State.AUTHENTICATED
+        self.reader.limits = self._limits()
+
+    @property
+    def account(self) -> Identity:
+        """Who has logged in; only in states after login."""
+        assert self.identity is not None
+        return self.identity
+
+    def deselect(self) -> None:
+        """Leave the selected state."""
+        if self.selected is not None:
+            self.shared.views.release(self.selected.view)
+            self.selected = None
+        if self.state is State.SELECTED:
+            self.state = State.AUTHENTICATED
+
+    def end(self) -> None:
+        """Give back everything, whatever the reason for the end."""
+        self.deselect()
+        self.shared.sessions.discard(self)
+        if self.identity is not None:
+            counts = self.shared.account_sessions
+            counts[self.identity.account_id] -= 1
+            if not counts[self.identity.account_id]:
+                del counts[self.identity.account_id]
+            self.identity = None
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[DatabaseConnection]:
+        """A connection from the pool. Never send to the client inside: a slow one would hold it.
+
+        Raises UnavailableError when the database is away.
+        """
+        async with reported(), self.shared.context.pool.acquire() as connection:
+            yield connection
+
+    # -- what others changed ----------------------------------------------------------------------------------------
+
+    async def sync(self, *, tells_expunges: bool) -> None:
+        """Put untagged EXPUNGE, EXISTS, RECENT and FETCH of all changes; costs nothing when there are none.
+
+        tells_expunges is False at the end of FETCH, STORE and SEARCH (RFC 3501 §7.4.1). When the database is away,
+        the changes are told another time.
+        """
+        selected = self.selected
+        if selected is None:
+            return
+        try:
+            await self.shared.views.freshen(selected.view)
+            if selected.is_current:
+                return
+            if tells_expunges:
+                for seqnum in selected.take_expunged():
+                    self.put(response.expunge(seqnum))
+            before = selected.count
+            if selected.take_new():
+                await self.claim_recent(selected)
+                self.put(response.exists(selected.count) + response.recent(selected.recent_count()))
+            self._tell_flags(selected, before)
+        except MailboxNotFoundError:
+            self.shared.views.forget(selected.view.mailbox_id)
+            self.bye("the selected mailbox is gone")  # RFC 2180 §3.3
+        except StorageError as error:
+            log.warning("changes not told", reason=str(error))
+
+    def _tell_flags(self, selected: Selected, before: int) -> None:
+        rows, table = selected.view.rows, selected.view.table
+        for position, place in selected.take_changed(before):
+            uid = rows.uids[place]
+            texts = table.recent_texts if selected.is_recent(uid) else table.texts
+            self.put(b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (position + 1, uid, texts[rows.kinds[place]]))
+
+    async def claim_recent(self, selected: Selected) -> None:
+        r"""Let this session show \Recent on what no session was told of before. Raises StorageError.
+
+        RFC 3501 §2.3.2: a read-write session takes the mark for itself, EXAMINE leaves it. When a message comes in
+        between, two sessions may see it as recent, which the section prefers to none.
+        """
+        view = selected.view
+        first = view.recent_uid
+        if first < view.uidnext and not selected.is_read_only:
+            async with self.database() as connection:
+                first = await mailboxes.claim_recent(connection, view.mailbox_id)
+            view.recent_uid = view.uidnext
+        selected.add_recent(first, view.uidnext)
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back on every change of the selected mailbox; gives the function that ends it."""
+        assert self.selected is not None
+        listeners = self.selected.view.listeners
+        listeners.add(callback)
+        return lambda: listeners.discard(callback)

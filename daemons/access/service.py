@@ -1,0 +1,77 @@
+"""The access process: IMAP and POP3 on their listeners. Wires; decides nothing itself."""
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from daemons.access.imap.commands import imap_session
+from daemons.access.imap.session import Shared
+from daemons.access.imap.views import Views
+from daemons.access.pop3.service import Pop3Service
+from daemons.authentication import Authenticator
+from daemons.context import Context
+from daemons.runtime import Ready
+from daemons.sockets import Connection, Listener, Networks, listening
+from storage.spool import Spool
+
+_DRAIN_SECONDS = 5.0
+_REFUSAL_IMAP = b"* BYE [UNAVAILABLE] too many connections\r\n"
+_REFUSAL_POP3 = b"-ERR [SYS/TEMP] too many connections\r\n"
+
+
+async def open_shared(context: Context) -> Shared:
+    """What IMAP sessions have in common. Raises UnavailableError when the spool directory cannot be used."""
+    settings = context.settings.imap
+    views = Views(
+        context.pool,
+        context.changes,
+        cached_messages=settings.view_cache_messages,
+        poll_seconds=settings.poll_interval,
+    )
+    spool = Spool(context.settings.spool_directory)
+    await spool.prepare()
+    return Shared(context, settings, views, Authenticator(context.directory, context.settings.authentication), spool)
+
+
+async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None:
+    """Serve until `stopping` is set, then let commands in progress end."""
+    shared = await open_shared(context)
+    listen, imap, pop3 = context.settings.listen, context.settings.imap, context.settings.pop3
+    imap_handler = functools.partial(imap_session, shared)
+    pop3_handler = Pop3Service(context, shared.authenticator).converse
+    trusted = Networks(context.settings.trusted_networks)
+    listeners: dict[str, Listener] = {}
+    async with AsyncExitStack() as stack:
+        stack.callback(shared.views.close)
+
+        async def add(name: str, addresses: list[str] | None, handler: Callable[[Connection], Awaitable[None]]) -> None:
+            is_tls = name.endswith("s")
+            if not addresses or (is_tls and context.tls is None):
+                return
+            is_imap = name.startswith("imap")
+            listeners[name] = await stack.enter_async_context(
+                listening(
+                    addresses,
+                    handler,
+                    tls=context.tls if is_tls else None,
+                    trusted=trusted,
+                    limit=imap.connection_limit if is_imap else pop3.connection_limit,
+                    limit_per_peer=(imap if is_imap else pop3).connections_per_network,
+                    refusal=_REFUSAL_IMAP if is_imap else _REFUSAL_POP3,
+                )
+            )
+
+        await add("imap", listen.imap, imap_handler)
+        await add("imaps", listen.imaps, imap_handler)
+        await add("pop3", listen.pop3, pop3_handler)
+        await add("pop3s", listen.pop3s, pop3_handler)
+        poller = asyncio.create_task(shared.views.poll(), name="imap views")
+        ready({name: listener.endpoints[0] for name, listener in listeners.items() if listener.endpoints})
+        try:
+            await stopping.wait()
+        finally:
+            poller.cancel()
+        for session in tuple(shared.sessions):
+            session.stop()
+        await asyncio.gather(*(listener.drain(_DRAIN_SECONDS) for listener in listeners.values()))
