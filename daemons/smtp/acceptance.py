@@ -4,12 +4,10 @@ A reply that is positive has been made true before: Ingest.store has returned. O
 of tenants its recipients belong to, and so is stored whole or not at all; a tenant's journal names only its own recipients.
 """
 
-import base64
 import mmap
 import os
 import secrets
 from collections.abc import Sequence
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,8 +21,10 @@ from daemons.smtp import replies
 from daemons.smtp.transaction import Addressee, Origin, Transaction
 from filters.pipeline import PASSED, Decision, Pipeline
 from filters.subject import HEADER_LIMIT, Envelope, Subject
-from protocol.smtp.reply import Reply, reply
+from filters.verdict import Refuse
+from protocol.smtp.reply import Reply
 from protocol.smtp.trace import Hop, render_received, render_return_path
+from protocol.status import enhanced
 from storage.errors import MailboxNotFoundError, NotFoundError, OverQuotaError, StorageError
 from storage.ingest import Ingest
 from storage.rows import ContentFacts, JournalEntry, NewMessage, Placement
@@ -32,12 +32,14 @@ from storage.rows import ContentFacts, JournalEntry, NewMessage, Placement
 log = logger("smtp")
 
 _CANONICAL = msgspec.json.Encoder(order="sorted")
-_ID_OCTETS = 10  # 16 characters of base32
+_ID_OCTETS = 8
+_ACCEPTED = enhanced("2.0.0")
+_IN_CIRCLES = Decision(refusal=Refuse(replies.HOP_LIMIT, "hop limit"))
 
 
 def new_transaction_id() -> str:
     """An id for the log, the Received field, the journal and the reply: random, so it tells nothing."""
-    return base64.b32encode(os.urandom(_ID_OCTETS)).decode()
+    return os.urandom(_ID_OCTETS).hex()
 
 
 class Acceptance:
@@ -75,11 +77,11 @@ class Acceptance:
         everyone = transaction.addressees
         original = transaction.file.original
         received_at = datetime.now(UTC)
-        with ExitStack() as stack:
-            octets = original if isinstance(original, bytes) else stack.enter_context(_mapped(original))
-            if hop_count(octets) >= self._limits.hop_limit:
-                return [replies.HOP_LIMIT] * len(everyone)
-            decision = await self._check(transaction, origin, transaction_id, octets)
+        if isinstance(original, bytes):
+            decision = await self._check(transaction, origin, transaction_id, original)
+        else:
+            with _mapped(original) as octets:
+                decision = await self._check(transaction, origin, transaction_id, octets)
         if decision.refusal is not None:
             log.info("message refused", id=transaction_id, reason=decision.refusal.reason)
             return [decision.refusal.reply] * len(everyone)
@@ -99,6 +101,8 @@ class Acceptance:
     async def _check(
         self, transaction: Transaction, origin: Origin, transaction_id: str, octets: bytes | mmap.mmap
     ) -> Decision:
+        if hop_count(octets) >= self._limits.hop_limit:
+            return _IN_CIRCLES
         if not self._pipeline.has_content_filters:
             return PASSED
         envelope = Envelope(
@@ -142,7 +146,7 @@ class Acceptance:
             return replies.MAILBOX_GONE  # asked again at the next RCPT, it will be known to be gone
         size_octets = message.transaction.file.size_octets
         log.info("message accepted", id=message.transaction_id, size_octets=size_octets, recipients=len(addressees))
-        return reply(250, "2.0.0", f"accepted as {message.transaction_id}")
+        return Reply(250, _ACCEPTED, (f"accepted as {message.transaction_id}",))
 
 
 class _Message:
@@ -206,7 +210,7 @@ class _Message:
                 "id": self.transaction_id,
                 "peer": origin.peer,
                 "protocol": origin.protocol,
-                "received_at": self._received_at.isoformat(timespec="microseconds"),
+                "received_at": self._received_at,
                 "ret": parameters.ret,
                 "reverse_path": str(mail.reverse_path) if mail.reverse_path is not None else None,
                 "smtputf8": parameters.is_smtputf8,

@@ -74,6 +74,7 @@ class Session(Conversation):
         super().__init__(shared.limits, shared.hostname, shared.tls)
         self._shared = shared
         self._transaction: Transaction | None = None
+        self._known_origin: tuple[bool, Origin] | None = None  # since the last greeting
         self._is_admitted = False
         self._command_count = 0
         self._junk_count = 0
@@ -140,6 +141,7 @@ class Session(Conversation):
             return self._refuse(replies.WRONG_HELLO_LMTP if self._shared.is_lmtp else replies.WRONG_HELLO)
         assert self.session is not None
         self._end_transaction()  # RFC 5321 §4.1.4
+        self._known_origin = None
         self.session.host_name = command.domain
         self.session.extended_smtp = command.verb != "HELO"
         if not self.session.extended_smtp:
@@ -325,9 +327,8 @@ class Session(Conversation):
             elif self.transport is None:
                 raise HangUpError  # nobody would hear that we took it: the client sends it again
             else:
-                answers = await self._shared.acceptance.accept(
-                    transaction, self._origin(transaction), is_lmtp=self._shared.is_lmtp
-                )
+                origin = self._origin(is_smtputf8=transaction.mail.parameters.is_smtputf8)
+                answers = await self._shared.acceptance.accept(transaction, origin, is_lmtp=self._shared.is_lmtp)
         finally:
             self._end_transaction()
         if not self._shared.is_lmtp:
@@ -341,8 +342,10 @@ class Session(Conversation):
             self._write(answer)
         self._refuse(answers[-1])
 
-    def _origin(self, transaction: Transaction) -> Origin:
+    def _origin(self, *, is_smtputf8: bool) -> Origin:
         assert self.session is not None
+        if self._known_origin is not None and self._known_origin[0] == is_smtputf8:
+            return self._known_origin[1]
         tls: tuple[str, str] | None = None
         if self.session.ssl is not None:
             secured = cast(ssl.SSLObject, self.session.ssl["ssl_object"])
@@ -352,9 +355,11 @@ class Session(Conversation):
             is_extended=self.session.extended_smtp,
             is_lmtp=self._shared.is_lmtp,
             is_secure=tls is not None,
-            is_smtputf8=transaction.mail.parameters.is_smtputf8,
+            is_smtputf8=is_smtputf8,
         )
-        return Origin(self.peer, self.session.host_name or "", protocol, tls)
+        origin = Origin(self.peer, self.session.host_name or "", protocol, tls)
+        self._known_origin = (is_smtputf8, origin)
+        return origin
 
 
 _JUNK = {Hello, Rset, Noop, Vrfy, Help}

@@ -5,7 +5,7 @@ which command may come when is the session's business.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from protocol.address import AddrSpec, is_address_literal
@@ -146,7 +146,7 @@ def _mail(_: str, argument: str) -> Mail:
         is_smtputf8 = parameters.is_smtputf8
     if not is_smtputf8 and not argument.isascii():
         raise CommandError(NEEDS_SMTPUTF8)
-    return Mail(reverse_path, parameters, bool(rest.strip(" ")))
+    return Mail(reverse_path, parameters, parameters is not NO_MAIL_PARAMETERS)
 
 
 def _rcpt(_: str, argument: str) -> Rcpt:
@@ -157,12 +157,12 @@ def _rcpt(_: str, argument: str) -> Rcpt:
     except GrammarError as error:
         raise CommandError(reply(501, "5.1.3", f"RCPT TO: {error}")) from error
     parameters = rcpt_parameters(_parameters(rest)) if rest else NO_RCPT_PARAMETERS
-    return Rcpt(forward_path, parameters, bool(rest.strip(" ")))
+    return Rcpt(forward_path, parameters, parameters is not NO_RCPT_PARAMETERS)
 
 
-def _parameters(rest: str) -> dict[str, str | None]:
+def _parameters(rest: str) -> Mapping[str, str | None]:
     try:
-        return dict(expect_parameters(rest))
+        return expect_parameters(rest)
     except GrammarError as error:
         raise CommandError(reply(501, BAD_SYNTAX, str(error))) from error
 

@@ -23,11 +23,9 @@ class Reply:
         if self.enhanced is not None and self.enhanced.status_class != self.code // 100:
             raise ValueError(f"reply {self.code} contradicts its status code {self.enhanced}")
         prefix = f"{self.enhanced} " if self.enhanced is not None else ""
-        last = len(self.lines) - 1
-        rendered = [
-            f"{self.code}{' ' if number == last else '-'}{prefix}{line}\r\n" for number, line in enumerate(self.lines)
-        ]
-        object.__setattr__(self, "octets", "".join(rendered).encode())
+        *before, last = self.lines
+        rendered = "".join(f"{self.code}-{prefix}{line}\r\n" for line in before)
+        object.__setattr__(self, "octets", f"{rendered}{self.code} {prefix}{last}\r\n".encode())
 
     @property
     def is_positive(self) -> bool:

@@ -6,6 +6,7 @@ are several recipients, which would otherwise learn of each other (RFC 5321 §7.
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from protocol.address import AddrSpec, address_literal, is_address_literal, is_domain
 
@@ -55,17 +56,22 @@ def render_return_path(reverse_path: AddrSpec | None) -> bytes:
 
 def render_received(hop: Hop) -> bytes:
     """Time-stamp-line = "Received:" FWS Stamp CRLF, folded."""
-    source = hop.helo.rstrip(".")
-    literal = address_literal(hop.peer) if hop.peer else ""
-    if not (source.isascii() and is_domain(source)) and not is_address_literal(source):
-        source = literal or "localhost"  # Extended-Domain must begin with something well-formed
-    tcp_info = f" ({literal})" if literal and literal != source else ""
     recipient = f"\r\n\tfor <{hop.forward_path}>" if hop.forward_path is not None else ""
     return (
-        f"Received: from {source}{tcp_info}\r\n"
+        f"Received: from {_from_domain(hop.helo, hop.peer)}\r\n"
         f"\tby {hop.hostname} with {hop.protocol} id {hop.transaction_id}{recipient};\r\n"
         f"\t{render_date(hop.received_at)}\r\n"
     ).encode()
+
+
+@lru_cache(maxsize=4096)  # a session sends many messages, and parsing its IP address costs more than all the rest
+def _from_domain(helo: str, peer: str) -> str:
+    """Extended-Domain: what the client calls itself, and where it really is."""
+    source = helo.rstrip(".")
+    literal = address_literal(peer) if peer else ""
+    if not (source.isascii() and is_domain(source)) and not is_address_literal(source):
+        source = literal or "localhost"  # it must begin with something well-formed
+    return f"{source} ({literal})" if literal and literal != source else source
 
 
 def render_date(moment: datetime) -> str:
