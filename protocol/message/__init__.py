@@ -11,6 +11,7 @@ from datetime import datetime
 
 from protocol.message import dates, header, words
 from protocol.message.envelope import render
+from protocol.message.header import RawField
 from protocol.message.mime import Buffer, Part, Scanner, scan
 from protocol.message.section import extent
 from protocol.message.structure import (
@@ -62,7 +63,7 @@ def parse(octets: Buffer) -> Parsed:
         envelope=render(found),
         bodystructure=render_bodystructure(root),
         structure=pack(root),
-        header_cache=header.cached(octets[: min(root.body_start, header.MAX_HEADER_OCTETS)]),
+        header_cache=header.cached(found),
         sent_at=_sent_at(found),
         message_id=_message_id(found),
         subject=_subject(found),
@@ -70,26 +71,26 @@ def parse(octets: Buffer) -> Parsed:
     )
 
 
-def _last(found: list[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+def _last(found: list[RawField], name: bytes) -> bytes | None:
     """The unfolded body of the last field of that name: the one that ENVELOPE shows."""
-    for key, body in reversed(found):
+    for key, body, _ in reversed(found):
         if key == name:
             return header.unfold(body)
     return None
 
 
-def _sent_at(found: list[tuple[bytes, bytes]]) -> datetime | None:
+def _sent_at(found: list[RawField]) -> datetime | None:
     value = _last(found, b"DATE")
     return None if value is None else dates.parse(value)
 
 
-def _message_id(found: list[tuple[bytes, bytes]]) -> bytes | None:
+def _message_id(found: list[RawField]) -> bytes | None:
     value = _last(found, b"MESSAGE-ID")
     match = None if value is None else _MESSAGE_ID.search(value)
     return None if match is None else match[0]
 
 
-def _subject(found: list[tuple[bytes, bytes]]) -> str:
+def _subject(found: list[RawField]) -> str:
     value = _last(found, b"SUBJECT")
     return "" if value is None else words.decode(value).strip()
 

@@ -219,7 +219,7 @@ class _Parser:
                 self.at += 1
                 if self.at == self.end:
                     return text, False
-            if self.peek() == b"@":
+            if self.peek() == b"@" and text:
                 return text, True
             atom = _ATOM.match(self.octets, self.at)
             if atom is None:

@@ -1,4 +1,4 @@
-"""The Content-* fields of a part, RFC 2045 and RFC 2183: unfolded field bodies in, what BODYSTRUCTURE shows out.
+"""The Content-* fields of a part, RFC 2045 and RFC 2183: field bodies in, what BODYSTRUCTURE shows out.
 
 Never fails. Values stay octets as written: no charset, no encoded word and no percent sign is decoded here.
 Where a field is broken we show what Dovecot shows, unless that would hide a part from its reader (see content_type).
@@ -7,6 +7,8 @@ Where a field is broken we show what Dovecot shows, unless that would hide a par
 import re
 from functools import lru_cache
 from typing import NamedTuple
+
+from protocol.message.header import unfold
 
 Parameters = tuple[tuple[bytes, bytes], ...]
 
@@ -36,34 +38,36 @@ class ContentType(NamedTuple):
     subtype: bytes
     parameters: Parameters
     boundary: bytes | None  # what delimiter lines carry: the boundary parameter, tolerant of unquoted specials
+    main: bytes  # the type in lower case
 
 
-TEXT_PLAIN = ContentType(b"text", b"plain", (), None)
+TEXT_PLAIN = ContentType(b"text", b"plain", (), None, b"text")
 
 
-def content_type(value: bytes) -> ContentType:
-    """Parse a Content-Type field body. An unreadable one is text/plain, RFC 2045 §5.2."""
-    return _content_type_cached(value) if len(value) <= 128 else _content_type(value)
+def content_type(body: bytes) -> ContentType:
+    """Parse a Content-Type field body, folded or not. An unreadable one is text/plain, RFC 2045 §5.2."""
+    return _content_type_cached(body) if len(body) <= 128 else _content_type(body)
 
 
-def _content_type(value: bytes) -> ContentType:
+def _content_type(body: bytes) -> ContentType:
     """`type/subtype` with anything but ";" behind it still counts, and so do the parameters that follow.
 
     RFC 2045 §5.2 asks for text/plain on bad syntax, and Dovecot shows two empty strings. Both hide real mail:
     "multipart/mixed boundary=x" and "text/plain charset=x" occur, and their meaning is plain.
     """
-    value = _without_comments(value)
+    value = _without_comments(unfold(body))
     match = _TYPE.match(value)
     if match is not None:
         parameters, boundary = _parameters(value, match.end())
         if boundary is None and match[1].lower() == b"multipart" and value[match.end() : match.end() + 1] != b";":
             parameters, boundary = _parameters(b";" + value[match.end() :], 0)
-        return ContentType(match[1], match[2], parameters, boundary)
+        return ContentType(match[1], match[2], parameters, boundary, match[1].lower())
     lone = _LONE_TYPE.match(value)
     if lone is not None and lone[1].lower() == b"text" and value[lone.end() : lone.end() + 1] in (b";", b""):
-        return ContentType(lone[1], b"plain", _parameters(value, lone.end())[0], None)
+        return ContentType(lone[1], b"plain", _parameters(value, lone.end())[0], None, b"text")
     if lone is not None and value[lone.end() : lone.end() + 1] == b";" and b"name" in value[lone.end() :].lower():
-        return ContentType(b"application", b"octet-stream", _parameters(value, lone.end())[0], None)
+        parameters = _parameters(value, lone.end())[0]
+        return ContentType(b"application", b"octet-stream", parameters, None, b"application")
     return TEXT_PLAIN
 
 
@@ -78,9 +82,10 @@ def disposition(value: bytes) -> tuple[bytes, Parameters]:
     return lone[1], _parameters(value, lone.end())[0]
 
 
-def transfer_encoding(value: bytes) -> bytes | None:
+@lru_cache(maxsize=64)
+def transfer_encoding(body: bytes) -> bytes | None:
     """Parse a Content-Transfer-Encoding field body, RFC 2045 §6.1: one token; None when it is none."""
-    match = _WHOLE_TOKEN.match(_without_comments(value))
+    match = _WHOLE_TOKEN.match(_without_comments(unfold(body)))
     return None if match is None else match[1]
 
 

@@ -3,15 +3,14 @@
 from collections.abc import Iterable
 
 from protocol.message import address_list
-from protocol.message.header import unfold
+from protocol.message.header import RawField, unfold
 from protocol.message.strings import NIL, nstring, tidy_nstring
 
 _TEXTS = frozenset({b"DATE", b"SUBJECT", b"IN-REPLY-TO", b"MESSAGE-ID"})
 _ADDRESSES = frozenset({b"FROM", b"SENDER", b"REPLY-TO", b"TO", b"CC", b"BCC"})
-_NO_ADDRESS = address_list.Address(None, None, None, None)
 
 
-def render(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+def render(fields: Iterable[RawField]) -> bytes:
     """Render the ENVELOPE of a header section given as header.read() gives it.
 
     Of a text field that occurs twice the last one counts; address fields add up, as if one had listed them all, so
@@ -20,7 +19,7 @@ def render(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """
     texts: dict[bytes, bytes] = {}
     lists: dict[bytes, bytes] = {}
-    for name, body in fields:
+    for name, body, _ in fields:
         if name in _TEXTS:
             texts[name] = unfold(body)
         elif name in _ADDRESSES:

@@ -5,7 +5,7 @@ without a blank line is whole. Nothing is decoded here; words.decode does that.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -36,9 +36,12 @@ CACHED_FIELDS: frozenset[bytes] = frozenset(
 )
 """What mail clients ask for in their message lists, upper case: Thunderbird, Apple Mail, K-9, Roundcube, mutt."""
 
-_FIELD = re.compile(rb"^([!-9;-~\x80-\xff]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)\n?", re.MULTILINE)
-_BLANK_LINE = re.compile(rb"(?:\A|\n)\r?\n")
+_FIELD = re.compile(rb"^(([!-9;-~\x80-\xff]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)\n?)", re.MULTILINE)
+_BLANK_LINE = re.compile(rb"\n\r?\n")
 _FOLD = re.compile(rb"\r?\n")
+
+
+RawField = tuple[bytes, bytes, bytes]  # name in upper case, body as in Field.body save for a last CR, the whole lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +54,25 @@ class Field:
     body: bytes  # raw octets behind the colon: folded, with leading white space, without the last line end
 
 
-def end_of_header(octets: bytes) -> int:
-    """The offset behind the blank line of a header section; the whole length when there is none."""
-    blank = _BLANK_LINE.search(octets)
-    return len(octets) if blank is None else blank.end()
-
-
 def fields(header: bytes) -> Iterator[Field]:
     """Iterate over the fields of a header section, up to its blank line if it has one."""
-    matches = _FIELD.finditer(header, 0, min(end_of_header(header), MAX_HEADER_OCTETS))
+    matches = _FIELD.finditer(_without_blank_line(header), 0, MAX_HEADER_OCTETS)
     for field in islice(matches, MAX_FIELDS):
-        body = field[2]
-        yield Field(field[1], field.start(), field.end(), body[:-1] if body.endswith(b"\r") else body)
+        body = field[3]
+        yield Field(field[2], field.start(), field.end(), body[:-1] if body.endswith(b"\r") else body)
 
 
-def read(header: bytes) -> list[tuple[bytes, bytes]]:
-    """Give (name in upper case, raw body) of every field of a section, in order: the quick way for scan()."""
-    if len(header) > 1 << 16:
-        matches = islice(_FIELD.finditer(header, 0, MAX_HEADER_OCTETS), MAX_FIELDS)
-        return [(match[1].upper(), match[2]) for match in matches]
-    return [(name.upper(), value) for name, value in _FIELD.findall(header)]
+def read(section: bytes) -> list[RawField]:
+    """Give every field of a header section, in order, to be looked through more than once. No blank line inside."""
+    if len(section) > 1 << 16:
+        matches = islice(_FIELD.finditer(section, 0, MAX_HEADER_OCTETS), MAX_FIELDS)
+        return [(match[2].upper(), match[3], match[1]) for match in matches]
+    return [(name.upper(), body, lines) for lines, name, body in _FIELD.findall(section)]
+
+
+def cached(found: Iterable[RawField]) -> bytes:
+    """What select_fields() gives for CACHED_FIELDS, from fields that were read already."""
+    return _ended(b"".join([lines for name, _, lines in found if name in CACHED_FIELDS])) + b"\r\n"
 
 
 def unfold(body: bytes) -> bytes:
@@ -92,8 +94,8 @@ def select_fields(header: bytes, names: frozenset[bytes], *, negate: bool = Fals
 
     With negate, everything but those fields: lines that are no field stay. This is HEADER.FIELDS and HEADER.FIELDS.NOT.
     """
-    text = header[: _end_of_fields(header)]
-    spans = [match.span() for match in _FIELD.finditer(text) if match[1].upper() in names]
+    text = _without_blank_line(header)
+    spans = [match.span() for match in _FIELD.finditer(text) if match[2].upper() in names]
     if not negate:
         return _ended(b"".join([text[start:stop] for start, stop in spans])) + b"\r\n"
     kept = []
@@ -105,17 +107,12 @@ def select_fields(header: bytes, names: frozenset[bytes], *, negate: bool = Fals
     return _ended(b"".join(kept)) + b"\r\n"
 
 
-def cached(section: bytes) -> bytes:
-    """Give the raw lines of CACHED_FIELDS and a blank line: select_fields(section, CACHED_FIELDS), quicker."""
-    return select_fields(section, CACHED_FIELDS)
-
-
-def _end_of_fields(octets: bytes) -> int:
-    """The offset of the blank line of a header section; the whole length when there is none."""
-    blank = _BLANK_LINE.search(octets)
-    if blank is None:
-        return len(octets)
-    return blank.start() + 1 if blank[0].startswith(b"\n") and blank.start() else 0
+def _without_blank_line(header: bytes) -> bytes:
+    """The lines of a header section in front of its blank line; all when there is none."""
+    if header.startswith((b"\n", b"\r\n")):
+        return b""
+    blank = _BLANK_LINE.search(header)
+    return header if blank is None else header[: blank.start() + 1]
 
 
 def _ended(lines: bytes) -> bytes:

@@ -14,10 +14,11 @@ import msgspec
 
 from protocol.message import content, envelope, header
 from protocol.message.content import ContentType, Parameters
+from protocol.message.header import RawField
 
 Buffer = bytes | mmap.mmap
 
-MAX_DEPTH = 100  # multiparts and messages within each other; what lies deeper is not taken apart
+MAX_DEPTH = 100  # parts within each other, the root counted; a deeper multipart or message is one opaque leaf
 MAX_PARTS = 10_000  # of one message; the last one reaches to the end
 MAX_BOUNDARY_OCTETS = 1_000  # RFC 2046 §5.1.1 allows 70; a longer one than ours delimits nothing
 
@@ -79,7 +80,7 @@ class Scanner:
         self._ahead: list[int] = []  # for each, where its next delimiter stands, or how far there is none
         self._at = 0  # the LF in front of the delimiter line that ended the last part
         self._count = 0
-        self.fields: list[tuple[bytes, bytes]] = []
+        self.fields: list[RawField] = []
         self.root = self._part(0, 0, is_digest=False, is_message=False)
 
     def _part(self, start: int, depth: int, *, is_digest: bool, is_message: bool) -> Part:
@@ -94,27 +95,24 @@ class Scanner:
         rendered = envelope.render(fields) if is_message else None
         if kind is None:
             kind = _MESSAGE if is_digest else content.TEXT_PLAIN
-        main = kind.type.lower()
+        main, type_, subtype = kind.main, kind.type, kind.subtype
         children: tuple[Part, ...] = ()
-        type_, subtype = kind.type, kind.subtype
         lines = 0
-        if main == b"multipart":
-            if depth < MAX_DEPTH:
-                children = self._multipart(body_start, depth, kind)
+        is_last = depth + 1 >= MAX_DEPTH or self._count >= MAX_PARTS
+        if main == b"multipart" and not is_last:
+            children = self._multipart(body_start, depth, kind)
             end = self._end_of_body(body_start)
-        elif main == b"message" and subtype.lower() in _COMPOSITE:
-            if depth < MAX_DEPTH and self._count < MAX_PARTS:
-                children = (self._part(body_start, depth + 1, is_digest=False, is_message=True),)
-                end = max(self._end_of_body(body_start), children[0].end)
-                lines = self._count_lines(body_start, end)
-            else:  # not taken apart, and "message" "rfc822" without an envelope is no grammar
-                type_, subtype = b"application", b"octet-stream"
-                end = self._end_of_body(body_start)
+        elif main == b"message" and not is_last and subtype.lower() in _COMPOSITE:
+            children = (self._part(body_start, depth + 1, is_digest=False, is_message=True),)
+            end = max(self._end_of_body(body_start), children[0].end)
+            lines = self._count_lines(body_start, end)
         else:
-            self._at = self._next_delimiter(max(body_start - 1, start - 1)) if self._needles else self._length
+            self._at = stop
             end = self._end_of_body(body_start)
             if main == b"text":
                 lines = self._count_lines(body_start, end)
+            elif main == b"multipart" or (main == b"message" and subtype.lower() in _COMPOSITE):
+                type_, subtype = b"application", b"octet-stream"  # too deep; RFC 3501 §9 has no such body without parts
         return Part(start, body_start, end, lines, type_, subtype, kind.parameters, *found, children, rendered)
 
     def _multipart(self, body_start: int, depth: int, kind: ContentType) -> tuple[Part, ...]:
@@ -205,7 +203,9 @@ class Scanner:
         return sum(piece.count(b"\n") for piece in pieces)
 
 
-_MESSAGE = ContentType(b"message", b"rfc822", (), None)  # what multipart/digest defaults to, RFC 2046 §5.1.5
+_MESSAGE = ContentType(
+    b"message", b"rfc822", (), None, b"message"
+)  # what multipart/digest defaults to, RFC 2046 §5.1.5
 
 _Found = tuple[
     bytes | None,
@@ -218,21 +218,23 @@ _Found = tuple[
 ]
 
 
-def _read_content(fields: list[tuple[bytes, bytes]]) -> tuple[ContentType | None, _Found]:
+def _read_content(fields: list[RawField]) -> tuple[ContentType | None, _Found]:
     """Pick the Content-* fields; of those that occur twice the first readable one counts."""
     kind: ContentType | None = None
     encoding = id_ = description = md5 = location = None
     disposition: tuple[bytes, Parameters] | None = None
     language: tuple[bytes, ...] | None = None
-    for name, body in fields:
+    for name, body, _ in fields:
         if not name.startswith(b"CONTENT-"):
             continue
-        value = header.unfold(body)
         if name == b"CONTENT-TYPE":
-            kind = kind or content.content_type(value)
-        elif name == b"CONTENT-TRANSFER-ENCODING":
-            encoding = encoding or content.transfer_encoding(value)
-        elif name == b"CONTENT-DISPOSITION":
+            kind = kind or content.content_type(body)
+            continue
+        if name == b"CONTENT-TRANSFER-ENCODING":
+            encoding = encoding or content.transfer_encoding(body)
+            continue
+        value = header.unfold(body)
+        if name == b"CONTENT-DISPOSITION":
             if disposition is None or not disposition[1]:
                 disposition = content.disposition(value)
         elif name == b"CONTENT-ID":

@@ -5,6 +5,7 @@ Values may hold any octets. A NUL, which neither form may carry, becomes U+FFFD.
 
 import re
 
+_PLAIN = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-!#-\[\]-\x7f]*+").fullmatch  # quotable without a backslash
 _QUOTABLE = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]*+").fullmatch
 _SPECIALS = re.compile(rb'(["\\])')
 _LINE_END = re.compile(rb"\r\n|[\r\n]")
@@ -16,6 +17,8 @@ NIL = b"NIL"
 
 def string(value: bytes) -> bytes:
     """Render a value as quoted string or literal."""
+    if _PLAIN(value) is not None:
+        return b'"%b"' % value
     if _QUOTABLE(value) is None:
         if b"\0" in value:
             value = value.replace(b"\0", "\ufffd".encode())
@@ -23,9 +26,7 @@ def string(value: bytes) -> bytes:
             value = _LINE_END.sub(b" ", value)
         if _QUOTABLE(value) is None:
             return b"{%d}\r\n%b" % (len(value), value)
-    if b'"' in value or b"\\" in value:
-        value = _SPECIALS.sub(rb"\\\1", value)
-    return b'"' + value + b'"'
+    return b'"%b"' % _SPECIALS.sub(rb"\\\1", value)
 
 
 def nstring(value: bytes | None) -> bytes:

@@ -4,6 +4,7 @@ Rendered once, at intake. Strings come out as strings.string() makes them, so th
 """
 
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -37,7 +38,7 @@ def render_bodystructure(part: Part) -> bytes:
     is_text = part.is_text
     media = b'"message" ' + string(part.subtype.lower()) if part.is_message else _media(part)
     parameters = _text_parameters(part.parameters) if is_text else _parameters(part.parameters)
-    encoding = b'"7bit"' if part.encoding is None else string(part.encoding)
+    encoding = b'"7bit"' if part.encoding is None else _token(part.encoding)
     size = part.end - part.body_start
     head = b"(%b %b %b %b %b %d" % (media, parameters, nstring(part.id), nstring(part.description), encoding, size)
     if is_text:
@@ -48,11 +49,12 @@ def render_bodystructure(part: Part) -> bytes:
     return b"%b %b %b)" % (head, nstring(part.md5), _common(part))
 
 
+_token = lru_cache(maxsize=256)(string)  # media types and encodings: few, and in every part
 _NO_ENVELOPE = b"(" + b" ".join([NIL] * 10) + b")"
 
 
 def _media(part: Part) -> bytes:
-    return string(part.type) + b" " + string(part.subtype)
+    return _token(part.type) + b" " + _token(part.subtype)
 
 
 def _common(part: Part) -> bytes:
@@ -60,6 +62,8 @@ def _common(part: Part) -> bytes:
     shown = NIL
     if part.disposition is not None:
         shown = b"(%b %b)" % (string(part.disposition[0]), _parameters(part.disposition[1]))
+    if part.language is None and part.location is None:
+        return shown + b" NIL NIL"
     languages = NIL if part.language is None else b"(" + b" ".join([string(tag) for tag in part.language]) + b")"
     return b"%b %b %b" % (shown, languages, nstring(part.location))
 
@@ -67,7 +71,7 @@ def _common(part: Part) -> bytes:
 def _parameters(parameters: Parameters) -> bytes:
     if not parameters:
         return NIL
-    return b"(" + b" ".join([string(name) + b" " + string(value) for name, value in parameters]) + b")"
+    return b"(" + b" ".join([b"%b %b" % (string(name), string(value)) for name, value in parameters]) + b")"
 
 
 def _text_parameters(parameters: Parameters) -> bytes:
