@@ -21,7 +21,6 @@ from config.settings import Settings
 from daemons import logs, metrics
 from daemons.context import Context, open_context
 from daemons.sockets import Networks, listening
-from storage.embedded import EmbeddedError
 from storage.errors import StorageError, UnavailableError
 from storage.migrate import pending
 from storage.pool import Pool, reported
@@ -65,7 +64,7 @@ def run(name: str, settings: Settings) -> int:
         serve: Serve = importlib.import_module(f"daemons.{name}.service").serve
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(name, serve, settings, notifier))
-    except (StorageError, OSError, EmbeddedError) as error:
+    except (StorageError, OSError) as error:
         notifier.send(STATUS=f"{name}: {error}")
         log.error("cannot run", reason=str(error))
         return os.EX_TEMPFAIL if isinstance(error, UnavailableError) else os.EX_UNAVAILABLE

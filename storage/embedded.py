@@ -55,8 +55,7 @@ _SERVER_SETTINGS = {
 }
 _VOLATILE_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class EmbeddedError(StorageError):
@@ -104,10 +103,10 @@ def find_binaries(configured: str | None = None) -> Path:
 
 def die_with_parent(parting_signal: int) -> Callable[[], None]:
     """A preexec_fn: the kernel sends the child this signal when the thread that starts it ends, however it ends."""
-    parent = os.getpid()
+    parent, libc = os.getpid(), ctypes.CDLL(None, use_errno=True)
 
     def ask_kernel() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, parting_signal)
+        libc.prctl(_PR_SET_PDEATHSIG, parting_signal)
         if os.getppid() != parent:  # it ended before we asked
             os._exit(1)
 

@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import asyncpg
+import hypothesis
 import pytest
 import uvloop
 
@@ -24,13 +25,16 @@ from config.settings import Settings
 from config.tls import Tls
 from daemons.authentication import hash_password
 from daemons.certificates import Issued, issue
+from daemons.context import Context, open_context
+from storage import accounts
 from storage.blobs.keys import KeyRing, create_key_file
 from storage.embedded import Cluster
 from storage.migrate import migrate
 from storage.pool import Pool, open_pool
 
-if TYPE_CHECKING:
-    from daemons.context import Context
+hypothesis.settings.register_profile("postwerk", deadline=None)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=20_000)  # make fuzz
+hypothesis.settings.load_profile("postwerk")
 
 PASSWORD = "correct horse battery"
 
@@ -161,10 +165,8 @@ def settings(state: Path, database: str, certificate: Issued) -> Settings:
 
 
 @pytest.fixture
-async def context(settings: Settings) -> AsyncIterator["Context"]:
+async def context(settings: Settings) -> AsyncIterator[Context]:
     """What a daemon's service gets."""
-    from daemons.context import open_context
-
     async with open_context(settings) as opened:
         yield opened
 
@@ -187,8 +189,6 @@ async def account(settings: Settings, owner: "asyncpg.Connection[asyncpg.Record]
 
 async def add_person(settings: Settings, owner: "asyncpg.Connection[asyncpg.Record]", login: str) -> Person:
     """One more account of the tenant "example"; tenant and domain are made when they are missing."""
-    from storage import accounts
-
     tenant_id = await owner.fetchval("SELECT tenant_id FROM tenant WHERE name = 'example'")
     if tenant_id is None:
         wrapped = KeyRing(settings.master_key_file).new_tenant_key()

@@ -80,12 +80,14 @@ def _certificate(settings: Settings) -> Finding:
 @click.command("migrate")
 @settings_option
 def migrate_command(settings: Settings) -> None:
-    """Bring the database up to date. Forward only; `postwerk up` does it by itself."""
+    """Bring state directory and database up to date: directories, keys, tables. `postwerk up` does it by itself."""
+    from daemons.suite import lay_out
     from storage.migrate import migrate
 
     dsn = settings.database.owner_dsn or settings.database.dsn
     if dsn is None:
         fail("database.dsn is not set: `postwerk up` migrates its own database", os.EX_CONFIG)
+    lay_out(settings)
 
     async def run() -> list[str]:
         async with owner_connection(settings):  # one line instead of a traceback when there is no database
