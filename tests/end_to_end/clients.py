@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 _TIMEOUT_SECONDS = 60.0
 
@@ -100,11 +101,13 @@ class Smtp:
         wire = [b"BDAT %d\r\n%s" % (len(piece), piece) for piece in pieces[:-1]]
         wire.append(b"BDAT %d LAST\r\n%s" % (len(pieces[-1]), pieces[-1]))
         self._line.send(self._envelope(recipients, octets) + b"".join(wire))
-        replies = [self.reply() for _ in range(len(recipients) + len(pieces))]
+        replies = [
+            self.reply() for _ in range(len(recipients) + len(pieces))
+        ]  # MAIL, each RCPT, each chunk but the last
         refused = [reply for reply in replies if reply.code >= 400]
-        if refused:
-            return [refused[0]]
-        return replies[-1:] + [self.reply() for _ in recipients[1:] if self._is_lmtp]
+        amount = len(recipients) if self._is_lmtp and not refused else 1
+        last = [self.reply() for _ in range(amount)]
+        return refused[:1] or last
 
     def _envelope(self, recipients: Sequence[str], octets: bytes) -> bytes:
         body = b" BODY=8BITMIME" if not octets.isascii() else b""
@@ -119,6 +122,13 @@ class Smtp:
     def close(self) -> None:
         """Close without QUIT."""
         self._line.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        """QUIT after success; after a failure only close, for the server may wait for something else."""
+        self.quit() if kind is None else self.close()
 
 
 class Pop3:
@@ -152,3 +162,9 @@ class Pop3:
         """QUIT, which applies the deletions, and close."""
         self.command("QUIT")
         self._line.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        self.quit() if kind is None else self._line.close()

@@ -2,13 +2,12 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pytest
 
-from bench.processor import tree
 from bench.suite import Suite, state_directory
 from bench.system import Account
+from tests.end_to_end.suite import started
 
 _numbers = itertools.count(1)
 
@@ -18,29 +17,6 @@ def suite() -> Iterator[Suite]:
     """`postwerk up --demo` in a temporary state; after the tests SIGINT must end all of it with exit code 0."""
     with state_directory() as state, started(Suite(state)) as running:
         yield running
-
-
-@contextmanager
-def started(suite: Suite) -> Iterator[Suite]:
-    """Start a suite, and end it as Ctrl-C does: with exit code 0 and no process left behind."""
-    suite.start()
-    try:
-        yield suite
-    finally:
-        assert suite.process is not None
-        members = tree([suite.process.pid])
-        code = suite.interrupt()
-    assert code == 0, f"exit code {code}\n{suite.tail()}"
-    left = [pid for pid in members if _is_alive(pid)]
-    assert not left, f"processes left: {left}\n{suite.tail()}"
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @pytest.fixture

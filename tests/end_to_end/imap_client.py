@@ -7,6 +7,7 @@ import re
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from tests.end_to_end.clients import Line
 
@@ -102,6 +103,12 @@ class ImapClient:
         """End the session."""
         self.command("LOGOUT")
         self._line.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        self.logout() if kind is None else self._line.close()
 
 
 def _octets(value: Value) -> bytes:

@@ -18,8 +18,7 @@ import pytest
 from bench.mails import mails
 from bench.suite import Suite
 from bench.system import Account
-from tests.end_to_end.clients import Smtp
-from tests.end_to_end.imap_client import ImapClient
+from tests.end_to_end.suite import bodies, imap, smtp
 
 _TOOL_SECONDS = 120
 
@@ -45,20 +44,11 @@ def tool() -> Callable[..., str]:
 
 def _send(suite: Suite, account: Account, count: int) -> list[bytes]:
     """Put realistic mails into the account's INBOX; gives their octets in order."""
-    session = Smtp(suite.endpoint("smtp"))
     originals = [mail.octets for mail in mails(count, seed=count)]
-    for octets in originals:
-        assert session.data([account.login], octets)[0].code == 250
-    session.quit()
+    with smtp(suite) as session:
+        for octets in originals:
+            assert session.data([account.login], octets)[0].code == 250
     return originals
-
-
-def _bodies(suite: Suite, account: Account, name: str = "INBOX") -> list[bytes]:
-    """What the mailbox holds, by our own client."""
-    client = ImapClient(suite.endpoint("imaps"), suite.tls(), account.login, account.password)
-    found = [fetched.octets("BODY[]") for fetched in client.fetch("1:*", "BODY.PEEK[]")] if client.select(name) else []
-    client.logout()
-    return found
 
 
 def _written(path: Path, text: str) -> Path:
@@ -73,7 +63,7 @@ def test_swaks_smtp(suite: Suite, account: Account, tool: Callable[..., str], op
     host, port = suite.endpoint("smtp")
     sender = ["--to", account.login, "--from", "swaks@sender.test", "--body", "sent by swaks"]
     tool("swaks", "--server", host, "--port", str(port), *sender, *options)
-    (body,) = _bodies(suite, account)
+    (body,) = bodies(suite, account)
     assert b"sent by swaks" in body
     assert body.startswith(b"Return-Path: <swaks@sender.test>\r\n")
 
@@ -83,7 +73,7 @@ def test_swaks_lmtp(suite: Suite, account: Account, tool: Callable[..., str]) ->
     host, port = suite.endpoint("lmtp")
     sender = ["--to", account.login, "--from", "swaks@sender.test"]
     tool("swaks", "--protocol", "LMTP", "--server", host, "--port", str(port), *sender)
-    assert len(_bodies(suite, account)) == 1
+    assert len(bodies(suite, account)) == 1
 
 
 def test_swaks_sees_refusals(suite: Suite, tool: Callable[..., str]) -> None:
@@ -117,7 +107,7 @@ def test_curl(suite: Suite, account: Account, tool: Callable[..., str], tmp_path
     tool("curl", *access, f"pop3s://localhost:{suite.endpoint('pop3s')[1]}/1", "--output", str(tmp_path / "popped"))
     assert (tmp_path / "popped").read_bytes().endswith(original)
     tool("curl", *access, f"{imaps}/Drafts", "--upload-file", str(tmp_path / "mail"))
-    assert _bodies(suite, account, "Drafts") == [original]
+    assert bodies(suite, account, "Drafts") == [original]
 
 
 _MBSYNCRC = """
@@ -159,7 +149,7 @@ def test_mbsync_both_ways(suite: Suite, account: Account, tool: Callable[..., st
     tool("mbsync", "--config", str(configuration), "--all", home=tmp_path)
     local = mailbox.Maildir(tmp_path / "mail" / "inbox", factory=None)
     there = sorted(_as_wire(local.get_bytes(key)) for key in sorted(local.keys()))
-    assert there == sorted(_bodies(suite, account))
+    assert there == sorted(bodies(suite, account))
     assert len(there) == len(originals)
 
     ours = [mail.octets for mail in mails(300, seed=4711)]
@@ -173,15 +163,14 @@ def test_mbsync_both_ways(suite: Suite, account: Account, tool: Callable[..., st
     for key in keys[:10]:
         local.remove(key)
     tool("mbsync", "--config", str(configuration), "--all", home=tmp_path)
-    pushed = sorted(_without_tuid(octets) for octets in _bodies(suite, account, "Archive"))
+    pushed = sorted(_without_tuid(octets) for octets in bodies(suite, account, "Archive"))
     assert pushed == sorted(ours)
-    assert len(_bodies(suite, account)) == 290
-    client = ImapClient(suite.endpoint("imaps"), suite.tls(), account.login, account.password)
-    client.select("Archive")
-    assert len(client.command("SEARCH SEEN FLAGGED")[0]) - 2 == 150
-    client.logout()
+    assert len(bodies(suite, account)) == 290
+    with imap(suite, account) as client:
+        client.select("Archive")
+        assert len(client.command("SEARCH SEEN FLAGGED")[0]) - 2 == 150
     tool("mbsync", "--config", str(configuration), "--all", home=tmp_path)
-    assert len(_bodies(suite, account, "Archive")) == 300
+    assert len(bodies(suite, account, "Archive")) == 300
 
 
 def _without_tuid(octets: bytes) -> bytes:
@@ -210,7 +199,7 @@ def test_fetchmail(suite: Suite, account: Account, tool: Callable[..., str], tmp
     assert box.count(b"\n====\n") == len(originals)
     for octets in originals:
         assert octets.replace(b"\r\n", b"\n").partition(b"\n\n")[2].rstrip() in box
-    assert not _bodies(suite, account)
+    assert not bodies(suite, account)
 
 
 _GETMAILRC = """
@@ -253,9 +242,9 @@ def test_getmail(suite: Suite, account: Account, tool: Callable[..., str], tmp_p
     _written(tmp_path / "getmailrc", text)
     tool("getmail", "--getmaildir", str(tmp_path), "--rcfile", "getmailrc", home=tmp_path)
     files = [path.read_bytes() for path in (tmp_path / "maildir" / "new").iterdir()]
-    bodies = sorted(_as_wire(octets).partition(b"\r\n\r\n")[2] for octets in files)
-    assert bodies == sorted(octets.partition(b"\r\n\r\n")[2] for octets in originals)
-    assert not _bodies(suite, account)
+    found = sorted(_as_wire(octets).partition(b"\r\n\r\n")[2] for octets in files)
+    assert found == sorted(octets.partition(b"\r\n\r\n")[2] for octets in originals)
+    assert not bodies(suite, account)
 
 
 def test_imaplib(suite: Suite, account: Account) -> None:
@@ -293,7 +282,7 @@ def test_poplib(suite: Suite, account: Account) -> None:
     assert (b"\r\n".join(lines) + b"\r\n").endswith(originals[1])
     client.dele(1)
     assert len(client.list()[1]) == 2
-    assert len(_bodies(suite, account)) == 3
+    assert len(bodies(suite, account)) == 3
     client.quit()
     again = poplib.POP3_SSL("localhost", suite.endpoint("pop3s")[1], context=suite.tls())
     again.user(account.login)

@@ -1,15 +1,14 @@
 """Every mail of tests/corpora goes in over SMTP and LMTP and comes out of IMAP and POP3, octet for octet."""
 
-import re
 from collections.abc import Iterator
 
 import pytest
 
 from bench.suite import Suite
 from bench.system import Account
-from tests.end_to_end.clients import Pop3, Smtp
-from tests.end_to_end.imap_client import Fetched, ImapClient
+from tests.end_to_end.imap_client import Fetched
 from tests.end_to_end.parts import differences, sections, shape
+from tests.end_to_end.suite import TRACE, bodies, imap, pop3, smtp
 from tests.mails import MAILS, as_sent, has_bare_line_ends, name_of
 
 # Refused with 550 5.6.0, because a CR or LF stands alone in what a client would send (RFC 5321 §2.3.8, §4.1.1.4).
@@ -26,8 +25,6 @@ REFUSED = [
     "stalwart-mail-parser/legacy/049.eml",
 ]
 
-# What we put above the original and nothing else: RFC 5321 §4.4.
-_TRACE = re.compile(rb"Return-Path: <[^<>\r\n]*>\r\n(?:Received: [^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*)\Z")
 _NAMES = {name_of(path): path for path in MAILS}
 _ACCEPTED = [name for name in _NAMES if name not in REFUSED]
 _BATCH = 100
@@ -47,39 +44,31 @@ class Sent:
         self.account = account
         self.originals: list[tuple[str, bytes]] = []
 
-    def imap(self) -> ImapClient:
-        client = ImapClient(self.suite.endpoint("imaps"), self.suite.tls(), self.account.login, self.account.password)
-        assert client.select() == len(self.originals)
-        return client
-
     def batches(self, items: str) -> Iterator[tuple[str, bytes, Fetched]]:
         """(name, original, what IMAP gives) of every message."""
-        client = self.imap()
-        for start in range(0, len(self.originals), _BATCH):
-            batch = self.originals[start : start + _BATCH]
-            for (name, octets), fetched in zip(
-                batch, client.fetch(f"{start + 1}:{start + len(batch)}", items), strict=True
-            ):
-                yield name, octets, fetched
-        client.logout()
+        with imap(self.suite, self.account) as client:
+            assert client.select() == len(self.originals)
+            for start in range(0, len(self.originals), _BATCH):
+                batch = self.originals[start : start + _BATCH]
+                answers = client.fetch(f"{start + 1}:{start + len(batch)}", items)
+                for (name, octets), fetched in zip(batch, answers, strict=True):
+                    yield name, octets, fetched
 
 
 def _send_all(suite: Suite, account: Account, protocol: str) -> Sent:
-    """Send all accepted mails over one connection: DATA, BDAT, BDAT in three chunks, and so on in turn."""
-    session = Smtp(suite.endpoint(protocol), is_lmtp=protocol == "lmtp")
+    """Send all accepted mails over one connection: DATA, BDAT in two chunks, DATA, BDAT in one, in turn."""
     sent = Sent(suite, account)
     refusals = []
-    for number, name in enumerate(_ACCEPTED):
-        octets = as_sent(_NAMES[name])
-        is_bdat = number % 2 == 1
-        replies = (
-            session.bdat([account.login], octets, 1 + number % 3) if is_bdat else session.data([account.login], octets)
-        )
-        if [reply.code for reply in replies] == [250]:
-            sent.originals.append((name, _stored(name, is_bdat)))
-        else:
-            refusals.append(f"{name}: {replies[0]}")
-    session.quit()
+    to = [account.login]
+    with smtp(suite, protocol) as session:
+        for number, name in enumerate(_ACCEPTED):
+            octets = as_sent(_NAMES[name])
+            is_bdat = number % 2 == 1
+            replies = session.bdat(to, octets, 1 + number % 3) if is_bdat else session.data(to, octets)
+            if [reply.code for reply in replies] == [250]:
+                sent.originals.append((name, _stored(name, is_bdat)))
+            else:
+                refusals.append(f"{name}: {replies[0]}")
     assert not refusals
     return sent
 
@@ -103,7 +92,7 @@ def _imap_failures(sent: Sent) -> list[str]:
         head, rest = octets[: len(octets) - len(original)], octets[len(octets) - len(original) :]
         if rest != original:
             failures.append(f"{name}: not the octets that were sent")
-        elif not _TRACE.match(head):
+        elif not TRACE.match(head):
             failures.append(f"{name}: {head!r} are not the trace fields")
         elif int(fetched.octets("RFC822.SIZE")) != len(octets):
             failures.append(f"{name}: RFC822.SIZE is {fetched.octets('RFC822.SIZE')!r}")
@@ -128,18 +117,18 @@ def test_lmtp_mails_return_over_imap(over_lmtp: Sent) -> None:
 
 def test_mails_are_the_sum_of_their_parts(over_smtp: Sent) -> None:
     """HEADER and TEXT, and all MIME headers and bodies with their delimiter lines, make up each message octet for octet."""
-    client = over_smtp.imap()
     failures = []
-    for name, _, fetched in over_smtp.batches("UID BODYSTRUCTURE"):
-        root = shape(fetched.items[b"BODYSTRUCTURE"])
-        wanted = list(dict.fromkeys(sections(root)))
-        octets: dict[str, bytes] = {}
-        for start in range(0, len(wanted), 500):
-            some = wanted[start : start + 500]
-            (answer,) = client.fetch(str(fetched.uid), " ".join(f"BODY.PEEK[{section}]" for section in some))
-            octets |= {section: answer.octets(f"BODY[{section}]") for section in some}
-        failures += [f"{name}: {difference}" for difference in differences(root, octets.__getitem__)]
-    client.logout()
+    with imap(over_smtp.suite, over_smtp.account) as client:
+        client.select()
+        for name, _, fetched in over_smtp.batches("UID BODYSTRUCTURE"):
+            root = shape(fetched.items[b"BODYSTRUCTURE"])
+            wanted = list(dict.fromkeys(sections(root)))
+            octets: dict[str, bytes] = {}
+            for start in range(0, len(wanted), 500):
+                some = wanted[start : start + 500]
+                (answer,) = client.fetch(str(fetched.uid), " ".join(f"BODY.PEEK[{section}]" for section in some))
+                octets |= {section: answer.octets(f"BODY[{section}]") for section in some}
+            failures += [f"{name}: {difference}" for difference in differences(root, octets.__getitem__)]
     assert not failures
 
 
@@ -149,6 +138,7 @@ def test_partial_fetches_are_the_whole(over_smtp: Sent) -> None:
     for name, original, fetched in over_smtp.batches(f"UID {slices}"):
         octets = b"".join(fetched.octets(f"BODY[]<{start}>") for start in (0, 700, 5700))
         assert octets.endswith(original), name
+        assert TRACE.match(octets[: len(octets) - len(original)]), name
         assert not fetched.octets("BODY[]<90000000>"), name
 
 
@@ -156,32 +146,28 @@ def test_partial_fetches_are_the_whole(over_smtp: Sent) -> None:
 def test_mails_return_over_pop3(over: str, suite: Suite, request: pytest.FixtureRequest) -> None:
     """RETR gives each mail's octets after the trace fields, only the last line end added where there was none."""
     sent: Sent = request.getfixturevalue(over)
-    session = Pop3(suite.endpoint("pop3s"), suite.tls(), sent.account.login, sent.account.password)
-    assert session.command("STAT").split()[1] == str(len(sent.originals))
     failures = []
-    for number, (name, original) in enumerate(sent.originals, 1):
-        octets = session.multi(f"RETR {number}")
-        expected = original if not original or original.endswith(b"\r\n") else original + b"\r\n"
-        if not octets.endswith(expected) or not _TRACE.match(octets[: len(octets) - len(expected)]):
-            failures.append(name)
-    session.quit()
+    with pop3(suite, sent.account) as session:
+        assert session.command("STAT").split()[1] == str(len(sent.originals))
+        for number, (name, original) in enumerate(sent.originals, 1):
+            octets = session.multi(f"RETR {number}")
+            expected = original if not original or original.endswith(b"\r\n") else original + b"\r\n"
+            if not octets.endswith(expected) or not TRACE.match(octets[: len(octets) - len(expected)]):
+                failures.append(name)
     assert not failures
 
 
 @pytest.mark.parametrize("protocol", ["smtp", "lmtp"])
 def test_bare_line_ends_are_refused(suite: Suite, account: Account, protocol: str) -> None:
     """A mail with a CR or LF that stands alone gets 550 5.6.0 after DATA and BDAT; nothing of it is stored."""
-    session = Smtp(suite.endpoint(protocol), is_lmtp=protocol == "lmtp")
-    for name in REFUSED:
-        octets = as_sent(_NAMES[name])
-        for replies in (session.data([account.login], octets), session.bdat([account.login], octets)):
-            assert [reply.code for reply in replies] == [550], name
-            assert replies[0].lines[-1].startswith("5.6.0 "), name
-        assert session.data([account.login], b"Subject: fine\r\n\r\n")[0].code == 250, name
-    session.quit()
-    client = ImapClient(suite.endpoint("imaps"), suite.tls(), account.login, account.password)
-    assert client.select() == len(REFUSED)
-    client.logout()
+    with smtp(suite, protocol) as session:
+        for name in REFUSED:
+            octets = as_sent(_NAMES[name])
+            for replies in (session.data([account.login], octets), session.bdat([account.login], octets)):
+                assert [reply.code for reply in replies] == [550], name
+                assert replies[0].lines[-1].startswith("5.6.0 "), name
+            assert session.data([account.login], b"Subject: fine\r\n\r\n")[0].code == 250, name
+    assert len(bodies(suite, account)) == len(REFUSED)
 
 
 @pytest.mark.parametrize("protocol", ["smtp", "lmtp"])
@@ -192,29 +178,26 @@ def test_large_mails_return(suite: Suite, account: Account, protocol: str, mebib
     body = line * int(mebibytes * 1024 * 1024 / len(line))
     head = b'Subject: large\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n\r\ntext\r\n--b\r\n'
     octets = head + b"Content-Type: application/octet-stream\r\n\r\n" + body + b"--b--\r\n"
-    session = Smtp(suite.endpoint(protocol), is_lmtp=protocol == "lmtp")
-    assert session.data([account.login], octets)[0].code == 250
-    assert session.bdat([account.login], octets, chunks=7)[0].code == 250
-    session.quit()
-    client = ImapClient(suite.endpoint("imaps"), suite.tls(), account.login, account.password)
-    assert client.select() == 2
-    for uid in "12":
-        (fetched,) = client.fetch(uid, "BODY.PEEK[] BODY.PEEK[2] BODY.PEEK[2]<1000000.500>")
-        assert fetched.octets("BODY[]").endswith(octets)
-        assert fetched.octets("BODY[2]") == body.removesuffix(b"\r\n")
-        assert fetched.octets("BODY[2]<1000000>") == body[1_000_000:1_000_500]
-    client.logout()
+    with smtp(suite, protocol) as session:
+        assert session.data([account.login], octets)[0].code == 250
+        assert session.bdat([account.login], octets, chunks=7)[0].code == 250
+    with imap(suite, account) as client:
+        assert client.select() == 2
+        for uid in "12":
+            (fetched,) = client.fetch(uid, "BODY.PEEK[] BODY.PEEK[2] BODY.PEEK[2]<1000000.500>")
+            assert fetched.octets("BODY[]").endswith(octets)
+            assert fetched.octets("BODY[2]") == body.removesuffix(b"\r\n")
+            assert fetched.octets("BODY[2]<1000000>") == body[1_000_000:1_000_500]
 
 
 def test_too_large_mail_is_refused(suite: Suite, account: Account) -> None:
     """A mail above the advertised SIZE is refused with 552 5.3.4: at MAIL where SIZE is given, else after its octets."""
-    session = Smtp(suite.endpoint("smtp"))
-    limit = next(int(word.split()[1]) for word in session.keywords if word.startswith("SIZE "))
-    assert str(session.command(b"MAIL FROM:<a@sender.test> SIZE=%d" % (limit + 1))).startswith("552 5.3.4 ")
-    assert session.command(b"MAIL FROM:<a@sender.test>").code == 250
-    assert session.command(b"RCPT TO:<%s>" % account.login.encode()).code == 250
-    assert session.command(b"DATA").code == 354
-    reply = session.command(b"Subject: x\r\n\r\n" + b"0123456789\r\n" * (limit // 12 + 1) + b".")
-    assert str(reply).startswith("552 5.3.4 ")
-    assert session.command(b"NOOP").code == 250
-    session.quit()
+    with smtp(suite) as session:
+        limit = next(int(word.split()[1]) for word in session.keywords if word.startswith("SIZE "))
+        assert str(session.command(b"MAIL FROM:<a@sender.test> SIZE=%d" % (limit + 1))).startswith("552 5.3.4 ")
+        assert session.command(b"MAIL FROM:<a@sender.test>").code == 250
+        assert session.command(b"RCPT TO:<%s>" % account.login.encode()).code == 250
+        assert session.command(b"DATA").code == 354
+        reply = session.command(b"Subject: x\r\n\r\n" + b"0123456789\r\n" * (limit // 12 + 1) + b".")
+        assert str(reply).startswith("552 5.3.4 ")
+        assert session.command(b"NOOP").code == 250

@@ -4,24 +4,20 @@ import hashlib
 import itertools
 import os
 import random
-import re
 import signal
 import threading
 import time
 import tomllib
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import asyncpg
 import pytest
 
 from bench.mails import mails
-from bench.processor import tree
 from bench.suite import Suite, state_directory
 from tests.end_to_end.clients import Smtp
-from tests.end_to_end.conftest import started
-from tests.end_to_end.imap_client import ImapClient
+from tests.end_to_end.suite import imap, process, smtp, started
 
 _ROUNDS = 20
 _SEED = 20261122
@@ -64,7 +60,7 @@ def _sender(suite: Suite, ledger: Ledger, number: int, stopping: threading.Event
         recipients = logins if token % 5 == 0 else [logins[token % 2]]
         ledger.digests[token] = hashlib.sha256(octets).digest()
         try:
-            session = session or Smtp(suite.endpoint("lmtp" if is_lmtp else "smtp"), is_lmtp=is_lmtp)
+            session = session or smtp(suite, "lmtp" if is_lmtp else "smtp")
             ledger.uncertain.update((token, login) for login in recipients)
             replies = session.bdat(recipients, octets) if token % 3 == 0 else session.data(recipients, octets)
         except (OSError, ConnectionError, ValueError):
@@ -85,28 +81,13 @@ def _sender(suite: Suite, ledger: Ledger, number: int, stopping: threading.Event
         session.close()
 
 
-def _process(suite: Suite, name: str) -> int:
-    """The process to kill: of ours by its name, or PostgreSQL's postmaster."""
-    assert suite.process is not None
-    for pid in tree([suite.process.pid]):
-        try:
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if name == "postgres" and os.path.basename(arguments[0]) == b"postgres" and b"-D" in arguments:
-            return pid
-        if b"serve" in arguments and arguments[arguments.index(b"serve") + 1] == name.encode():
-            return pid
-    raise LookupError(name)
-
-
 def _kill_in_turn(suite: Suite, ledger: Ledger) -> None:
     """20 rounds: after some acknowledgements, at a moment of no one's choosing, SIGKILL; then mail must flow again."""
     chance = random.Random(_SEED)
     for number in range(_ROUNDS):
         ledger.wait_for(chance.randrange(20, 120), _RECOVERY_SECONDS)
         victims = [["smtp"], ["postgres"], ["smtp", "postgres"], ["archiver", "smtp"]][number % 4]
-        pids = [_process(suite, name) for name in victims]
+        pids = [process(suite, name) for name in victims]
         time.sleep(chance.random() * 0.05)  # the moment is to be random, nothing is waited for
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
@@ -117,19 +98,15 @@ def _found(suite: Suite, ledger: Ledger) -> Counter[tuple[int, str]]:
     """Every message in the mailboxes by token, each one whole."""
     found: Counter[tuple[int, str]] = Counter()
     for account in suite.accounts()[:2]:
-        client = ImapClient(suite.endpoint("imaps"), suite.tls(), account.login, account.password)
-        total = client.select()
-        for start in range(1, total + 1, 200):
-            for fetched in client.fetch(f"{start}:{start + 199}", "BODY.PEEK[]"):
-                octets = fetched.octets("BODY[]")
-                original = octets[octets.index(b"X-Token: ") :]
-                match = re.match(rb"X-Token: (\d+)\r\n", original)
-                assert match
-                token = int(match[1])
-                assert hashlib.sha256(original).digest() == ledger.digests[token], f"message {token} is not whole"
-                found[token, account.login] += 1
-        assert found.total() >= total
-        client.logout()
+        with imap(suite, account) as client:
+            for start in range(1, client.select() + 1, 200):
+                for fetched in client.fetch(f"{start}:{start + 199}", "BODY.PEEK[]"):
+                    octets = fetched.octets("BODY[]")
+                    original = octets[octets.index(b"X-Token: ") :]
+                    token = int(original[len(b"X-Token: ") : original.index(b"\r\n")])
+                    whole = hashlib.sha256(original).digest() == ledger.digests[token]
+                    assert whole, f"message {token} is not whole"
+                    found[token, account.login] += 1
     return found
 
 
