@@ -3,7 +3,7 @@
 import string
 from collections.abc import Iterable, Sequence
 
-from protocol.imap import mailbox
+from protocol.imap import names
 
 # The letters of https://cr.yp.to/proto/maildir.html; P is "passed", which is resent, forwarded or bounced.
 _LETTERS = {
@@ -60,18 +60,18 @@ def mailbox_name(directory: str) -> str | None:
     if not directory.startswith(_DOT):
         return None
     levels = [_decoded(level) for level in directory[1:].split(_DOT)]
-    return mailbox.canonical(mailbox.DELIMITER.join(levels)) if all(levels) else None
+    return names.canonical(names.DELIMITER.join(levels)) if all(levels) else None
 
 
 def directory_of(name: str) -> str:
     """The Maildir++ folder of a mailbox, in modified UTF-7."""
-    levels = (mailbox.encode(level).replace(b".", _ENCODED_DOT) for level in name.split(mailbox.DELIMITER))
+    levels = (names.encode(level).replace(b".", _ENCODED_DOT) for level in name.split(names.DELIMITER))
     return _DOT + _DOT.join(level.decode("ascii") for level in levels)
 
 
 def _decoded(level: str) -> str:
     try:
         octets = level.encode("ascii")
-        return _DOT.join(mailbox.decode(piece) for piece in octets.split(_ENCODED_DOT))
+        return _DOT.join(names.decode(piece) for piece in octets.split(_ENCODED_DOT))
     except ValueError:  # UTF-8, as some servers write it
         return level

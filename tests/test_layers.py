@@ -119,7 +119,7 @@ def test_dependencies_have_permissive_licences() -> None:
 def test_references_have_one_form(path: Path) -> None:
     """References read "RFC 9051" or "RFC 9051 §6.4.6", so that a search finds them all. (RFC822 is an item of FETCH.)"""
     for match in re.finditer(
-        r"RFC(?!822\b)[ -]?\d+(?:,? (?:section|Section|sec\.|Sec\.) ?[\d.]+)?", path.read_text("utf-8")
+        r"RFC(?!822(?!\d))[ -]?\d+(?:,? (?:section|Section|sec\.|Sec\.) ?[\d.]+)?", path.read_text("utf-8")
     ):
         assert re.fullmatch(r"RFC \d{3,5}", match[0]), match[0]
 

@@ -27,7 +27,7 @@ from protocol.imap.dates import take_date_time
 from protocol.imap.fetch import expect_fetch_attributes
 from protocol.imap.flags import expect_flag_list, expect_flags_to_store
 from protocol.imap.listing import expect_create, expect_list_command, expect_lsub, expect_status
-from protocol.imap.mailbox import expect_mailbox
+from protocol.imap.names import expect_mailbox
 from protocol.imap.sequence import sequence_set
 
 Production = Callable[[Cursor, bytes], Command]

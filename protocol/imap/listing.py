@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from protocol.imap.command import Create, List, Lsub, Status
 from protocol.imap.cursor import Cursor, expect_atom, expect_list
-from protocol.imap.mailbox import expect_mailbox, expect_pattern, expect_reference
+from protocol.imap.names import expect_mailbox, expect_pattern, expect_reference
 
 STATUS_ITEMS = frozenset(
     (

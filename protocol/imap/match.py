@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
-from protocol.imap.mailbox import DELIMITER
+from protocol.imap.names import DELIMITER
 
 
 def compress(numbers: Iterable[int]) -> bytes:

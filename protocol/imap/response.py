@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
-from protocol.imap import mailbox
+from protocol.imap import names
 from protocol.imap.dates import render_date_time
 from protocol.imap.match import compress
 
@@ -57,7 +57,7 @@ def astring(octets: bytes) -> bytes:
 def mailbox_name(name: str, *, is_utf8: bool = False) -> bytes:
     """A mailbox name: modified UTF-7, or UTF-8 in quotes once that is enabled (RFC 6855 §3, RFC 9051 §5.1)."""
     if not is_utf8 or name.isascii():
-        return astring(name.encode("ascii") if is_utf8 else mailbox.encode(name))
+        return astring(name.encode("ascii") if is_utf8 else names.encode(name))
     octets = name.encode("utf-8")
     return literal(octets) if b"\r" in octets or b"\n" in octets else quoted(octets)
 
@@ -134,9 +134,9 @@ def identification(parameters: Mapping[bytes, bytes | None] | None) -> bytes:
 
 def namespace(personal: str | None, others: str | None = None, shared: str | None = None) -> bytes:
     """`* NAMESPACE (("" "/")) NIL NIL`, RFC 2342 §5, with a prefix or None for each of the three kinds."""
-    delimiter = quoted(mailbox.DELIMITER.encode())
+    delimiter = quoted(names.DELIMITER.encode())
     kinds = (
-        b"NIL" if prefix is None else b"((%b %b))" % (quoted(mailbox.encode(prefix)), delimiter)
+        b"NIL" if prefix is None else b"((%b %b))" % (quoted(names.encode(prefix)), delimiter)
         for prefix in (personal, others, shared)
     )
     return line(b"NAMESPACE", *kinds)

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from protocol.imap import mailbox
+from protocol.imap import names
 from protocol.imap.command import Authenticate, Idle
 from protocol.imap.cursor import CommandError
 from protocol.imap.events import AppendOctets, AppendStarts, Line
@@ -132,19 +132,19 @@ def test_base64_or_refusal(octets: bytes) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
 def test_names_round_trip(name: str) -> None:
     """Every Unicode name has one modified UTF-7 spelling, printable ASCII, that reads back as it."""
-    encoded = mailbox.encode(name)
+    encoded = names.encode(name)
     assert encoded.isascii()
-    assert mailbox.decode(encoded) == name
+    assert names.decode(encoded) == name
 
 
 @given(st.binary(max_size=30))
 def test_decoded_names_have_one_spelling(octets: bytes) -> None:
     """What decodes at all is what the encoder would have written."""
     try:
-        name = mailbox.decode(octets)
+        name = names.decode(octets)
     except ValueError:
         return
-    assert mailbox.encode(name) == octets
+    assert names.encode(name) == octets
 
 
 _ends = st.one_of(st.none(), st.integers(1, 60))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from protocol.imap import mailbox
+from protocol.imap import names
 
 # Values of RFC 3501 §5.1.3 and of the test tables of go-imap, Dovecot and MailKit (all MIT) and imapclient (BSD-3-Clause).
 NAMES = [
@@ -52,15 +52,15 @@ INVALID = [
 @pytest.mark.parametrize(("name", "octets"), NAMES)
 def test_both_ways(name: str, octets: bytes) -> None:
     """A name and its spelling belong to each other."""
-    assert mailbox.encode(name) == octets
-    assert mailbox.decode(octets) == name
+    assert names.encode(name) == octets
+    assert names.decode(octets) == name
 
 
 @pytest.mark.parametrize(("octets", "why"), INVALID, ids=[repr(octets) for octets, _ in INVALID])
 def test_invalid(octets: bytes, why: str) -> None:
     """What no encoder writes is no modified UTF-7."""
     with pytest.raises(ValueError, match=r"."):
-        mailbox.decode(octets)
+        names.decode(octets)
 
 
 @pytest.mark.parametrize(
@@ -76,4 +76,4 @@ def test_invalid(octets: bytes, why: str) -> None:
 )
 def test_inbox(name: str, canonical: str) -> None:
     """INBOX is one mailbox in any case (RFC 3501 §5.1); nothing else is folded."""
-    assert mailbox.canonical(name) == canonical
+    assert names.canonical(name) == canonical
