@@ -84,10 +84,9 @@ async def running(context: Context) -> AsyncIterator[Endpoints]:
     told: asyncio.Future[Endpoints] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(serve(context, stopping, told.set_result))
     try:
-        await asyncio.wait({task, told}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-        yield told.result()
+        async with asyncio.timeout(10):
+            endpoints = await told
+        yield endpoints
     finally:
         stopping.set()
         await task

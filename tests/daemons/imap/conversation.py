@@ -15,6 +15,7 @@ The format, line by line:
 """
 
 import asyncio
+import contextlib
 import re
 import ssl
 from dataclasses import dataclass, field
@@ -55,10 +56,8 @@ class Client:
     async def close(self) -> None:
         """Close without LOGOUT."""
         self._writer.close()
-        try:
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
             await self._writer.wait_closed()
-        except (ConnectionError, ssl.SSLError):
-            pass
 
     def write(self, octets: bytes) -> None:
         """Send octets as they are."""
@@ -189,9 +188,8 @@ class Conversation:
                 continue
             if not wanted and self._matches(text, line):
                 return
-            assert is_loose and line.startswith("* "), (
-                f"connection {connection}: expected {[*wanted, text]}, got {line!r}"
-            )
+            is_passed_over = is_loose and line.startswith("* ")
+            assert is_passed_over, f"connection {connection}: expected {[*wanted, text]}, got {line!r}"
 
     def _matches(self, pattern: str, line: str) -> bool:
         """Compare, capturing new names only when the whole line matches."""
