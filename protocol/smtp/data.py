@@ -123,7 +123,8 @@ class ChunkReader:
     def receive(self, octets: bytes) -> bytes:
         """Take octets from the wire and give those of this chunk; what lies behind it is left in rest."""
         if len(octets) > self.missing_octets:
-            octets, self.rest = octets[: self.missing_octets], octets[self.missing_octets :]
+            octets, behind = octets[: self.missing_octets], octets[self.missing_octets :]
+            self.rest += behind
         self.missing_octets -= len(octets)
         self._line_ends.receive(octets)
         return octets

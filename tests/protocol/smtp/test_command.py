@@ -1,0 +1,229 @@
+"""SMTP command lines: what each production takes, what it refuses with which reply, and that nothing else ever happens."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from protocol.address import AddrSpec
+from protocol.smtp.command import (
+    Bdat,
+    Command,
+    Data,
+    Hello,
+    Help,
+    Mail,
+    Noop,
+    Quit,
+    Rcpt,
+    Rset,
+    StartTls,
+    Vrfy,
+    parse_command,
+)
+from protocol.smtp.parameters import CommandError, MailParameters, RcptParameters
+from protocol.smtp.reply import Reply
+
+ALICE = AddrSpec("alice", "example.test")
+
+
+def mail(**parameters: object) -> Mail:
+    return Mail(ALICE, MailParameters(**parameters), has_parameters=True)  # type: ignore[arg-type]
+
+
+def rcpt(**parameters: object) -> Rcpt:
+    return Rcpt(ALICE, RcptParameters(**parameters), has_parameters=True)  # type: ignore[arg-type]
+
+
+TAKEN: list[tuple[str, Command]] = [
+    ("EHLO client.example", Hello("EHLO", "client.example")),
+    ("ehlo client.example", Hello("EHLO", "client.example")),
+    ("EHLO [192.0.2.1]", Hello("EHLO", "[192.0.2.1]")),
+    ("EHLO [IPv6:2001:db8::1]", Hello("EHLO", "[IPv6:2001:db8::1]")),
+    ("HELO my_pc ", Hello("HELO", "my_pc")),
+    ("LHLO a.b.", Hello("LHLO", "a.b.")),
+    ("MAIL FROM:<>", Mail(None, MailParameters())),
+    ("MAIL FROM:<alice@example.test>", Mail(ALICE, MailParameters())),
+    ("mail from:<alice@example.test>", Mail(ALICE, MailParameters())),
+    ("MAIL FROM: <alice@example.test>", Mail(ALICE, MailParameters())),
+    ("MAIL FROM:<alice@example.test> ", Mail(ALICE, MailParameters())),
+    ("MAIL FROM:<@a.example,@b.example:alice@example.test>", Mail(ALICE, MailParameters())),
+    ('MAIL FROM:<"a b"@[192.0.2.1]>', Mail(AddrSpec("a b", "[192.0.2.1]"), MailParameters())),
+    (r'MAIL FROM:<"a\"\\b"@x>', Mail(AddrSpec('a"\\b', "x"), MailParameters())),
+    ('MAIL FROM:<""@x>', Mail(AddrSpec("", "x"), MailParameters())),
+    ('MAIL FROM:<">"@x>', Mail(AddrSpec(">", "x"), MailParameters())),
+    ("MAIL FROM:<!#$%&'*+-/=?^_`{|}~@x>", Mail(AddrSpec("!#$%&'*+-/=?^_`{|}~", "x"), MailParameters())),
+    ("MAIL FROM:<a@xn--bcher-kva.example>", Mail(AddrSpec("a", "xn--bcher-kva.example"), MailParameters())),
+    ("MAIL FROM:<alice@example.test> SIZE=1000", mail(size_octets=1000)),
+    ("MAIL FROM:<alice@example.test>  size=0  body=8bitmime", mail(size_octets=0, body="8BITMIME")),
+    ("MAIL FROM:<alice@example.test> BODY=7BIT RET=HDRS ENVID=a+2Bb", mail(ret="HDRS", envid="a+b")),
+    (
+        "MAIL FROM:<jörg@bücher.example> SMTPUTF8",
+        Mail(AddrSpec("jörg", "bücher.example"), MailParameters(is_smtputf8=True), has_parameters=True),
+    ),
+    ("RCPT TO:<alice@example.test>", Rcpt(ALICE, RcptParameters())),
+    ("RCPT TO:<Postmaster>", Rcpt(AddrSpec("postmaster", ""), RcptParameters())),
+    ("rcpt to:<POSTMASTER>", Rcpt(AddrSpec("postmaster", ""), RcptParameters())),
+    ("RCPT TO:<@relay.example:alice@example.test>", Rcpt(ALICE, RcptParameters())),
+    ("RCPT TO:<alice@example.test> NOTIFY=NEVER", rcpt(notify=("NEVER",))),
+    ("RCPT TO:<alice@example.test> NOTIFY=success,DELAY", rcpt(notify=("SUCCESS", "DELAY"))),
+    ("RCPT TO:<alice@example.test> ORCPT=rfc822;bob+2Btag@x", rcpt(orcpt="rfc822;bob+tag@x")),
+    (r"RCPT TO:<alice@example.test> ORCPT=utf-8;j\x{F6}rg@x", rcpt(orcpt="utf-8;jörg@x")),
+    ("DATA", Data()),
+    ("data ", Data()),
+    ("BDAT 0", Bdat(0, is_last=False)),
+    ("BDAT 1000 LAST", Bdat(1000, is_last=True)),
+    ("bdat 7 last", Bdat(7, is_last=True)),
+    ("RSET", Rset()),
+    ("VRFY alice", Vrfy()),
+    ("HELP", Help()),
+    ("HELP MAIL", Help()),
+    ("NOOP", Noop()),
+    ("NOOP anything at all", Noop()),
+    ("QUIT", Quit()),
+    ("STARTTLS", StartTls()),
+]
+
+REFUSED = [
+    ("", "500 5.5.1"),
+    (" ", "500 5.5.1"),
+    ("FOO", "500 5.5.1"),
+    ("EXPN staff", "500 5.5.1"),
+    ("MAILFROM:<>", "500 5.5.1"),
+    ("DATA\x00", "500 5.5.2"),
+    ("NOOP \x7f", "500 5.5.2"),
+    ("NOOP a\rb", "500 5.5.2"),
+    ("NOOP\tb", "500 5.5.2"),
+    ("NOOP \x85", "500 5.5.2"),
+    ("EHLO", "501 5.5.4"),
+    ("EHLO two words", "501 5.5.4"),
+    ("EHLO [192.0.2]", "501 5.5.4"),
+    ("EHLO -", "501 5.5.4"),
+    ("EHLO bücher.example", "501 5.5.4"),
+    ("MAIL", "501 5.5.4"),
+    ("MAIL <a@b>", "501 5.5.4"),
+    ("MAIL FROM :<a@b>", "501 5.5.4"),
+    ("MAIL TO:<a@b>", "501 5.5.4"),
+    ("MAIL FROM:", "501 5.1.7"),
+    ("MAIL FROM:a@b", "501 5.1.7"),
+    ("MAIL FROM:<a@b", "501 5.1.7"),
+    ("MAIL FROM:<a>", "501 5.1.7"),
+    ("MAIL FROM:<@b>", "501 5.1.7"),
+    ("MAIL FROM:<a@>", "501 5.1.7"),
+    ("MAIL FROM:<a@b@c>", "501 5.1.7"),
+    ("MAIL FROM:<.a@b>", "501 5.1.7"),
+    ("MAIL FROM:<a.@b>", "501 5.1.7"),
+    ("MAIL FROM:<a..b@c>", "501 5.1.7"),
+    ("MAIL FROM:<a b@c>", "501 5.1.7"),
+    ("MAIL FROM:<a@b_c.example>", "501 5.1.7"),
+    ("MAIL FROM:<a@-b.example>", "501 5.1.7"),
+    ("MAIL FROM:<a@b-.example>", "501 5.1.7"),
+    ("MAIL FROM:<a@b.example.>", "501 5.1.7"),
+    ("MAIL FROM:<a@b..example>", "501 5.1.7"),
+    ("MAIL FROM:<a@[192.0.2.256]>", "501 5.1.7"),
+    ("MAIL FROM:<a@[IPv6:::g]>", "501 5.1.7"),
+    ('MAIL FROM:<"a"b@c>', "501 5.1.7"),
+    ('MAIL FROM:<"a@c>', "501 5.1.7"),
+    ("MAIL FROM:< a@c>", "501 5.1.7"),
+    ("MAIL FROM:<Postmaster>", "501 5.1.7"),
+    (f"MAIL FROM:<{'a' * 129}@b>", "501 5.1.7"),
+    (f"MAIL FROM:<a@{'b' * 255}>", "501 5.1.7"),
+    ("MAIL FROM:<>SIZE=1", "501 5.5.4"),
+    ("MAIL FROM:<> SIZE=", "501 5.5.4"),
+    ("MAIL FROM:<> SIZE", "501 5.5.4"),
+    ("MAIL FROM:<> SIZE=1k", "501 5.5.4"),
+    ("MAIL FROM:<> SIZE=-1", "501 5.5.4"),
+    (f"MAIL FROM:<> SIZE={'9' * 21}", "501 5.5.4"),
+    ("MAIL FROM:<> SIZE=1 SIZE=2", "501 5.5.4"),
+    ("MAIL FROM:<> BODY=BINARYMIME", "501 5.5.4"),
+    ("MAIL FROM:<> SMTPUTF8=1", "501 5.5.4"),
+    ("MAIL FROM:<> RET=ALL", "501 5.5.4"),
+    ("MAIL FROM:<> ENVID=a+b", "501 5.5.4"),
+    ("MAIL FROM:<> ENVID=+0A", "501 5.5.4"),
+    (f"MAIL FROM:<> ENVID={'a' * 101}", "501 5.5.4"),
+    ("MAIL FROM:<> FOO=1", "555 5.5.4"),
+    ("MAIL FROM:<> AUTH=<>", "555 5.5.4"),
+    ("MAIL FROM:<> NOTIFY=NEVER", "555 5.5.4"),
+    ("MAIL FROM:<jörg@example.test>", "553 5.6.7"),
+    ("RCPT TO:<>", "501 5.1.3"),
+    ("RCPT FROM:<a@b>", "501 5.5.4"),
+    ("RCPT TO:<alice>", "501 5.1.3"),
+    (f"RCPT TO:<{'a' * 65}@b>", "501 5.1.3"),
+    ("RCPT TO:<a@b> NOTIFY=NEVER,SUCCESS", "501 5.5.4"),
+    ("RCPT TO:<a@b> NOTIFY=SUCCESS,SUCCESS", "501 5.5.4"),
+    ("RCPT TO:<a@b> NOTIFY", "501 5.5.4"),
+    ("RCPT TO:<a@b> ORCPT=a@b", "501 5.5.4"),
+    ("RCPT TO:<a@b> ORCPT=rfc822;", "501 5.5.4"),
+    ("RCPT TO:<a@b> ORCPT=rfc822;a=b", "501 5.5.4"),
+    (r"RCPT TO:<a@b> ORCPT=utf-8;\x{D800}@b", "501 5.5.4"),
+    (f"RCPT TO:<a@b> ORCPT=rfc822;{'a' * 500}", "501 5.5.4"),
+    ("RCPT TO:<a@b> SIZE=1", "555 5.5.4"),
+    ("DATA now", "501 5.5.4"),
+    ("BDAT", "501 5.5.4"),
+    ("BDAT -1", "501 5.5.4"),
+    ("BDAT x LAST", "501 5.5.4"),
+    ("BDAT 1 FIRST", "501 5.5.4"),
+    ("RSET now", "501 5.5.4"),
+    ("VRFY", "501 5.5.4"),
+    ("QUIT now", "501 5.5.4"),
+    ("STARTTLS now", "501 5.5.4"),
+]
+
+
+@pytest.mark.parametrize(("line", "command"), TAKEN, ids=[line for line, _ in TAKEN])
+def test_takes(line: str, command: Command) -> None:
+    """The line is this command."""
+    assert parse_command(line.encode()) == command
+
+
+@pytest.mark.parametrize(("line", "start"), REFUSED, ids=[repr(line)[:60] for line, _ in REFUSED])
+def test_refuses(line: str, start: str) -> None:
+    """The line is refused with this reply, whose text does not repeat the line's argument."""
+    with pytest.raises(CommandError) as caught:
+        parse_command(line.encode())
+    octets = caught.value.reply.octets.decode()
+    assert octets.startswith(start)
+    assert "example" not in octets
+
+
+def test_refuses_what_is_no_utf8() -> None:
+    """Octets that are no UTF-8 are a syntax error, not an exception."""
+    with pytest.raises(CommandError) as caught:
+        parse_command(b"MAIL FROM:<j\xf6rg@example.test> SMTPUTF8")
+    assert caught.value.reply.code == 500
+
+
+_WORDS = st.sampled_from(
+    [b"MAIL FROM:", b"RCPT TO:", b"<", b">", b"@", b".", b'"', b"\\", b"[", b"]", b"IPv6:", b":", b",", b" ", b"SIZE=", b"a",
+     b"ORCPT=", b"utf-8;", b"\\x{", b"}", b"+2B", b"NOTIFY=", b"SMTPUTF8", b"BDAT ", b"9" * 30, b" LAST", b"EHLO ", b"-",
+     "ö".encode(), b"\xff", b"\0", b"\r", b"Postmaster"]
+)  # fmt: skip
+
+
+@given(st.one_of(st.binary(max_size=200), st.lists(_WORDS, max_size=30).map(b"".join)))
+@example(b"MAIL FROM:<" + b"a-" * 1000)
+@example(b"MAIL FROM:<a@" + b"a-" * 1000)
+@example(b'MAIL FROM:<"' + b"\\a" * 1000)
+def test_any_octets_are_a_command_or_a_refusal(octets: bytes) -> None:
+    """Whatever the line, it is a command or has a reply with an enhanced status code."""
+    outcome: Command | Reply
+    try:
+        outcome = parse_command(octets)
+    except CommandError as error:
+        outcome = error.reply
+    if isinstance(outcome, Reply):
+        assert outcome.code >= 500
+        assert outcome.enhanced is not None
+    else:
+        assert isinstance(outcome, Command)
+
+
+_LOCAL = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=20)
+
+
+@given(_LOCAL, st.sampled_from(["example.test", "a-b.c", "[192.0.2.1]", "[IPv6:2001:db8::1]"]))
+def test_a_printed_address_reads_back(local_part: str, domain: str) -> None:
+    """Any printable local part survives quoting: what we print in a path parses to the same address."""
+    address = AddrSpec(local_part, domain)
+    command = parse_command(f"MAIL FROM:<{address}>".encode())
+    assert isinstance(command, Mail)
+    assert command.reverse_path == address
