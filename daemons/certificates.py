@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -35,21 +36,21 @@ class Issued:
 def issue(directory: Path, *, now: datetime, names: tuple[str, ...] = NAMES) -> Issued:
     """The certificate for `names` in `directory`: the one that is there, or a new one when it runs out. Blocking I/O.
 
-    Keys are made once and kept, so a crash between two files leaves no pair that does not match. Raises OSError.
+    Keys are made once and kept. What does not fit together, after a crash or a loss, is made anew. Raises OSError.
     """
     directory.mkdir(mode=0o711, parents=True, exist_ok=True)
     issued = Issued(directory / "ca.pem", directory / "server.pem", directory / "server.key")
     authority_key = _keep_key(directory / "ca.key")
     server_key = _keep_key(issued.key)
     authority = _read(issued.authority)
-    if authority is None or not _lasts(authority, now, SERVER_DAYS):
+    if authority is None or not _fits(authority, authority, authority_key) or not _lasts(authority, now, SERVER_DAYS):
         authority = _authority(authority_key, now)
         write_atomically(issued.authority, authority.public_bytes(serialization.Encoding.PEM), 0o644)
-        issued.certificate.unlink(missing_ok=True)
-    certificate = _read(issued.certificate)
-    if certificate is None or not _lasts(certificate, now, RENEWAL_DAYS) or _names(certificate) != set(names):
-        certificate = _server(server_key, authority, authority_key, names, now)
-        write_atomically(issued.certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    found = _read(issued.certificate)
+    is_good = found is not None and _fits(found, authority, server_key) and _lasts(found, now, RENEWAL_DAYS)
+    if found is None or not is_good or _names(found) != set(names):
+        found = _server(server_key, authority, authority_key, names, now)
+        write_atomically(issued.certificate, found.public_bytes(serialization.Encoding.PEM), 0o644)
     return issued
 
 
@@ -97,6 +98,15 @@ def _read(path: Path) -> x509.Certificate | None:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def _fits(certificate: x509.Certificate, issuer: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> bool:
+    """Whether the certificate is for this key and by this issuer: a lost file may have been made anew."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return certificate.public_key() == key.public_key()
 
 
 def _lasts(certificate: x509.Certificate, now: datetime, days: int) -> bool:
