@@ -1,5 +1,6 @@
 """The grammar of SEARCH, RFC 3501 §9 "search": octets to the tree of search.py."""
 
+import codecs
 import encodings.aliases
 from collections.abc import Callable
 from datetime import date
@@ -71,9 +72,11 @@ def _search_return_opt(cursor: Cursor) -> bytes:
 def _charset(cursor: Cursor) -> str:
     name = expect_astring(cursor, "a charset").decode("ascii", "replace").lower()
     codec = _CHARSETS.get(name.replace("-", "_").replace(" ", "_").replace(":", "_"))
-    if codec is None:
-        raise CommandError("NO", BADCHARSET, "charset not supported")
-    return codec
+    try:
+        codecs.lookup(codec or "")
+    except LookupError:  # also where Python's table names a codec that this build has not
+        raise CommandError("NO", BADCHARSET, "charset not supported") from None
+    return codec or ""
 
 
 # search-key = … / sequence-set / "(" search-key *(SP search-key) ")"

@@ -38,6 +38,8 @@ _LIST_CHARS_STRICT = re.compile(rb"[!#$%*&\'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+")
 _QUOTED = re.compile(rb'"([^"\\\r\n\x00]*(?:\\["\\][^"\\\r\n\x00]*)*)"')
 _QUOTED_STRICT = re.compile(rb'"([^"\\\r\n\x00\x80-\xff]*(?:\\["\\][^"\\\r\n\x00\x80-\xff]*)*)"')
 _ESCAPED = re.compile(rb'\\(["\\])')
+_SPACES = re.compile(rb" +")
+_SPACES_TO_END = re.compile(rb" *\Z")
 _NUMBER = re.compile(rb"[0-9]{1,20}")
 _SET = re.compile(rb"[0-9*][0-9*:,]*|\$")
 # words of commands, fetch items, search keys, options: no RFC has other characters in them
@@ -107,9 +109,9 @@ class Cursor:
 
     def skip_spaces(self) -> None:
         """Pass over spaces that should not be there; strict mode leaves them to be refused."""
-        if not self.is_strict:
-            while self.octets.startswith(b" ", self.position):
-                self.position += 1
+        if not self.is_strict and self.octets.startswith(b" ", self.position):
+            found = _SPACES.match(self.octets, self.position)
+            self.position = found.end() if found else self.position
 
     def is_next(self, token: bytes) -> bool:
         """Whether these octets are next."""
@@ -120,15 +122,14 @@ class Cursor:
 
         Trailing spaces are ignored but in strict mode, as the servers do that clients were tested against.
         """
-        rest = len(self.octets) - self.position
-        if rest and (self.is_strict or self.octets[self.position :].strip(b" ")):
+        if not self.is_at_end():
             self.fail("the end of the command")
 
     def is_at_end(self) -> bool:
         """Whether nothing but (ignored) spaces is left."""
         if self.position == len(self.octets):
             return True
-        return not self.is_strict and not self.octets[self.position :].strip(b" ")
+        return not self.is_strict and _SPACES_TO_END.match(self.octets, self.position) is not None
 
     def take_word(self) -> bytes | None:
         """A word such as FLAGS or RFC822.SIZE, in upper case."""

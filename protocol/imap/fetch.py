@@ -80,14 +80,15 @@ def expect_fetch_attributes(cursor: Cursor) -> tuple[FetchAttribute, ...]:
 
     A client asks for the same few lists again and again: what was parsed once is remembered under its octets.
     """
+    if cursor.literals or cursor.is_strict or len(cursor.octets) - cursor.position > _RECENT_OCTETS:
+        return _attributes(cursor)
     written = cursor.octets[cursor.position :]
-    known = None if cursor.literals or cursor.is_strict else _recent.get(written)
+    known = _recent.get(written)
     if known is not None:
         cursor.position = len(cursor.octets)
         return known
     attributes = _attributes(cursor)
-    is_plain = not cursor.literals and not cursor.is_strict
-    if is_plain and len(written) <= _RECENT_OCTETS and cursor.position == len(cursor.octets):
+    if cursor.position == len(cursor.octets):
         if len(_recent) >= _RECENT_COUNT:
             _recent.clear()
         _recent[written] = attributes

@@ -13,7 +13,7 @@ import re
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from protocol.imap.command import Append, Authenticate, Command, Enable, Idle, StartTls
+from protocol.imap.command import Append, Authenticate, Command, Enable, Idle, Login, StartTls
 from protocol.imap.cursor import CommandError, Cursor
 from protocol.imap.events import AppendOctets, AppendStarts, Continue, Line, Rejected
 from protocol.imap.grammar import AppendHead, expect_append_head, expect_command, expect_head, tag_of
@@ -21,8 +21,8 @@ from protocol.imap.limits import Limits
 
 Event = Command | Continue | Rejected | AppendStarts | AppendOctets | Line
 
-# After these the client's next octets mean something else: SASL, DONE, a TLS handshake, names in UTF-8.
-_WAITING = frozenset((Authenticate, Enable, Idle, StartTls))
+# After these the client's next octets mean something else (SASL, DONE, a TLS handshake, names in UTF-8) or have other limits.
+_WAITING = frozenset((Authenticate, Enable, Idle, Login, StartTls))
 _LITERAL = re.compile(rb"(~?)\{([0-9]{1,20})(\+?)\}\Z")
 _LITERAL_OCTETS = 24  # the longest spelling of it
 _TAG_OCTETS = 256  # looked at for the tag of a line too long to be read
@@ -44,7 +44,7 @@ class CommandReader:
     The session's loop, which serves every case: `events = reader.receive(octets)`; handle each; then again with
     `reader.receive(b"")` until that returns nothing. receive() stops behind an event that must be answered first
     (`is_waiting`): AppendStarts (answer with accept() or refuse()), Authenticate and Idle (call expect_line() to get
-    the next line raw, or just go on), Line (the same), StartTls (replace the reader), Enable (set is_utf8).
+    the next line raw, or just go on), Line (the same), StartTls (replace the reader), Enable (set is_utf8), Login (set limits).
     """
 
     def __init__(self, limits: Limits | None = None, *, is_strict: bool = False) -> None:

@@ -1,15 +1,16 @@
 """The promise of the reader: any octets give events, never an exception, within bounded memory, however they are cut."""
 
 import base64
+import encodings.aliases
 from itertools import pairwise
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from protocol.imap import names
-from protocol.imap.command import Authenticate, Idle
+from protocol.imap.command import Authenticate, Idle, Search
 from protocol.imap.cursor import CommandError
-from protocol.imap.events import AppendOctets, AppendStarts, Line
+from protocol.imap.events import AppendOctets, AppendStarts, Line, Rejected
 from protocol.imap.grammar import decode_base64
 from protocol.imap.limits import Limits
 from protocol.imap.match import compress, matcher
@@ -127,6 +128,14 @@ def test_base64_or_refusal(octets: bytes) -> None:
     except CommandError:
         return
     assert base64.b64encode(decoded) == octets
+
+
+@given(st.sampled_from(sorted(encodings.aliases.aliases)), st.binary(max_size=25))
+def test_any_charset(charset: str, octets: bytes) -> None:
+    """Whatever charset is named and whatever the string holds, it is decoded or refused."""
+    words = b"a SEARCH CHARSET %b TEXT {%d+}\r\n%b\r\n" % (charset.encode(), len(octets), octets)
+    (event,) = CommandReader().receive(words)
+    assert isinstance(event, Search | Rejected)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))

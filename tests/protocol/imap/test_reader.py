@@ -27,6 +27,7 @@ def test_pipelined_commands_come_together() -> None:
         (b"a AUTHENTICATE PLAIN", Authenticate(b"a", b"PLAIN", None)),
         (b"a STARTTLS", StartTls(b"a")),
         (b"a ENABLE X", Enable(b"a", (b"X",))),
+        (b"a LOGIN x y", Login(b"a", b"x", b"y")),
     ],
 )
 def test_waits_behind_what_changes_the_conversation(octets: bytes, event: object) -> None:

@@ -114,7 +114,7 @@ def test_refused(octets: bytes, text: str | None) -> None:
 
 def test_unknown_charset() -> None:
     """A charset that is not known is NO with the list of those that are (RFC 3501 §6.4.4)."""
-    for name in (b"X-BOGUS", b"rot13", b"base64", b"os", b"{7+}\r\n../a\xff\x80x"):
+    for name in (b"X-BOGUS", b"rot13", b"base64", b"os", b"tactis", b"{7+}\r\n../a\xff\x80x"):
         (event,) = read_three_ways(b"a SEARCH CHARSET " + name + b" ALL\r\n")
         assert event == Rejected(b"a", "NO", BADCHARSET, "charset not supported")
 
