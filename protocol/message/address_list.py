@@ -30,7 +30,7 @@ GROUP_END = Address(None, None, None, None)
 
 _ATEXT = rb"[!#-'*+\-/-9=?A-Z^-~\x80-\xff]"
 _ATOM = re.compile(_ATEXT + rb"+")
-_ATOM_OR_DOT = re.compile(rb"[!#-'*+\--9=?A-Z^-~\x80-\xff]*")
+_WORDS = re.compile(rb"%(w)s*+(?:[ \t]++%(w)s++)*+" % {b"w": rb"[!#-'*+\--9=?A-Z^-~\x80-\xff]"})
 _WHITE = re.compile(rb"[ \t\r\n]*")
 # The forms that nearly all mail uses, whole with the comma behind them; anything else takes the long way.
 _PLAIN = re.compile(
@@ -96,11 +96,8 @@ class _Parser:
     def address(self) -> None:
         """address = mailbox / group."""
         start = self.at
-        try:
+        with suppress(_SyntaxError):
             name = self.phrase()
-        except _SyntaxError:
-            name = b""
-        else:
             if self.peek() == b":":
                 self.group(name)
                 return
@@ -210,28 +207,27 @@ class _Parser:
     def local_part(self) -> tuple[bytes, bool]:
         """local-part = dot-atom / quoted-string / obs-local-part, dots anywhere. False: the field ended behind it."""
         if self.peek() == b'"':
-            text = self.quoted_string()
-            return text, self.skip_cfws()
-        text = b""
+            return self.quoted_string(), self.skip_cfws()
+        text: list[bytes] = []
         while True:
             while self.peek() == b".":
-                text += b"."
+                text.append(b".")
                 self.at += 1
                 if self.at == self.end:
-                    return text, False
+                    return b"".join(text), False
             if self.peek() == b"@" and text:
-                return text, True
+                return b"".join(text), True
             atom = _ATOM.match(self.octets, self.at)
             if atom is None:
-                raise _SyntaxError(text)
-            text += atom[0]
+                raise _SyntaxError(b"".join(text))
+            text.append(atom[0])
             self.at = atom.end()
             try:
                 more = self.skip_cfws()
             except _SyntaxError:
-                raise _SyntaxError(text) from None
+                raise _SyntaxError(b"".join(text)) from None
             if not more or self.peek() != b".":
-                return text, more
+                return b"".join(text), more
 
     def domain(self) -> bytes:
         """domain = dot-atom / domain-literal / obs-domain, behind its "@"."""
@@ -240,16 +236,15 @@ class _Parser:
             raise _SyntaxError
         if self.peek() == b"[":
             return self.domain_literal()
-        text = b""
+        text: list[bytes] = []
         while True:
             atom = _ATOM.match(self.octets, self.at)
             if atom is None:
                 raise _SyntaxError
-            text += atom[0]
+            text.append(atom[0])
             self.at = atom.end()
             if not self.skip_cfws() or self.peek() != b".":
-                return text
-            text += b"."
+                return b".".join(text)
             self.at += 1
             if not self.skip_cfws():
                 raise _SyntaxError
@@ -297,10 +292,10 @@ class _Parser:
             if self.peek() == b'"':
                 words.append(self.quoted_string())
             else:
-                word = _ATOM_OR_DOT.match(self.octets, self.at)
-                assert word is not None
-                words.append(word[0])
-                self.at = word.end()
+                run = _WORDS.match(self.octets, self.at)
+                assert run is not None
+                words += run[0].split()
+                self.at = run.end()
             if not self.skip_cfws():
                 return b" ".join(words)
             following = self.peek()

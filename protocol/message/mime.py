@@ -20,6 +20,7 @@ Buffer = bytes | mmap.mmap
 
 MAX_DEPTH = 100  # parts within each other, the root counted; a deeper multipart or message is one opaque leaf
 MAX_PARTS = 10_000  # of one message; the last one reaches to the end
+MAX_HEADERS_OCTETS = 4 << 20  # of all header sections together; parts whose header lies behind are plain text
 MAX_BOUNDARY_OCTETS = 1_000  # RFC 2046 §5.1.1 allows 70; a longer one than ours delimits nothing
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -71,7 +72,7 @@ def scan(octets: Buffer) -> Part:
 class Scanner:
     """One scan: `root` is the tree, `fields` are the root's header fields as header.read() gives them."""
 
-    __slots__ = ("_ahead", "_at", "_count", "_length", "_needles", "_octets", "fields", "root")
+    __slots__ = ("_ahead", "_at", "_count", "_header_octets", "_length", "_needles", "_octets", "fields", "root")
 
     def __init__(self, octets: Buffer) -> None:
         self._octets = octets
@@ -80,6 +81,7 @@ class Scanner:
         self._ahead: list[int] = []  # for each, where its next delimiter stands, or how far there is none
         self._at = 0  # the LF in front of the delimiter line that ended the last part
         self._count = 0
+        self._header_octets = MAX_HEADERS_OCTETS  # that may still be read
         self.fields: list[RawField] = []
         self.root = self._part(0, 0, is_digest=False, is_message=False)
 
@@ -88,7 +90,9 @@ class Scanner:
         self._count += 1
         stop = self._next_delimiter(start - 1)
         body_start = self._end_of_header(start, stop)
-        fields = header.read(self._octets[start : min(body_start, start + header.MAX_HEADER_OCTETS)])
+        size = min(body_start - start, header.MAX_HEADER_OCTETS, self._header_octets)
+        self._header_octets -= size
+        fields = header.read(self._octets[start : start + size])
         if not start and not depth:
             self.fields = fields
         kind, found = _read_content(fields)

@@ -35,7 +35,7 @@ def find(part: Part, path: Sequence[int]) -> Part | None:
     """
     here = part
     is_root = True  # of the message itself or of one within message/rfc822: there, 1 may mean the whole body
-    for index, number in enumerate(path):
+    for number in path:
         if not is_root and here.is_message:
             here = here.children[0]
             is_root = True
@@ -46,8 +46,6 @@ def find(part: Part, path: Sequence[int]) -> Part | None:
         elif number != 1 or not is_root:
             return None
         is_root = False
-        if index > len(path):
-            return None
     return here
 
 

@@ -115,18 +115,18 @@ class _Reader:
         """Read one body and give it without its extension data."""
         self.at += 1  # "("
         if self.octets[self.at] == 40:  # "(": a multipart begins with its first part
-            kept = b"("
+            parts = []
             while self.octets[self.at] == 40:
-                kept += self.body()
+                parts.append(self.body())
             self.at += 1
-            kept += b" " + self.item()
+            kept = b"(%b %b)" % (b"".join(parts), self.item())
         else:
-            kept = b"(" + self.single()
+            kept = b"(%b)" % self.single()
         while self.octets[self.at] != 41:  # ")"
             self.at += 1
             self.item()
         self.at += 1
-        return kept + b")"
+        return kept
 
     def single(self) -> bytes:
         """Read body-type-basic, body-type-text or body-type-msg up to its extension data."""

@@ -14,9 +14,17 @@ from protocol.message.mime import Buffer, Part
 
 MAX_TEXT_PARTS = 1_000  # of one message; later ones are not read
 
-_HIDDEN = re.compile(r"<!--.*?-->|<(script|style)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
-_BREAK = re.compile(r"<(?:br|p|div|tr|td|th|li|h[1-6]|table|blockquote|hr)\b[^>]*>|</(?:p|div|tr|li|h[1-6])\s*>", re.I)
-_TAG = re.compile(r"</?[A-Za-z!?][^>]*>")
+_HIDDEN = re.compile(r"<(?:!--|(script|style)\b)", re.IGNORECASE)
+_END_OF = {
+    "": re.compile("-->"),
+    "script": re.compile(r"</script\s*>", re.I),
+    "style": re.compile(r"</style\s*>", re.I),
+}
+# [^<>]: a tag that never ends stops at the next one, so that a million of them cost no quadratic time.
+_BREAK = re.compile(
+    r"<(?:br|p|div|tr|td|th|li|h[1-6]|table|blockquote|hr)\b[^<>]*+>|</(?:p|div|tr|li|h[1-6])\s*+>", re.IGNORECASE
+)
+_TAG = re.compile(r"</?[A-Za-z!?][^<>]*+>")
 
 
 def header_text(section: bytes, name: bytes | None) -> str:
@@ -65,9 +73,27 @@ def decode_body(octets: Buffer, part: Part) -> bytes:
 
 def strip_html(text: str) -> str:
     """Take the markup out of HTML: scripts, styles, comments and tags go, character references are read."""
-    text = _HIDDEN.sub(" ", text)
-    text = _TAG.sub("", _BREAK.sub("\n", text))
+    text = _TAG.sub("", _BREAK.sub("\n", _shown(text)))
     return words.storable(html.unescape(text)) if "&" in text else text
+
+
+def _shown(text: str) -> str:
+    """The text without comments, scripts and styles; one that never ends hides nothing."""
+    kept: list[str] = []
+    endless: set[str] = set()
+    position = 0
+    for match in _HIDDEN.finditer(text):
+        kind = (match[1] or "").lower()
+        if match.start() < position or kind in endless:
+            continue
+        end = _END_OF[kind].search(text, match.end())
+        if end is None:
+            endless.add(kind)
+            continue
+        kept.append(text[position : match.start()])
+        position = end.end()
+    kept.append(text[position:])
+    return " ".join(kept)
 
 
 def _collect(octets: Buffer, part: Part, pieces: list[str]) -> None:

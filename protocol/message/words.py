@@ -96,7 +96,9 @@ def decode(value: bytes) -> str:
     if b"=?" not in value:
         return decode_octets(value, None)
     text: list[str] = []
-    word_octets = b""  # of adjacent words in one charset: a character may be cut between them, against RFC 2047 §5
+    word_octets: list[
+        bytes
+    ] = []  # of adjacent words in one charset: a character may be cut between them, against RFC 2047 §5
     word_charset = b""
     position = 0
     for match in _ENCODED_WORD.finditer(value):
@@ -105,12 +107,12 @@ def decode(value: bytes) -> str:
         if position and _WHITE_ONLY.fullmatch(between):  # RFC 2047 §6.2: not shown between encoded words
             between = b""
         if between or charset != word_charset:
-            text.append(decode_octets(word_octets, word_charset))
+            text.append(decode_octets(b"".join(word_octets), word_charset))
             text.append(decode_octets(between, None))
-            word_octets, word_charset = b"", charset
-        word_octets += _word(match[2], match[3])
+            word_octets, word_charset = [], charset
+        word_octets.append(_word(match[2], match[3]))
         position = match.end()
-    text.append(decode_octets(word_octets, word_charset))
+    text.append(decode_octets(b"".join(word_octets), word_charset))
     text.append(decode_octets(value[position:], None))
     return "".join(text)
 
