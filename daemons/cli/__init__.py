@@ -43,6 +43,9 @@ class Postwerk(click.Group):
         options["standalone_mode"] = False
         try:
             code = super().main(*arguments, **options)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            code = os.EX_USAGE
         except click.UsageError as error:
             path = error.ctx.command_path if error.ctx else "postwerk"
             _say(f"{error.format_message().rstrip('.')}; see `{path} --help`")

@@ -1,0 +1,247 @@
+"""The command line: what administrators add, list, show and remove, and how it says that something is wrong."""
+
+import asyncio
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+from argon2 import PasswordHasher
+
+from config.loader import dump, parse
+from config.settings import Settings
+from daemons.cli import main
+from daemons.cli.common import size
+
+Postwerk = Callable[..., str]
+
+
+class Ended(Exception):
+    """A command ended with an exit code that is not 0."""
+
+    def __init__(self, code: int, said: str) -> None:
+        super().__init__(f"{code}: {said}")
+        self.code = code
+        self.said = said
+
+
+@pytest.fixture
+def configuration(settings: Settings, state: Path) -> Path:
+    """A configuration file of the test's settings."""
+    path = state / "postwerk.toml"
+    path.write_text(dump(settings))
+    return path
+
+
+@pytest.fixture
+def postwerk(
+    configuration: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """Run a command with this configuration; gives what it prints, raises Ended when it fails."""
+
+    def run(*arguments: str, stdin: str = "") -> str:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as ended:
+            main.main([*arguments, "--config", str(configuration)])
+        said = capsys.readouterr()
+        if ended.value.code != 0:
+            assert isinstance(ended.value.code, int)
+            raise Ended(ended.value.code, said.err)
+        return said.out
+
+    return run
+
+
+@pytest.fixture
+def populated(postwerk: Postwerk) -> Postwerk:
+    """The same, with a tenant, a domain and an account."""
+    postwerk("tenant", "add", "example", "--quota", "10G")
+    postwerk("domain", "add", "Example.Test")
+    postwerk("account", "add", "alice@example.test", "--quota", "1G", "--password-stdin", stdin="secret\n")
+    return postwerk
+
+
+def test_tenants(postwerk: Postwerk) -> None:
+    """Tenants are added, listed, shown and removed; a second one of the same name is refused."""
+    assert json.loads(postwerk("tenant", "list", "--json")) == []
+    postwerk("tenant", "add", "example", "--quota", "10G")
+    (row,) = json.loads(postwerk("tenant", "show", "example", "--json"))
+    assert (row["name"], row["quota_octets"], row["accounts"]) == ("example", 10 << 30, 0)
+    assert "10 GiB" in postwerk("tenant", "list")
+    with pytest.raises(Ended, match="exists already") as refused:
+        postwerk("tenant", "add", "example")
+    assert refused.value.code == os.EX_CANTCREAT
+    postwerk("tenant", "remove", "example", "--yes")
+    with pytest.raises(Ended, match="no tenant example") as missing:
+        postwerk("tenant", "show", "example")
+    assert missing.value.code == os.EX_NOUSER
+
+
+def test_domains(postwerk: Postwerk) -> None:
+    """A domain belongs to the only tenant, or to the one that is named; it is stored in lower case."""
+    with pytest.raises(Ended, match="no tenant yet"):
+        postwerk("domain", "add", "example.test")
+    postwerk("tenant", "add", "one")
+    postwerk("domain", "add", "Example.TEST")
+    postwerk("tenant", "add", "two")
+    with pytest.raises(Ended, match="which tenant"):
+        postwerk("domain", "add", "example.org")
+    postwerk("domain", "add", "example.org", "--tenant", "two")
+    rows = json.loads(postwerk("domain", "list", "--json"))
+    assert [(row["name"], row["tenant"]) for row in rows] == [("example.org", "two"), ("example.test", "one")]
+    assert [row["name"] for row in json.loads(postwerk("domain", "list", "--tenant", "one", "--json"))] == [
+        "example.test"
+    ]
+    postwerk("domain", "remove", "example.org", "--yes")
+    with pytest.raises(Ended, match=r"no domain example\.org"):
+        postwerk("domain", "show", "example.org")
+    with pytest.raises(Ended, match="is not a domain"):
+        postwerk("domain", "add", "a..b", "--tenant", "one")
+
+
+def test_accounts(populated: Postwerk) -> None:
+    """An account is added with its address and quota, listed, shown and removed."""
+    (row,) = json.loads(populated("account", "show", "Alice@example.test", "--json"))
+    assert (row["login"], row["tenant"], row["quota_octets"]) == ("alice@example.test", "example", 1 << 30)
+    assert "1 GiB" in populated("account", "list")
+    assert len(populated("account", "add", "bob@example.test", "--generate").strip()) == 20
+    assert len(json.loads(populated("account", "list", "--json"))) == 2
+    populated("account", "remove", "bob@example.test", "--yes")
+    with pytest.raises(Ended, match=r"no account bob@example\.test") as missing:
+        populated("account", "show", "bob@example.test")
+    assert missing.value.code == os.EX_NOUSER
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (["account", "add", "alice@example.test", "--generate"], os.EX_CANTCREAT, "exists already"),
+        (["account", "add", "x@elsewhere.test", "--generate"], os.EX_NOUSER, "no domain elsewhere.test"),
+        (["account", "add", "nonsense", "--generate"], os.EX_DATAERR, "nonsense is not an address"),
+        (["account", "add", "x@example.test"], os.EX_USAGE, "give --password-stdin or --generate"),
+        (["account", "add", "x@example.test", "--password-stdin"], os.EX_DATAERR, "the password is empty"),
+        (["account", "add", "x@example.test", "--generate", "--password-stdin"], os.EX_USAGE, "exclude each other"),
+        (["account", "add", "x@example.test", "--quota", "1X"], os.EX_USAGE, "unknown unit 'X'"),
+        (["account", "add", "x@example.test", "--tenant", "y", "--generate"], os.EX_NOUSER, "not a domain of y"),
+        (["account", "passwd", "x@example.test", "--generate"], os.EX_NOUSER, "no account x@example.test"),
+        (["account", "remove", "x@example.test", "--yes"], os.EX_NOUSER, "no account x@example.test"),
+        (["account", "remove", "alice@example.test"], os.EX_USAGE, "--yes"),
+        (["account", "nonsense"], os.EX_USAGE, "No such command 'nonsense'"),
+        (["address", "add", "info@example.test", "x@example.test"], os.EX_NOUSER, "no account x@example.test"),
+        (["address", "add", "alice@example.test", "alice@example.test"], os.EX_CANTCREAT, "exists already"),
+        (["address", "remove", "x@example.test"], os.EX_NOUSER, "no address x@example.test"),
+        (["tenant", "remove", "example", "--yes"], os.EX_CANTCREAT, "still in use"),
+    ],
+)
+def test_errors_are_one_line(populated: Postwerk, arguments: list[str], code: int, complaint: str) -> None:
+    """What cannot be done is said in one clear line on standard error, with an exit code of sysexits.h."""
+    with pytest.raises(Ended) as ended:
+        populated(*arguments)
+    assert ended.value.code == code
+    assert ended.value.said.startswith("postwerk: ")
+    assert ended.value.said.count("\n") == 1
+    assert complaint in ended.value.said
+
+
+def test_addresses(populated: Postwerk) -> None:
+    """An account gets more addresses, a catch-all among them."""
+    populated("address", "add", "info@example.test", "alice@example.test")
+    populated("address", "add", "@example.test", "alice@example.test")
+    rows = json.loads(populated("address", "list", "--account", "alice@example.test", "--json"))
+    assert [row["address"] for row in rows] == ["@example.test", "alice@example.test", "info@example.test"]
+    assert json.loads(populated("address", "show", "info@example.test", "--json"))[0]["login"] == "alice@example.test"
+    populated("address", "remove", "info@example.test")
+    assert len(json.loads(populated("address", "list", "--json"))) == 2
+
+
+def test_passwords(populated: Postwerk, database: str) -> None:
+    """A password is stored as an argon2id hash, and replaced by `account passwd`."""
+
+    def stored() -> str:
+        async def fetch() -> str:
+            connection = await asyncpg.connect(database)
+            try:
+                return str(await connection.fetchval("SELECT password_hash FROM account"))
+            finally:
+                await connection.close()
+
+        with asyncio.Runner() as runner:
+            return runner.run(fetch())
+
+    assert PasswordHasher().verify(stored(), "secret")
+    populated("account", "passwd", "alice@example.test", "--password-stdin", stdin="other\n")
+    assert PasswordHasher().verify(stored(), "other")
+
+
+def test_check_is_good(populated: Postwerk) -> None:
+    """`postwerk check` finds nothing wrong with a migrated database, readable blobs and a valid certificate."""
+    rows = json.loads(populated("check", "--json"))
+    assert [(row["check"], row["good"]) for row in rows] == [
+        ("database", True),
+        ("migrations", True),
+        ("blobs", True),
+        ("certificate", True),
+    ]
+
+
+def test_check_names_what_is_bad(configuration: Path, settings: Settings, postwerk: Postwerk) -> None:
+    """Without a database and certificate `postwerk check` says so and ends with 69."""
+    text = configuration.read_text().replace(str(settings.tls.certificate), "/nonexistent/server.pem")
+    text = text.replace(settings.database.dsn or "", "postgresql://nobody@/nothing?host=/nonexistent")
+    configuration.write_text(text)
+    with pytest.raises(Ended) as ended:
+        postwerk("check")
+    assert ended.value.code == os.EX_UNAVAILABLE
+    with pytest.raises(Ended, match="not reachable") as unreachable:
+        postwerk("account", "list")
+    assert unreachable.value.code == os.EX_UNAVAILABLE
+
+
+def test_migrate_is_done(postwerk: Postwerk) -> None:
+    """`postwerk migrate` on a current database applies nothing."""
+    assert postwerk("migrate") == ""
+
+
+def test_example_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    """The generated example is the default as it stands, and stays valid with every key taken out of its comment."""
+    with pytest.raises(SystemExit):
+        main.main(["config", "example"])
+    text = capsys.readouterr().out
+    assert parse(text) == Settings()
+    lines = [line.removeprefix("# ") for line in text.splitlines() if not line.startswith("##")]
+    active = parse("\n".join(line for line in lines if not line.startswith(("certificate", "key"))))
+    assert active.listen.smtp == ["0.0.0.0:25", "[::]:25"]
+    assert len([line for line in text.splitlines() if line.startswith("# ")]) > 40
+
+
+def test_a_bad_configuration_ends_with_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown key is one line that names file, key and rule."""
+    path = tmp_path / "postwerk.toml"
+    path.write_text("[smtp]\nnonsense = 1\n")
+    with pytest.raises(SystemExit) as ended:
+        main.main(["config", "check", str(path)])
+    assert ended.value.code == os.EX_CONFIG
+    assert capsys.readouterr().err == f"postwerk: {path}: smtp.nonsense: unknown key\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["up", "--help"], ["account", "add", "-h"], ["--version"]])
+def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command explains itself."""
+    with pytest.raises(SystemExit) as ended:
+        main.main(arguments)
+    assert ended.value.code in (0, os.EX_USAGE)
+    said = capsys.readouterr()
+    assert len(said.out + said.err) > 10
+
+
+@pytest.mark.parametrize(
+    ("octets", "text"),
+    [(None, "-"), (0, "0 B"), (9999, "9999 B"), (10_001, "9.8 KiB"), (1 << 30, "1 GiB"), (5_000_000_000, "4.7 GiB")],
+)
+def test_sizes(octets: int | None, text: str) -> None:
+    """Sizes are shown as people read them."""
+    assert size(octets) == text
