@@ -5,17 +5,18 @@ no claim. Nobody reads "everything after id N": identities commit out of order.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from storage.pool import Connection
 
-# The envelope stays where it is: its digest is all that a leaf needs.
+# The envelope stays where it is: its digest is all that a leaf needs. Limit and exclusion are written into the statement: where
+# they are parameters the generic plan must guess them, and would rather sort the table than follow the index of waiting rows.
 _CLAIM = """
 SELECT journal_id, tenant_id, direction, digest, sha256(envelope) AS envelope_digest, size_octets, accepted_at
   FROM journal
- WHERE archived_seq IS NULL AND tenant_id <> ALL ($2::bigint[])
- ORDER BY journal_id LIMIT $1
+ WHERE archived_seq IS NULL{excluding}
+ ORDER BY journal_id LIMIT {limit:d}
    FOR UPDATE SKIP LOCKED
 """
 
@@ -26,8 +27,7 @@ UPDATE journal AS j SET archived_seq = done.seq
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A waiting row that belongs to the current transaction."""
 
     journal_id: int
@@ -44,7 +44,8 @@ async def claim(connection: Connection, limit: int, *, excluded: Collection[int]
 
     They are locked until the caller's transaction ends.
     """
-    rows = await connection.fetch(_CLAIM, limit, list(excluded))
+    excluding = f" AND tenant_id NOT IN ({','.join(f'{tenant_id:d}' for tenant_id in excluded)})" if excluded else ""
+    rows = await connection.fetch(_CLAIM.format(limit=limit, excluding=excluding))
     return [Claimed(*row) for row in rows]
 
 

@@ -53,7 +53,7 @@ _NEWEST = (
     "SELECT number, size, note, frontier FROM archive_checkpoint WHERE tenant_id = $1 ORDER BY number DESC LIMIT 1"
 )
 
-_LEAVES = "SELECT seq, leaf_hash FROM archive_leaf WHERE tenant_id = $1 AND seq >= $2 ORDER BY seq LIMIT $3"
+_LEAVES = f"SELECT seq, leaf_hash FROM archive_leaf WHERE tenant_id = $1 AND seq >= $2 ORDER BY seq LIMIT {_LEAF_SLICE}"
 
 _ADD_CHECKPOINT = """
 INSERT INTO archive_checkpoint (tenant_id, number, size, note, frontier) VALUES ($1, $2, $3, $4, $5)
@@ -167,7 +167,7 @@ async def sign_checkpoint(
         if newest is not None:
             number, frontier = newest["number"] + 1, _resumed(tenant_id, newest["note"], newest["frontier"], trusted)
         start = frontier.size
-        while rows := await connection.fetch(_LEAVES, tenant_id, frontier.size, _LEAF_SLICE):
+        while rows := await connection.fetch(_LEAVES, tenant_id, frontier.size):
             for seq, leaf_hash in rows:
                 if seq != frontier.size:
                     raise CorruptError(f"tenant {tenant_id}: leaf {frontier.size} is missing")

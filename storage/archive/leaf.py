@@ -6,8 +6,8 @@ and the log still verifies. Pure: neither clock nor randomness nor database; sal
 
 import hashlib
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from storage.archive import merkle
 
@@ -39,8 +39,7 @@ class Kind(IntEnum):
 KIND_OF_DIRECTION = {"in": Kind.INCOMING, "out": Kind.OUTGOING, "internal": Kind.INTERNAL}
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(NamedTuple):
     """One entry of a log."""
 
     seq: int  # 0 for the log's first leaf, then without gaps

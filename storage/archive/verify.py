@@ -33,7 +33,7 @@ _ORIGIN = "SELECT origin FROM archive_log WHERE tenant_id = $1"
 _NEWEST = "SELECT coalesce(max(number), -1) FROM archive_checkpoint WHERE tenant_id = $1"
 _END = "SELECT coalesce(max(seq) + 1, 0) FROM archive_leaf WHERE tenant_id = $1"
 
-_LEAVES = """
+_LEAVES = f"""
 SELECT l.seq, l.kind, l.at_ms, l.size_octets, l.commitment, l.class_id, l.version, l.leaf_hash,
        m.journal_id, m.content_id, m.direction, sha256(m.envelope) AS envelope_digest, m.salt, m.digest,
        j.tenant_id AS journal_tenant_id, j.content_id AS journal_content_id, j.direction AS journal_direction,
@@ -45,12 +45,12 @@ SELECT l.seq, l.kind, l.at_ms, l.size_octets, l.commitment, l.class_id, l.versio
   LEFT JOIN journal AS j ON j.journal_id = m.journal_id
   LEFT JOIN content AS c ON c.content_id = m.content_id
  WHERE l.tenant_id = $1 AND l.seq >= $2 AND l.seq < $3
- ORDER BY l.seq LIMIT $4
+ ORDER BY l.seq LIMIT {_SLICE}
 """
 
-_CHECKPOINTS = """
+_CHECKPOINTS = f"""
 SELECT number, size, note, frontier FROM archive_checkpoint
- WHERE tenant_id = $1 AND number >= $2 AND number <= $3 ORDER BY number LIMIT $4
+ WHERE tenant_id = $1 AND number >= $2 AND number <= $3 ORDER BY number LIMIT {_SLICE}
 """
 
 _ACCOUNTED = """
@@ -180,7 +180,7 @@ class Verifier:
 
     async def _leaves(self, end: int) -> AsyncIterator[asyncpg.Record]:
         start = 0
-        while rows := await self._pool.fetch(_LEAVES, self._tenant_id, start, end, _SLICE):
+        while rows := await self._pool.fetch(_LEAVES, self._tenant_id, start, end):
             await self._blobs.prefetch([row["content_id"] for row in rows if row["content_id"] is not None])
             for row in rows:
                 yield row
@@ -189,7 +189,7 @@ class Verifier:
     async def _checkpoints(self, newest: int, head: "_HeadCopy") -> AsyncIterator[tuple[Checkpoint, Frontier | None]]:
         """The checkpoints whose notes verify, in order, each with the frontier to go on from if that one verifies too."""
         start = size = 0
-        while rows := await self._pool.fetch(_CHECKPOINTS, self._tenant_id, start, newest, _SLICE):
+        while rows := await self._pool.fetch(_CHECKPOINTS, self._tenant_id, start, newest):
             for row in rows:
                 if row["number"] != start:
                     self._report.add(f"missing: {_stretch('checkpoint', 'checkpoints', start, row['number'])}")
