@@ -5,6 +5,7 @@ template filled row by row. Sections are read from the blob store message by mes
 """
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from daemons.access.imap.sections import CHUNK_OCTETS, MessageSections, Octets, section_of
+from daemons.access.imap.sections import CHUNK_OCTETS, MessageSections, Octets, field_finder, section_of
 from daemons.access.imap.selected import Range, Selected
 from daemons.access.imap.selecting import chosen
 from daemons.access.imap.session import Completion, RefusalError, Session, log
@@ -22,7 +23,7 @@ from protocol.imap import command, response
 from protocol.imap.dates import render_date_time
 from protocol.imap.fetch import FetchAttribute, Item, Section
 from protocol.message import body_of, unpack
-from protocol.message.header import CACHED_FIELDS, select_fields
+from protocol.message.header import CACHED_FIELDS
 from storage import messages
 from storage.errors import NotFoundError, StorageError
 from storage.messages import Fact
@@ -55,19 +56,31 @@ class Batch:
         return map(column.__getitem__, self.places)
 
 
-Column = Callable[[Batch], Iterator[bytes]]
+Column = Callable[[Batch], Iterator[Any]]
 
 
-def _uids(batch: Batch) -> Iterator[bytes]:
-    return map(b"%d".__mod__, batch.column("uids"))
+def _uids(batch: Batch) -> Iterator[int]:
+    return batch.column("uids")
 
 
-def _sizes(batch: Batch) -> Iterator[bytes]:
-    return map(b"%d".__mod__, batch.column("sizes"))
+def _sizes(batch: Batch) -> Iterator[int]:
+    return batch.column("sizes")
 
 
 def _dates(batch: Batch) -> Iterator[bytes]:
-    return (render_date_time(datetime.fromtimestamp(date, UTC)) for date in batch.column("dates"))
+    return map(_date_time, batch.column("dates"))
+
+
+def _date_time(seconds: int) -> bytes:
+    """As render_date_time, in UTC, but three times as fast: most messages of a mailbox share their day with others."""
+    day, second = divmod(seconds, 86400)
+    minute, second = divmod(second, 60)
+    return b'%b%02d:%02d:%02d +0000"' % (_day(day), minute // 60, minute % 60, second)
+
+
+@functools.lru_cache(maxsize=4096)
+def _day(days: int) -> bytes:
+    return render_date_time(datetime.fromtimestamp(days * 86400, UTC)).removesuffix(b'00:00:00 +0000"')
 
 
 def _flags(batch: Batch) -> Iterator[bytes]:
@@ -92,9 +105,9 @@ def _bodies(batch: Batch) -> Iterator[bytes]:
 
 
 _COLUMNS: dict[Item, tuple[bytes, Column, Fact | None]] = {
-    Item.UID: (b"UID %b", _uids, None),
+    Item.UID: (b"UID %d", _uids, None),
     Item.FLAGS: (b"FLAGS (%b)", _flags, None),
-    Item.RFC822_SIZE: (b"RFC822.SIZE %b", _sizes, None),
+    Item.RFC822_SIZE: (b"RFC822.SIZE %d", _sizes, None),
     Item.INTERNALDATE: (b"INTERNALDATE %b", _dates, None),
     Item.ENVELOPE: (b"ENVELOPE %b", _envelopes, "envelope"),
     Item.BODYSTRUCTURE: (b"BODYSTRUCTURE %b", _structures, "bodystructure"),
@@ -106,11 +119,13 @@ def _cached_fields(attribute: FetchAttribute, names: frozenset[bytes]) -> Column
     """BODY[HEADER.FIELDS (…)] from the fields kept at intake."""
     partial = attribute.partial
     has_head = not names.isdisjoint(_TRACE_FIELDS)
+    find_all = field_finder(names).findall
 
     def column(batch: Batch) -> Iterator[bytes]:
         for record in batch.facts:
-            kept = record["head"] + record["header_cache"] if has_head else record["header_cache"]
-            octets = select_fields(kept, names)
+            octets = b"".join(find_all(record["header_cache"])) + b"\r\n"
+            if has_head:
+                octets = b"".join(find_all(record["head"])) + octets
             if partial is not None:
                 octets = octets[partial[0] : partial[0] + partial[1]]
             yield b"{%d}\r\n%b" % (len(octets), octets)

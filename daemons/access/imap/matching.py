@@ -8,14 +8,17 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import date
+from typing import NamedTuple
 
 import asyncpg
 
+from daemons.access.imap.sections import field_finder
 from daemons.access.imap.session import Session
 from daemons.access.imap.view import Rows
-from protocol.message import scan, unpack
+from protocol.message import Part, unpack
+from protocol.message.content import parameter
 from protocol.message.header import CACHED_FIELDS, fields
-from protocol.message.text import header_text, searchable
+from protocol.message.text import header_text, part_text
 from storage import messages
 from storage.errors import NotFoundError
 from storage.messages import Fact
@@ -28,6 +31,9 @@ _MONTHS = {
 _SENT = re.compile(
     rb"^date[ \t]*:[^\n]*?\b(\d{1,2})[ \t-]+([a-z]{3})[a-z]*[ \t-]+(\d{2,4})\b", re.IGNORECASE | re.MULTILINE
 )
+
+_IDENTITIES = frozenset({b"7bit", b"8bit", b"binary"})
+_HIDING = (b"utf-7", b"utf7", b"hz", b"unicode-1-1", b"iso-2022", b"csiso2022", b"utf-16", b"utf16", b"utf-32")
 
 
 class Matcher:
@@ -42,39 +48,48 @@ class Matcher:
     async def sent_days(self, places: Sequence[int]) -> dict[int, date]:
         """The day in the Date field as it is written, "disregarding time and timezone"; none where there is no such field."""
         days: dict[int, date] = {}
-        async for place, record in self._facts(places, ["header_cache"]):
-            day = _sent_day(record["header_cache"])
-            if day is not None:
-                days[place] = day
+        async for some, records in self._facts(places, ["header_cache"]):
+            for place, record in zip(some, records, strict=True):
+                day = _sent_day(record["header_cache"])
+                if day is not None:
+                    days[place] = day
         return days
 
     async def with_header(self, name: bytes, text: str, places: Sequence[int]) -> set[int]:
         """Messages whose named field is there and contains the text."""
-        wanted = text.casefold()
-        found = set()
-        if name in CACHED_FIELDS:
-            word = _longest_word(wanted)
-            async for place, record in self._facts(places, ["header_cache"]):
-                header = record["header_cache"]
-                if word and word not in header.lower() and header.isascii() and b"=?" not in header:
-                    continue
-                if _header_contains(header, name, wanted):
+        needle = Needle(text)
+        found: set[int] = set()
+        if name not in CACHED_FIELDS:
+            async for place, header in self._headers(places):
+                if needle.is_in_field(header, name):
                     found.add(place)
             return found
-        async for place, octets in self._headers(places):
-            if _header_contains(octets, name, wanted):
-                found.add(place)
+        find_all = field_finder(frozenset({name})).findall
+        async for some, records in self._facts(places, ["header_cache"]):
+            for place, record in zip(some, records, strict=True):
+                header = record["header_cache"]
+                if needle.may_be_in_header(header) and needle.is_in_field(b"".join(find_all(header)), name):
+                    found.add(place)
         return found
 
     async def with_text(self, text: str, places: Sequence[int], *, in_header: bool) -> set[int]:
         """Messages whose body, or header or body, contains the text."""
-        wanted = text.casefold()
-        if not wanted:
+        needle = Needle(text)
+        if needle.is_empty:
             return set(places)
+        blobs = self._session.shared.context.blobs
         found: set[int] = set()
         for some in self._slices(places):
-            octets = [(place, message) for place in some if (message := await self._message(place)) is not None]
-            found |= await asyncio.to_thread(_containing, octets, wanted, in_header)
+            candidates: list[Candidate] = []
+            async for there, records in self._facts(some, ["head", "structure"]):
+                await blobs.prefetch([record["content_id"] for record in records])
+                for place, record in zip(there, records, strict=True):
+                    try:
+                        original = await blobs.read(record["content_id"])
+                    except NotFoundError:  # expunged and swept meanwhile
+                        continue
+                    candidates.append(Candidate(place, record["head"], original, record["structure"]))
+            found |= await asyncio.to_thread(_containing, candidates, needle, in_header)
         return found
 
     def _slices(self, places: Sequence[int]) -> list[Sequence[int]]:
@@ -91,38 +106,36 @@ class Matcher:
         slices.append(places[start:])
         return slices
 
-    async def _message(self, place: int) -> bytes | None:
-        try:
-            return await self._session.shared.context.blobs.message(self._rows.contents[place])
-        except NotFoundError:  # expunged and swept meanwhile
-            return None
-
     async def _headers(self, places: Sequence[int]) -> AsyncIterator[tuple[int, bytes]]:
         """Whole header sections, our trace fields included."""
         blobs = self._session.shared.context.blobs
-        async for place, record in self._facts(places, ["head", "structure"], prefetch=True):
-            try:
-                header = await blobs.read(record["content_id"], 0, unpack(record["structure"]).body_start)
-            except NotFoundError:  # expunged and swept meanwhile
-                continue
-            yield place, record["head"] + header
+        async for some, records in self._facts(places, ["head", "structure"]):
+            await blobs.prefetch([record["content_id"] for record in records])
+            for place, record in zip(some, records, strict=True):
+                try:
+                    header = await blobs.read(record["content_id"], 0, unpack(record["structure"]).body_start)
+                except NotFoundError:  # expunged and swept meanwhile
+                    continue
+                yield place, record["head"] + header
+                await self._breathe()
 
     async def _facts(
-        self, places: Sequence[int], columns: list[Fact], *, prefetch: bool = False
-    ) -> AsyncIterator[tuple[int, asyncpg.Record]]:
-        """Each message that is still there, with these facts."""
+        self, places: Sequence[int], columns: list[Fact]
+    ) -> AsyncIterator[tuple[Sequence[int], list[asyncpg.Record]]]:
+        """The messages that are still there with these facts, some at a time."""
         rows = self._rows
         for start in range(0, len(places), _FACTS):
-            by_uid = {rows.uids[place]: place for place in places[start : start + _FACTS]}
+            some = places[start : start + _FACTS]
+            uids = [rows.uids[place] for place in some]
             records: list[asyncpg.Record] = []
             async with self._session.database() as connection:
-                async for some in messages.facts(connection, self._mailbox_id, list(by_uid), columns):
-                    records += some
-            if prefetch:
-                await self._session.shared.context.blobs.prefetch([record["content_id"] for record in records])
-            for record in records:
-                yield by_uid[record["uid"]], record
-                await self._breathe()
+                async for found in messages.facts(connection, self._mailbox_id, uids, columns):
+                    records += found
+            if len(records) < len(some):  # some were expunged meanwhile
+                by_uid = dict(zip(uids, some, strict=True))
+                some = [by_uid[record["uid"]] for record in records]
+            yield some, records
+            await self._breathe()
 
     async def _breathe(self) -> None:
         """Let the process's other sessions have their turn when the time slice is over."""
@@ -145,23 +158,76 @@ def _sent_day(header: bytes) -> date | None:
         return None
 
 
-def _longest_word(wanted: str) -> bytes:
-    """A part of the text that must stand in an undecoded ASCII header, however it is folded; b"" if none is sure to."""
-    if not wanted.isascii():
-        return b""
-    return max(wanted.encode().split(), key=len, default=b"")
+class Needle:
+    """The text looked for, and a part of it that must stand in undecoded ASCII, however that is folded or wrapped."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text.casefold()
+        self._word = max(self._text.encode().split(), key=len, default=b"") if self._text.isascii() else b""
+        self.is_empty = not self._text
+
+    def is_in(self, text: str) -> bool:
+        """Whether decoded text contains it."""
+        return self._text in text.casefold()
+
+    def is_surely_not_in(self, octets: bytes) -> bool:
+        """True where pure ASCII without its longest word cannot hold the text; costs a tenth of decoding it."""
+        return bool(self._word) and self._word not in octets.lower() and octets.isascii()
+
+    def may_be_in_header(self, header: bytes) -> bool:
+        """False where no field can contain it, which is quickly seen (RFC 2047 words apart)."""
+        return b"=?" in header or not self.is_surely_not_in(header)
+
+    def is_in_field(self, header: bytes, name: bytes) -> bool:
+        """Whether a field of that name contains it; an empty text asks only for the field (RFC 3501 §6.4.4)."""
+        if self.is_empty:
+            return any(field.name.upper() == name for field in fields(header))
+        return self.may_be_in_header(header) and self.is_in(header_text(header, name))
+
+    def is_in_header(self, header: bytes) -> bool:
+        """Whether any field, its name included, contains it."""
+        return self.may_be_in_header(header) and self.is_in(header_text(header, None))
 
 
-def _header_contains(header: bytes, name: bytes, wanted: str) -> bool:
-    if wanted:
-        return wanted in header_text(header, name).casefold()
-    return any(field.name.upper() == name for field in fields(header))
+class Candidate(NamedTuple):
+    """One message whose text is to be looked at."""
+
+    place: int
+    head: bytes
+    original: bytes
+    structure: bytes
 
 
-def _containing(octets: list[tuple[int, bytes]], wanted: str, in_header: bool) -> set[int]:
+def _containing(candidates: list[Candidate], needle: Needle, in_header: bool) -> set[int]:
+    """Runs in a thread."""
     found = set()
-    for place, message in octets:
-        header, body = searchable(message, scan(message))
-        if wanted in body.casefold() or (in_header and wanted in header.casefold()):
+    for place, head, original, structure in candidates:
+        tree = unpack(structure)
+        is_found = in_header and needle.is_in_header(head + original[tree.header_start : tree.body_start])
+        if is_found or _body_contains(original, tree, needle):
             found.add(place)
     return found
+
+
+def _body_contains(original: bytes, part: Part, needle: Needle) -> bool:
+    """Every text/* and message/* leaf, and the headers of the messages within."""
+    if part.children:
+        for child in part.children:
+            if part.is_message and needle.is_in_header(original[child.header_start : child.body_start]):
+                return True
+            if _body_contains(original, child, needle):
+                return True
+        return False
+    if not part.is_text and part.type.lower() != b"message":
+        return False
+    if _is_plain(part):
+        body = original[part.body_start : part.end]
+        if needle.is_surely_not_in(body) and b"&" not in body and b"\x1b" not in body:
+            return False
+    return needle.is_in(part_text(original, part))
+
+
+def _is_plain(part: Part) -> bool:
+    """Whether ASCII octets stand for themselves: no transfer encoding, and no charset that hides text in ASCII."""
+    charset = (parameter(part.parameters, b"charset") or b"").lower()
+    return (part.encoding or b"7bit").lower() in _IDENTITIES and not charset.startswith(_HIDING)

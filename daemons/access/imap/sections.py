@@ -3,6 +3,8 @@
 A message is its head (the trace fields that we added) and its original. The part tree's offsets are of the original.
 """
 
+import functools
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import cast
@@ -21,6 +23,14 @@ _OF_ITEM = {Item.RFC822: Section(), Item.RFC822_HEADER: Section(what="HEADER"), 
 def section_of(attribute: FetchAttribute) -> Section | None:
     """The section an attribute asks for, also under its old names (RFC822 is BODY[]); None for other attributes."""
     return attribute.section if attribute.section is not None else _OF_ITEM.get(attribute.item)
+
+
+@functools.lru_cache(maxsize=256)
+def field_finder(names: frozenset[bytes]) -> re.Pattern[bytes]:
+    """Finds these fields in what was kept at intake, which is fields only, each line ended."""
+    alternatives = b"|".join(map(re.escape, sorted(names)))
+    form = rb"^(?:%b)[ \t]*+:[^\n]*+\n(?:[ \t][^\n]*+\n)*+"
+    return re.compile(form % alternatives, re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
