@@ -17,7 +17,7 @@ class Limits:
     command_octets: int = 256 * KIB
     """All lines and literals of one command, messages not counted (ours). BAD "command too large"."""
     append_octets: int = 28 * MIB
-    """A message given to APPEND. NO [TOOBIG] (RFC 9051 §7.1)."""
+    """A message given to APPEND. NO [TOOBIG] (RFC 4469)."""
     discard_octets: int = 64 * MIB
     """What a refused command may still send before the connection ends with BYE (RFC 7888 §4 leaves the choice)."""
     nesting: int = 64

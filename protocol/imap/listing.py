@@ -31,8 +31,9 @@ def expect_list_command(cursor: Cursor, tag: bytes) -> List:
     is_extended = cursor.is_next(b"(")
     if is_extended:
         selection = _unique(expect_list(cursor, _list_select_opt, may_be_empty=True))
-        if b"RECURSIVEMATCH" in selection and not {b"SUBSCRIBED", b"SPECIAL-USE"} & set(selection):
-            cursor.refuse("RECURSIVEMATCH needs another selection option")  # RFC 5258 §3.1
+        if b"RECURSIVEMATCH" in selection and b"SUBSCRIBED" not in selection:
+            # RFC 5258 §3.1; SPECIAL-USE is an independent option too, RFC 6154 §6
+            cursor.refuse("RECURSIVEMATCH needs SUBSCRIBED")
         cursor.expect_space()
     reference = expect_reference(cursor)
     cursor.expect_space()

@@ -63,7 +63,7 @@ def positions(ranges: Iterable[tuple[int, int]], numbers: Sequence[int]) -> list
 # sequence-set = (seq-number / seq-range) *("," sequence-set)
 # seq-range    = seq-number ":" seq-number
 # seq-number   = nz-number / "*"
-# sequence-set =/ seq-last-command, seq-last-command = "$"   (RFC 5182 §4)
+# sequence-set =/ seq-last-command, seq-last-command = "$"   (RFC 5182 §3)
 def sequence_set(cursor: Cursor) -> SequenceSet:
     """Expect a sequence set."""
     start = cursor.position
