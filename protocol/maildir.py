@@ -4,6 +4,7 @@ import string
 from collections.abc import Iterable, Sequence
 
 from protocol.imap import names
+from protocol.mbox import KEYWORD
 
 # The letters of https://cr.yp.to/proto/maildir.html; P is "passed", which is resent, forwarded or bounced.
 _LETTERS = {
@@ -29,7 +30,8 @@ def flags_of(file_name: str, keywords: Sequence[bytes] = ()) -> list[bytes]:
     if not marker:
         return []
     found = [flag for letter, flag in _LETTERS.items() if letter in letters]
-    return found + [keywords[_KEYWORD_LETTERS.index(x)] for x in letters if x in _KEYWORD_LETTERS[: len(keywords)]]
+    named = dict(zip(_KEYWORD_LETTERS, keywords, strict=False))
+    return found + [named[letter] for letter in letters if named.get(letter)]
 
 
 def file_suffix(flags: Iterable[bytes], keywords: Sequence[bytes] = ()) -> str:
@@ -41,11 +43,11 @@ def file_suffix(flags: Iterable[bytes], keywords: Sequence[bytes] = ()) -> str:
 
 
 def keywords_of(lines: bytes) -> list[bytes]:
-    """The keywords in a dovecot-keywords file: lines of number and keyword."""
+    """The keywords in a dovecot-keywords file: lines of number and keyword. b"" stands for one that IMAP cannot name."""
     found: dict[int, bytes] = {}
     for line in lines.splitlines():
         number, _, keyword = line.partition(b" ")
-        if number.isdigit() and len(number) < 3 and keyword:
+        if number.isdigit() and len(number) < 3 and KEYWORD.fullmatch(keyword):
             found[int(number)] = keyword
     return [found.get(number, b"") for number in range(max(found, default=-1) + 1)]
 

@@ -205,7 +205,7 @@ class WireForm:
 
 _STATUS = {b"R": rb"\Seen"}
 _X_STATUS = {b"A": rb"\Answered", b"F": rb"\Flagged", b"T": rb"\Draft", b"D": rb"\Deleted"}
-_KEYWORD = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+")  # an atom, RFC 3501 §9
+KEYWORD = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+")  # an atom, RFC 3501 §9
 
 
 def flags_of(head: bytes) -> list[bytes]:
@@ -218,7 +218,7 @@ def flags_of(head: bytes) -> list[bytes]:
         elif name == b"X-STATUS":
             found += [flag for letter, flag in _X_STATUS.items() if letter in letters]
         elif name == b"X-KEYWORDS":
-            found += [word for word in letters.replace(b",", b" ").split() if _KEYWORD.fullmatch(word)]
+            found += [word for word in letters.replace(b",", b" ").split() if KEYWORD.fullmatch(word)]
     return found
 
 
