@@ -1,5 +1,6 @@
 """Every kind of stored thing is changed, deleted, swapped or cut off behind the archive's back: verification names it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from storage.archive.verify import Report, Verifier, tenants
 from storage.blobs.segments import segment_path
 from storage.blobs.store import BlobReader
 from tests.conftest import Person
-from tests.storage.archive.conftest import Deliver, heads_of
+from tests.storage.archive.conftest import Deliver, heads_of, new_archiver
 
 Owner = "asyncpg.Connection[asyncpg.Record]"
 
@@ -73,6 +74,36 @@ async def test_unsigned_leaves_are_counted(context: Context, account: Person, lo
     report = await verify(context, account.tenant_id)
     assert report.is_intact
     assert (report.leaves, report.unsigned, report.waiting) == (10, 1, 0)
+
+
+async def test_a_log_that_grows_meanwhile_is_intact(
+    context: Context, account: Person, log: None, deliver: Deliver
+) -> None:
+    """Verification at any moment of a running intake with two archivers finds nothing."""
+    is_over = False
+
+    async def archive(archiver: Archiver) -> None:
+        while not is_over:
+            await archiver.archive_batch()
+            await archiver.sign_due(everything=True)
+
+    async def intake() -> None:
+        for number in range(10, 60):
+            await deliver(1, first=number)
+
+    async def work() -> None:
+        nonlocal is_over
+        await intake()
+        is_over = True
+
+    working = asyncio.gather(work(), archive(new_archiver(context)), archive(new_archiver(context)))
+    seen = set()
+    while not is_over:
+        report = await verify(context, account.tenant_id)
+        assert report.findings == []
+        seen.add(report.leaves)
+    await working
+    assert len(seen) > 1
 
 
 @pytest.mark.parametrize("at", [0, 7, 31])
