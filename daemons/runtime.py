@@ -105,8 +105,8 @@ async def _serve(serve: Serve, context: Context, stopping: asyncio.Event, ready:
     asked = asyncio.create_task(stopping.wait())
     try:
         await asyncio.wait({service, asked}, return_when=asyncio.FIRST_COMPLETED)
+        notifier.send(STOPPING="1")
         if not service.done():
-            notifier.send(STOPPING="1")
             await asyncio.wait({service}, timeout=STOP_SECONDS)
         if not service.done():
             logs.logger("runtime").warning("did not stop in time, cut off")

@@ -76,15 +76,17 @@ def state() -> Iterator[Path]:
     shutil.rmtree(directory, ignore_errors=True)
 
 
+# These two are no coroutines: fixtures that are one hang on the loop of the test that asks first, and pytest-asyncio
+# gives tests that are coroutines another loop than those that are not. The server would be started anew at each change.
 @pytest.fixture(scope="session")
-async def cluster() -> AsyncIterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """A running server, without fsync, for the whole session."""
     directory = new_state()
     private = Cluster(directory, is_durable=False)
     private.prepare()
     process = private.spawn()
     try:
-        await private.until_ready(process)
+        asyncio.run(private.until_ready(process))
         yield private
     finally:
         private.stop(process)
@@ -92,12 +94,16 @@ async def cluster() -> AsyncIterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-async def template(cluster: Cluster) -> str:
+def template(cluster: Cluster) -> str:
     """The name of a migrated, empty database, from which those of the tests are copied."""
-    connection = await asyncpg.connect(cluster.dsn("postgres"))
-    await connection.execute("CREATE DATABASE migrated")
-    await connection.close()
-    await migrate(cluster.dsn("migrated"))
+
+    async def make() -> None:
+        connection = await asyncpg.connect(cluster.dsn("postgres"))
+        await connection.execute("CREATE DATABASE migrated")
+        await connection.close()
+        await migrate(cluster.dsn("migrated"))
+
+    asyncio.run(make())
     return "migrated"
 
 
