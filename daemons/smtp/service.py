@@ -105,13 +105,10 @@ def postmaster_of(limits: Smtp, hostname: str) -> AddrSpec:
         raise StorageError(f"smtp.postmaster: {error}") from error
 
 
-async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None:
-    """Run the process until `stopping` is set. Raises OSError when an address cannot be had, StorageError without a spool."""
+def share(context: Context, admission: Admission, spool: Spool) -> Shared:
+    """What the sessions of the SMTP listeners share; for LMTP only is_lmtp differs."""
     settings = context.settings
-    spool = Spool(settings.spool_directory)
-    await spool.prepare()
-    admission = Admission(settings.smtp, Networks(settings.trusted_networks))
-    smtp = Shared(
+    return Shared(
         hostname=settings.hostname,
         limits=settings.smtp,
         postmaster=postmaster_of(settings.smtp, settings.hostname),
@@ -123,10 +120,19 @@ async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None
         admit=admission.admit,
         release=admission.release,
     )
+
+
+async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None:
+    """Run the process until `stopping` is set. Raises OSError when an address cannot be had, StorageError without spool."""
+    settings = context.settings
+    spool = Spool(settings.spool_directory)
+    await spool.prepare()
+    admission = Admission(settings.smtp, Networks(settings.trusted_networks))
+    shared = share(context, admission, spool)
     listeners = Listeners(admission)
     try:
-        await listeners.open("smtp", settings.listen.smtp, smtp)
-        await listeners.open("lmtp", settings.listen.lmtp, replace(smtp, is_lmtp=True))
+        await listeners.open("smtp", settings.listen.smtp, shared)
+        await listeners.open("lmtp", settings.listen.lmtp, replace(shared, is_lmtp=True))
         ready(listeners.endpoints)
         await stopping.wait()
     finally:
