@@ -16,6 +16,7 @@ Fact = Literal["envelope", "bodystructure", "structure", "header_cache", "head"]
 
 _FACTS_SLICE = 1000  # rows of about 1 KB each: 1 MB in flight
 _ROW = "uid, modseq, flags, keywords, size_octets, internaldate, content_id"
+_HEAD = "SELECT highestmodseq, uidnext, expunged_forgotten FROM mailbox WHERE mailbox_id = $1"
 _SNAPSHOT = f"SELECT {_ROW} FROM message WHERE mailbox_id = $1 ORDER BY uid"
 _CHANGED = f"SELECT {_ROW} FROM message WHERE mailbox_id = $1 AND modseq > $2 ORDER BY uid"
 _EXPUNGED = "SELECT uid FROM expunged WHERE mailbox_id = $1 AND modseq > $2 ORDER BY uid"
@@ -57,19 +58,24 @@ async def snapshot(connection: Connection, mailbox_id: int) -> tuple[Mailbox, li
 async def changes(connection: Connection, mailbox_id: int, since_modseq: int) -> Changes:
     """What happened after `since_modseq`, of one moment. Raises MailboxNotFoundError when the mailbox is gone."""
     async with reported():
-        head = await connection.fetchrow("SELECT highestmodseq, uidnext FROM mailbox WHERE mailbox_id = $1", mailbox_id)
+        head = await connection.fetchrow(_HEAD, mailbox_id)
     if head is None:
         raise MailboxNotFoundError(f"mailbox {mailbox_id}")
     if head["highestmodseq"] <= since_modseq:  # the usual answer, in one query
         return Changes(head["highestmodseq"], head["uidnext"], (), ())
     async with reported(), connection.transaction(isolation="repeatable_read", readonly=True):
-        head = await connection.fetchrow("SELECT highestmodseq, uidnext FROM mailbox WHERE mailbox_id = $1", mailbox_id)
-        changed = await connection.fetch(_CHANGED, mailbox_id, since_modseq)
-        expunged = await connection.fetch(_EXPUNGED, mailbox_id, since_modseq)
-    if head is None:
-        raise MailboxNotFoundError(f"mailbox {mailbox_id}")
+        head = await connection.fetchrow(_HEAD, mailbox_id)
+        if head is None:
+            raise MailboxNotFoundError(f"mailbox {mailbox_id}")
+        is_whole = since_modseq < head["expunged_forgotten"]  # the keeper trimmed what we ask for
+        changed = await connection.fetch(_CHANGED, mailbox_id, 0 if is_whole else since_modseq)
+        expunged = [] if is_whole else await connection.fetch(_EXPUNGED, mailbox_id, since_modseq)
     return Changes(
-        head["highestmodseq"], head["uidnext"], tuple(map(_message_row, changed)), tuple(row["uid"] for row in expunged)
+        head["highestmodseq"],
+        head["uidnext"],
+        tuple(map(_message_row, changed)),
+        tuple(row["uid"] for row in expunged),
+        is_whole,
     )
 
 

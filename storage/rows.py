@@ -134,6 +134,7 @@ class Changes:
     uidnext: int
     changed: tuple[MessageRow, ...]  # new or with other flags, ascending by UID
     expunged: tuple[int, ...]  # ascending
+    is_whole: bool = False  # too much was forgotten: changed lists every message, and any other is gone
 
 
 @dataclass(frozen=True, slots=True)

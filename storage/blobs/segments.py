@@ -56,11 +56,7 @@ class SegmentWriter:
         async with reported():
             segment_id = await self._pool.fetchval(_OPEN)
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path = segment_path(self._directory, segment_id)
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held while we live: the keeper seals what is free
-            _sync_directory(self._directory)
+            self._descriptor = _create(self._directory, segment_id)
         except OSError as error:
             raise DiskError(f"segment directory: {error}") from error
         self._segment_id, self._position = segment_id, 0
@@ -109,6 +105,20 @@ class SegmentWriter:
         self._descriptor = -1
         async with reported():
             await self._pool.execute(_SEAL, self._segment_id, self._position)
+
+
+def _create(directory: Path, segment_id: int) -> int:
+    """A new segment file, durably in its directory, and locked: the keeper seals what nobody holds."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(segment_path(directory, segment_id), flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _sync_directory(directory)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _sync_directory(directory: Path) -> None:

@@ -72,6 +72,18 @@ async def test_copy_move_and_remove(context: Context, account: Person, owner: Ow
         await messages.copy(owner, trash, [1], 10**9)
 
 
+async def test_forgotten_expunges_give_the_whole_mailbox(context: Context, account: Person, owner: Owner) -> None:
+    """Who asks from before what is remembered of expunges gets all messages, and is told so."""
+    box = await mailbox_id(owner, account)
+    await fill(context, account, box, 3)
+    await messages.remove(owner, box, [2])
+    await owner.execute("DELETE FROM expunged")
+    await owner.execute("UPDATE mailbox SET expunged_forgotten = highestmodseq")
+    changes = await messages.changes(owner, box, 1)
+    assert (changes.is_whole, [row.uid for row in changes.changed]) == (True, [1, 3])
+    assert not (await messages.changes(owner, box, changes.highestmodseq)).is_whole
+
+
 async def test_copy_into_the_same_mailbox(context: Context, account: Person, owner: Owner) -> None:
     """A copy into its own mailbox places the messages again at the end."""
     box = await mailbox_id(owner, account)
