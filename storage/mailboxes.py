@@ -110,15 +110,14 @@ async def delete(connection: Connection, account_id: int, name: str) -> None:
         if has_children and not row["is_selectable"]:
             raise HasChildrenError("the mailbox has inferior names")
         await connection.execute("DELETE FROM message WHERE mailbox_id = $1", row["mailbox_id"])
-        if has_children:
-            await connection.execute("DELETE FROM expunged WHERE mailbox_id = $1", row["mailbox_id"])
+        await connection.execute("DELETE FROM mailbox WHERE mailbox_id = $1", row["mailbox_id"])
+        if has_children:  # a new row: whoever watches the old one learns that it is gone, even when the name is used anew
             await connection.execute(
-                "UPDATE mailbox SET is_selectable = false, special_use = NULL, message_count = 0, unseen_count = 0, "
-                "size_octets = 0, highestmodseq = highestmodseq + 1 WHERE mailbox_id = $1",
-                row["mailbox_id"],
+                "INSERT INTO mailbox (account_id, tenant_id, name, is_selectable) "
+                "SELECT account_id, tenant_id, $2, false FROM account WHERE account_id = $1",
+                account_id,
+                name,
             )
-        else:
-            await connection.execute("DELETE FROM mailbox WHERE mailbox_id = $1", row["mailbox_id"])
         await _notify(connection, row["mailbox_id"])
 
 

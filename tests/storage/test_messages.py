@@ -156,7 +156,7 @@ async def test_mailbox_names(account: Person, owner: Owner) -> None:
         await mailboxes.delete(owner, who, "x/y/b")
     new = await mailboxes.create(owner, who, "x/y/b")
     assert old is not None
-    assert (new.mailbox_id, new.is_selectable) == (old.mailbox_id, True)
+    assert (new.mailbox_id != old.mailbox_id, new.is_selectable) == (True, True)
     assert new.uidvalidity > old.uidvalidity
     with pytest.raises(MailboxNotFoundError):
         await mailboxes.delete(owner, who, "nowhere")
