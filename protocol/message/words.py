@@ -63,7 +63,7 @@ def codec(charset: str) -> str | None:
         found = codecs.lookup(_ALIASES.get(name, name))
     except (LookupError, ValueError):  # ValueError: a NUL in the name
         return None
-    if found.name in _REFUSED or not getattr(found, "_is_text_encoding", True):
+    if found.name.replace("-", "_") in _REFUSED or not getattr(found, "_is_text_encoding", True):
         return None
     return found.name
 
