@@ -11,8 +11,8 @@ class Overlong:
 class LineReader:
     """Cuts the client's octets into lines.
 
-    Holds what was received and not yet taken; the caller takes all lines before it receives more, so that is one
-    read and one line limit at most.
+    Holds what was received and not yet taken; the caller takes all lines before it receives more, so between reads that
+    is less than one line limit.
     """
 
     def __init__(self) -> None:
@@ -22,8 +22,7 @@ class LineReader:
 
     def receive(self, octets: bytes) -> None:
         """Add what came in."""
-        self._octets = self._octets[self._start :] + octets
-        self._start = 0
+        self._octets += octets
 
     def take_line(self, limit: int) -> bytes | Overlong | None:
         """The next line without its end, or None while it is incomplete. limit: octets of a line with its CRLF.
@@ -33,7 +32,7 @@ class LineReader:
         """
         end = self._octets.find(b"\n", self._start)
         if end < 0:
-            self._drop_overlong(limit)
+            self._keep_rest(limit)
             return None
         start, self._start = self._start, end + 1
         if self._is_skipping or end + 1 - start > limit:
@@ -43,6 +42,8 @@ class LineReader:
             end -= 1
         return self._octets[start:end]
 
-    def _drop_overlong(self, limit: int) -> None:
-        if self._is_skipping or len(self._octets) - self._start >= limit:
-            self._octets, self._start, self._is_skipping = b"", 0, True
+    def _keep_rest(self, limit: int) -> None:
+        """Keep the incomplete line alone: most sessions wait, and should hold nothing while they do."""
+        self._octets, self._start = self._octets[self._start :], 0
+        if self._is_skipping or len(self._octets) >= limit:
+            self._octets, self._is_skipping = b"", True
