@@ -6,8 +6,9 @@ run at the same time; their results are folded in the configured order, so that 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from filters.ports import ContentFilter, DeliveryFilter, EnvelopeFilter, Filter
@@ -68,7 +69,7 @@ class Pipeline:
         """Run the envelope filters until one refuses."""
         results: list[Result] = []
         for each in self._envelope:
-            results.append(await _checked(each, each.check(subject)))
+            results.append(await _checked(each, partial(each.check, subject)))
             if any(isinstance(verdict, Refuse) for verdict in results[-1].verdicts):
                 break
         return decide(results)
@@ -77,12 +78,12 @@ class Pipeline:
         """Run all content filters at the same time."""
         if not self._content:
             return PASSED
-        return decide(await asyncio.gather(*(_checked(each, each.check(subject)) for each in self._content)))
+        return decide(await asyncio.gather(*(_checked(each, partial(each.check, subject)) for each in self._content)))
 
     async def dispose(self, subject: Subject, recipient: AddrSpec) -> Disposition:
         """What becomes of one recipient's copy: the first filter with an opinion decides, the inbox is the default."""
         for each in self._delivery:
-            disposition, failure = await _limited(each, each.dispose(subject, recipient))
+            disposition, failure = await _limited(each, partial(each.dispose, subject, recipient))
             if failure and each.on_failure == "defer":
                 return RefuseDelivery(FILTER_UNAVAILABLE)
             if disposition is not None:
@@ -106,18 +107,18 @@ def decide(results: Sequence[Result]) -> Decision:
     )
 
 
-async def _checked(each: Filter, checking: Awaitable[Sequence[Verdict]]) -> Result:
+async def _checked(each: Filter, check: Callable[[], Awaitable[Sequence[Verdict]]]) -> Result:
     started = time.monotonic()
-    verdicts, failure = await _limited(each, checking)
+    verdicts, failure = await _limited(each, check)
     if failure and each.on_failure == "defer":
         verdicts = (Refuse(FILTER_UNAVAILABLE, f"{each.name} failed"),)
     return Result(each.name, tuple(verdicts or ()), time.monotonic() - started, failure)
 
 
-async def _limited(each: Filter, working: Awaitable[_Answer]) -> tuple[_Answer | None, str]:
+async def _limited(each: Filter, work: Callable[[], Awaitable[_Answer]]) -> tuple[_Answer | None, str]:
     """The filter's answer and "", or None and the kind of its failure."""
     try:
         async with asyncio.timeout(each.limit_seconds):
-            return await working, ""
+            return await work(), ""
     except Exception as error:  # whatever a filter raises, its policy decides about the mail
         return None, type(error).__name__

@@ -1,0 +1,184 @@
+"""The pipeline: how verdicts fold into one decision, and that a filter which fails never loses mail."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from filters.pipeline import FILTER_UNAVAILABLE, PASSED, Pipeline
+from filters.ports import OnFailure
+from filters.subject import Envelope, Subject
+from filters.verdict import (
+    AddField,
+    Discard,
+    Disposition,
+    FileInto,
+    Keep,
+    Quarantine,
+    Refuse,
+    RefuseDelivery,
+    Score,
+    StripPart,
+    Verdict,
+)
+from protocol.address import AddrSpec
+from protocol.smtp.reply import reply
+
+ALICE = AddrSpec("alice", "example.test")
+ENVELOPE = Envelope("id", "192.0.2.1", "client.example", False, False, None, (ALICE,))
+SUBJECT = Subject(ENVELOPE, b"Subject: x\r\n\r\nbody\r\n")
+REJECT = Refuse(reply(550, "5.7.1", "refused"), "test")
+DEFER = Refuse(reply(451, "4.7.1", "later"), "test")
+
+
+class Fixed:
+    """A filter of every stage with a fixed opinion."""
+
+    def __init__(
+        self,
+        *verdicts: Verdict,
+        name: str = "fixed",
+        on_failure: OnFailure = "defer",
+        error: Exception | None = None,
+        disposition: Disposition | None = None,
+    ) -> None:
+        self.name = name
+        self.on_failure: OnFailure = on_failure
+        self.limit_seconds = 0.05
+        self.runs = 0
+        self._verdicts = verdicts
+        self._error = error
+        self._disposition = disposition
+
+    async def check(self, subject: Envelope | Subject) -> Sequence[Verdict]:
+        self.runs += 1
+        if self._error is not None:
+            raise self._error
+        return self._verdicts
+
+    async def dispose(self, subject: Subject, recipient: AddrSpec) -> Disposition | None:
+        self.runs += 1
+        if self._error is not None:
+            raise self._error
+        return self._disposition
+
+
+class Stuck(Fixed):
+    """A filter that never comes back."""
+
+    async def check(self, subject: Envelope | Subject) -> Sequence[Verdict]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_without_filters_everything_passes() -> None:
+    """No filter, no objection, and every recipient keeps the message."""
+    pipeline = Pipeline()
+    assert await pipeline.check_content(SUBJECT) is PASSED
+    assert (await pipeline.check_envelope(ENVELOPE)).refusal is None
+    assert await pipeline.dispose(SUBJECT, ALICE) == Keep()
+    assert not pipeline.has_content_filters
+
+
+async def test_verdicts_are_folded_in_the_configured_order() -> None:
+    """Scores add up, fields stand in order, the first quarantine counts, stripped parts are collected."""
+    first = Fixed(Score(2.5, "a"), AddField("X-A", "1"), StripPart((2, 1), "virus"), name="first")
+    second = Fixed(Score(-1.0, "b"), AddField("X-B", "2\r\n\tfolded"), Quarantine("b"), name="second")
+    decision = await Pipeline(content=[first, second]).check_content(SUBJECT)
+    assert decision.score == 1.5
+    assert decision.fields == b"X-A: 1\r\nX-B: 2\r\n\tfolded\r\n"
+    assert decision.quarantine == Quarantine("b")
+    assert decision.stripped == (StripPart((2, 1), "virus"),)
+    assert decision.refusal is None
+    assert [result.name for result in decision.results] == ["first", "second"]
+
+
+async def test_a_rejection_goes_before_a_deferral() -> None:
+    """When one filter defers and a later one rejects, the message is rejected: waiting would not help."""
+    assert (await Pipeline(content=[Fixed(DEFER), Fixed(REJECT)]).check_content(SUBJECT)).refusal == REJECT
+
+
+async def test_envelope_filters_stop_at_the_first_refusal() -> None:
+    """A filter behind one that refused is not asked."""
+    last = Fixed()
+    decision = await Pipeline(envelope=[Fixed(Score(1, "a")), Fixed(DEFER), last]).check_envelope(ENVELOPE)
+    assert decision.refusal == DEFER
+    assert last.runs == 0
+
+
+@pytest.mark.parametrize("kind", ["raises", "stuck"])
+@pytest.mark.parametrize("on_failure", ["defer", "pass"])
+async def test_a_failing_filter_follows_its_policy(on_failure: OnFailure, kind: str) -> None:
+    """A filter that raises or takes too long defers the message or passes it, and says so in its result."""
+    broken = Stuck(on_failure=on_failure) if kind == "stuck" else Fixed(on_failure=on_failure, error=OSError("x"))
+    decision = await Pipeline(content=[broken, Fixed(Score(1, "a"))]).check_content(SUBJECT)
+    assert decision.results[0].failure == ("TimeoutError" if kind == "stuck" else "OSError")
+    assert decision.score == 1
+    assert (decision.refusal is not None) == (on_failure == "defer")
+    if decision.refusal is not None:
+        assert decision.refusal.reply is FILTER_UNAVAILABLE
+
+
+async def test_content_filters_run_at_the_same_time() -> None:
+    """Each of two filters waits until the other has begun."""
+    begun = [asyncio.Event(), asyncio.Event()]
+
+    class Meeting(Fixed):
+        async def check(self, subject: Envelope | Subject) -> Sequence[Verdict]:
+            number = int(self.name)
+            begun[number].set()
+            await begun[1 - number].wait()
+            return [Score(1, self.name)]
+
+    decision = await Pipeline(content=[Meeting(name="0"), Meeting(name="1")]).check_content(SUBJECT)
+    assert decision.score == 2
+
+
+async def test_cancelling_ends_the_filters() -> None:
+    """A cancelled check is cancelled, not deferred."""
+    task = asyncio.create_task(Pipeline(content=[Stuck()]).check_content(SUBJECT))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_the_first_disposition_decides() -> None:
+    """Delivery filters are asked in order until one has an opinion; one that fails defers this recipient only."""
+    last = Fixed(disposition=Discard())
+    pipeline = Pipeline(delivery=[Fixed(), Fixed(disposition=FileInto("Junk")), last])
+    assert await pipeline.dispose(SUBJECT, ALICE) == FileInto("Junk")
+    assert last.runs == 0
+    broken = Fixed(error=ValueError("x"))
+    assert await Pipeline(delivery=[broken, last]).dispose(SUBJECT, ALICE) == RefuseDelivery(FILTER_UNAVAILABLE)
+    passing = Fixed(error=ValueError("x"), on_failure="pass")
+    assert await Pipeline(delivery=[passing, last]).dispose(SUBJECT, ALICE) == Discard()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("X A", "1"), ("", "1"), ("X:", "1"), ("X", "1\r\nBcc: x"), ("X", "a\nb"), ("X", "a\rb")]
+)
+def test_a_field_cannot_smuggle_another(name: str, value: str) -> None:
+    """Names and values that would become something else in a header are refused where they are made."""
+    with pytest.raises(ValueError, match="not a header field"):
+        AddField(name, value)
+
+
+def test_a_refusal_is_negative() -> None:
+    """A filter cannot refuse with a positive reply."""
+    with pytest.raises(ValueError, match="4yz or 5yz"):
+        Refuse(reply(250, "2.0.0", "ok"), "test")
+
+
+@pytest.mark.parametrize(
+    ("original", "header"),
+    [
+        (b"A: 1\r\nB: 2\r\n\r\nbody", b"A: 1\r\nB: 2\r\n"),
+        (b"\r\nA: 1\r\n\r\n", b""),
+        (b"A: 1\r\n", b"A: 1\r\n"),
+        (b"", b""),
+    ],
+)
+def test_header(original: bytes, header: bytes) -> None:
+    """The header section ends at the first empty line; a message without one is all header."""
+    assert Subject(ENVELOPE, original).header == header
