@@ -22,8 +22,8 @@ from daemons.smtp.transaction import Addressee, Origin, Transaction
 from filters.pipeline import PASSED, Decision, Pipeline
 from filters.subject import HEADER_LIMIT, Envelope, Subject
 from filters.verdict import Refuse
+from protocol.smtp.received import Hop, render_received, render_return_path
 from protocol.smtp.reply import Reply
-from protocol.smtp.trace import Hop, render_received, render_return_path
 from protocol.status import enhanced
 from storage.errors import MailboxNotFoundError, NotFoundError, OverQuotaError, StorageError
 from storage.ingest import Ingest

@@ -39,8 +39,8 @@ from protocol.smtp.command import (
 )
 from protocol.smtp.data import ChunkReader, DataReader
 from protocol.smtp.parameters import CommandError
+from protocol.smtp.received import with_protocol
 from protocol.smtp.reply import Reply, reply
-from protocol.smtp.trace import with_protocol
 from storage.accounts import Directory
 from storage.errors import StorageError, UnavailableError
 from storage.rows import Recipient

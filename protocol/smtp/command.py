@@ -104,7 +104,7 @@ Command = Hello | Mail | Rcpt | Data | Bdat | Rset | Vrfy | Help | Noop | Quit |
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _CHUNK = re.compile(r"([0-9]{1,20})(?: +(LAST))? *", re.IGNORECASE)
 # Domain, and what hosts call themselves in the wild: labels with underscores, a dot at the end. It goes into Received as
-# it is only when it is a Domain (protocol/smtp/trace.py).
+# it is only when it is a Domain (protocol/smtp/received.py).
 _HELO_DOMAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,253}[A-Za-z0-9_.])?")
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from protocol.address import AddrSpec, address_literal, is_address_literal, is_domain, parse_addr_spec
 from protocol.smtp.grammar import GrammarError, decode_xtext, encode_xtext
+from protocol.smtp.received import Hop, render_date, render_received, render_return_path, with_protocol
 from protocol.smtp.reply import reply
-from protocol.smtp.trace import Hop, render_date, render_received, render_return_path, with_protocol
 from protocol.status import TITLES, enhanced
 
 NOON = datetime(2026, 11, 8, 12, 0, 5, tzinfo=UTC)
