@@ -17,6 +17,7 @@ from typing import Any
 import asyncpg
 import hypothesis
 import pytest
+import structlog
 import uvloop
 
 from config.database import Database
@@ -32,6 +33,7 @@ from storage.embedded import Cluster
 from storage.migrate import migrate
 from storage.pool import Pool, open_pool
 
+structlog.configure()  # its defaults, so that no command under test sets up logs for the whole session
 hypothesis.settings.register_profile("postwerk", deadline=None)
 hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=20_000)  # make fuzz
 hypothesis.settings.load_profile("postwerk")

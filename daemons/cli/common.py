@@ -73,8 +73,14 @@ def find_settings(config: Path | None, state: Path | None) -> "Settings":
 
 def run_async(coroutine: Coroutine[Any, Any, _T]) -> _T:
     """Run it on uvloop. StorageError and the like pass through: the main group makes one line of them."""
+    import structlog
     import uvloop
 
+    from config.logs import Logs
+    from daemons import logs
+
+    if not structlog.is_configured():  # what is logged must not get between the lines of a result
+        logs.configure(Logs(level="warning"), "postwerk")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(coroutine)
 
