@@ -65,7 +65,7 @@ def test_seconds_round_trip(value: str) -> None:
 def test_quantities_are_plain_numbers_in_text() -> None:
     """In replies a quantity shows as the bare number."""
     assert f"SIZE {Octets.parse('28 MiB')}" == "SIZE 29360128"
-    assert Seconds.parse("90 d") == 90 * DAY
+    assert float(Seconds.parse("90 d")) == 90.0 * DAY
 
 
 @pytest.mark.parametrize("value", ["", "MiB", "-1", "1 MiB x", "1e3", None, [], -1])
