@@ -111,7 +111,9 @@ async def delete(connection: Connection, account_id: int, name: str) -> None:
             raise HasChildrenError("the mailbox has inferior names")
         await connection.execute("DELETE FROM message WHERE mailbox_id = $1", row["mailbox_id"])
         await connection.execute("DELETE FROM mailbox WHERE mailbox_id = $1", row["mailbox_id"])
-        if has_children:  # a new row: whoever watches the old one learns that it is gone, even when the name is used anew
+        if (
+            has_children
+        ):  # a new row: whoever watches the old one learns that it is gone, even when the name is used anew
             await connection.execute(
                 "INSERT INTO mailbox (account_id, tenant_id, name, is_selectable) "
                 "SELECT account_id, tenant_id, $2, false FROM account WHERE account_id = $1",

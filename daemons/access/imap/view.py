@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from itertools import compress
 
 from daemons.access.imap.flags import FlagTable
-from storage import mailboxes, messages
-from storage.errors import MailboxNotFoundError
-from storage.pool import Connection, Pool, reported
+from storage import messages
+from storage.pool import Pool, reported
 from storage.rows import DELETED, SEEN, Changes, Mailbox, MessageRow, StoredFlags
 
 _LOG_ENTRIES = 20_000  # changes remembered for sessions that have not told them yet; older ones cost a scan
@@ -113,21 +112,11 @@ class View:
             try:
                 async with reported(), self._pool.acquire() as connection:
                     changes = await messages.changes(connection, self.mailbox_id, self.highestmodseq)
-                    await self._check_identity(connection, changes)
             except BaseException:
                 self.is_stale = True
                 raise
             self.checked_at = now
             self.apply(changes)
-
-    async def _check_identity(self, connection: Connection, changes: Changes) -> None:
-        r"""A MODSEQ that grew without a change is what DELETE of a mailbox with inferiors leaves: \Noselect, same id."""
-        if changes.highestmodseq > self.highestmodseq and not changes.changed and not changes.expunged:
-            mailbox = await mailboxes.get(connection, self.mailbox_id)
-            if mailbox is None or not mailbox.is_selectable or mailbox.uidvalidity != self.uidvalidity:
-                raise MailboxNotFoundError(f"mailbox {self.mailbox_id}")
-        if changes.uidnext < self.uidnext:  # deleted and made anew in the meantime
-            raise MailboxNotFoundError(f"mailbox {self.mailbox_id}")
 
     async def absorb(self, stored: StoredFlags, now: float) -> None:
         """Take over a STORE of this process, without asking the database where nothing else came in between."""
@@ -141,10 +130,13 @@ class View:
 
     def apply(self, changes: Changes) -> None:
         """Take over what happened after highestmodseq."""
-        if changes.expunged:
+        if changes.is_whole:
+            there = {row.uid for row in changes.changed}
+            gone = [at for at, uid in enumerate(self.rows.uids) if uid not in there]
+        else:
             gone = [at for uid in changes.expunged if (at := self.rows.position(uid)) >= 0]
-            if gone:
-                self.rows = self.rows.without(gone)
+        if gone:
+            self.rows = self.rows.without(gone)
         self.note(changes.changed)
         if changes.highestmodseq > self.highestmodseq:
             self.highestmodseq = changes.highestmodseq
