@@ -30,7 +30,7 @@ class Line:
     def __init__(self, endpoint: tuple[str, int], tls: ssl.SSLContext | None = None) -> None:
         plain = socket.create_connection(endpoint, _TIMEOUT_SECONDS)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket = tls.wrap_socket(plain, server_hostname="localhost") if tls else plain
+        self._socket = plain if tls is None else tls.wrap_socket(plain, server_hostname="localhost")
         self._file = self._socket.makefile("rb")
 
     def send(self, octets: bytes) -> None:
@@ -63,8 +63,12 @@ class Smtp:
     def __init__(self, endpoint: tuple[str, int], *, is_lmtp: bool = False) -> None:
         self._line = Line(endpoint)
         self._is_lmtp = is_lmtp
-        self.greeting = self.reply()
-        self.keywords = self.command(b"LHLO client.test" if is_lmtp else b"EHLO client.test").lines[1:]
+        try:
+            self.greeting = self.reply()
+            self.keywords = self.command(b"LHLO client.test" if is_lmtp else b"EHLO client.test").lines[1:]
+        except OSError:
+            self.close()
+            raise
 
     def reply(self) -> Reply:
         """The next reply."""
@@ -81,21 +85,17 @@ class Smtp:
         return self.reply()
 
     def data(self, recipients: Sequence[str], octets: bytes) -> list[Reply]:
-        """One transaction with DATA, its commands pipelined; gives the replies to the message (LMTP: one a recipient).
-
-        Refusals before the message come back instead, as the one reply that refused.
-        """
+        """One transaction with DATA, its commands pipelined; gives one reply a recipient: to the message, or what refused."""
         self._line.send(self._envelope(recipients, octets) + b"DATA\r\n")
         replies = [self.reply() for _ in range(len(recipients) + 2)]
         if replies[-1].code != 354:
-            return [next(reply for reply in replies if reply.code >= 400)]
+            return self._refused(recipients, replies)
         end = b".\r\n" if not octets or octets.endswith(b"\r\n") else b"\r\n.\r\n"
-        stuffed = re.sub(rb"(?:\A|(?<=\r\n))\.", b"..", octets)
-        self._line.send(stuffed + end)
-        return [self.reply() for _ in (recipients if self._is_lmtp else (None,))]
+        self._line.send(re.sub(rb"(?:\A|(?<=\r\n))\.", b"..", octets) + end)
+        return self._answers(replies[1:-1])
 
     def bdat(self, recipients: Sequence[str], octets: bytes, chunks: int = 1) -> list[Reply]:
-        """One transaction with BDAT (RFC 3030 §2) in `chunks` chunks, all of it pipelined."""
+        """The same with BDAT (RFC 3030 §2) in `chunks` chunks, all of it pipelined."""
         size = max(1, -(-len(octets) // chunks))
         pieces = [octets[start : start + size] for start in range(0, len(octets), size)] or [b""]
         wire = [b"BDAT %d\r\n%s" % (len(piece), piece) for piece in pieces[:-1]]
@@ -104,10 +104,22 @@ class Smtp:
         replies = [
             self.reply() for _ in range(len(recipients) + len(pieces))
         ]  # MAIL, each RCPT, each chunk but the last
-        refused = [reply for reply in replies if reply.code >= 400]
-        amount = len(recipients) if self._is_lmtp and not refused else 1
-        last = [self.reply() for _ in range(amount)]
-        return refused[:1] or last
+        of_recipients, of_chunks = replies[1 : 1 + len(recipients)], replies[1 + len(recipients) :]
+        is_refused = any(reply.code >= 400 for reply in (replies[0], *of_chunks))
+        if is_refused or all(reply.code >= 400 for reply in of_recipients):
+            return self._refused(recipients, [*replies, self.reply()])
+        return self._answers(of_recipients)
+
+    def _refused(self, recipients: Sequence[str], replies: Sequence[Reply]) -> list[Reply]:
+        self.command(b"RSET")  # MAIL may have been accepted
+        return [next(reply for reply in replies if reply.code >= 400)] * len(recipients)
+
+    def _answers(self, of_recipients: Sequence[Reply]) -> list[Reply]:
+        """What each recipient gets once the message is sent: one reply for all, in LMTP one for each accepted one."""
+        if not self._is_lmtp:
+            last = self.reply()
+            return [reply if reply.code >= 400 else last for reply in of_recipients]
+        return [reply if reply.code >= 400 else self.reply() for reply in of_recipients]
 
     def _envelope(self, recipients: Sequence[str], octets: bytes) -> bytes:
         body = b" BODY=8BITMIME" if not octets.isascii() else b""
