@@ -5,10 +5,10 @@ Where a field is broken we show what Dovecot shows, unless that would hide a par
 """
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
 from protocol.message.header import unfold
+from protocol.message.strings import remembering
 
 Parameters = tuple[tuple[bytes, bytes], ...]
 
@@ -44,13 +44,11 @@ class ContentType(NamedTuple):
 TEXT_PLAIN = ContentType(b"text", b"plain", (), None, b"text")
 
 
+@remembering(maxsize=512)
 def content_type(body: bytes) -> ContentType:
-    """Parse a Content-Type field body, folded or not. An unreadable one is text/plain, RFC 2045 §5.2."""
-    return _content_type_cached(body) if len(body) <= 128 else _content_type(body)
+    """Parse a Content-Type field body, folded or not. An unreadable one is text/plain, RFC 2045 §5.2.
 
-
-def _content_type(body: bytes) -> ContentType:
-    """`type/subtype` with anything but ";" behind it still counts, and so do the parameters that follow.
+    `type/subtype` with anything but ";" behind it still counts, and so do the parameters that follow.
 
     RFC 2045 §5.2 asks for text/plain on bad syntax, and Dovecot shows two empty strings. Both hide real mail:
     "multipart/mixed boundary=x" and "text/plain charset=x" occur, and their meaning is plain.
@@ -71,18 +69,16 @@ def _content_type(body: bytes) -> ContentType:
     return TEXT_PLAIN
 
 
-_content_type_cached = lru_cache(maxsize=512)(_content_type)
-
-
-def disposition(value: bytes) -> tuple[bytes, Parameters]:
+@remembering(maxsize=256)
+def disposition(body: bytes) -> tuple[bytes, Parameters]:
     """Parse a Content-Disposition field body, RFC 2183 §2."""
-    value = _without_comments(value)
+    value = _without_comments(unfold(body))
     lone = _LONE_TYPE.match(value)
     assert lone is not None
     return lone[1], _parameters(value, lone.end())[0]
 
 
-@lru_cache(maxsize=64)
+@remembering(maxsize=64)
 def transfer_encoding(body: bytes) -> bytes | None:
     """Parse a Content-Transfer-Encoding field body, RFC 2045 §6.1: one token; None when it is none."""
     match = _WHOLE_TOKEN.match(_without_comments(unfold(body)))

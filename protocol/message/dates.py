@@ -6,6 +6,7 @@ A date that does not exist gives None; nothing here knows what time it is now.
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 
 _MONTHS = {
     name: number
@@ -66,8 +67,7 @@ def _at(
     if month is None:
         return None
     try:
-        local = datetime(_year(year), month, int(day), hour, int(minute or 0), min(int(second or 0), 59), tzinfo=UTC)
-        return local.replace(tzinfo=_zone(zone))
+        return datetime(_year(year), month, int(day), hour, int(minute or 0), min(int(second or 0), 59), 0, _zone(zone))
     except ValueError:  # 31 Feb, hour 25, year 0
         return None
 
@@ -80,6 +80,7 @@ def _year(digits: bytes) -> int:
     return year + 1900 if len(digits) == 3 else year
 
 
+@lru_cache(maxsize=64)
 def _zone(zone: bytes | None) -> timezone:
     """A zone offset or name; what is unknown or out of range is UTC. A leap second is the second before it."""
     if zone is None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from protocol.message import address_list
 from protocol.message.header import RawField, unfold
-from protocol.message.strings import NIL, nstring, tidy_nstring
+from protocol.message.strings import NIL, nstring, remembering, tidy_nstring
 
 _TEXTS = frozenset({b"DATE", b"SUBJECT", b"IN-REPLY-TO", b"MESSAGE-ID"})
 _ADDRESSES = frozenset({b"FROM", b"SENDER", b"REPLY-TO", b"TO", b"CC", b"BCC"})
@@ -23,7 +23,7 @@ def render(fields: Iterable[RawField]) -> bytes:
         if name in _TEXTS:
             texts[name] = unfold(body)
         elif name in _ADDRESSES:
-            rendered = _addresses(unfold(body))
+            rendered = _addresses(body)
             lists[name] = lists[name] + rendered if name in lists else rendered
     sender = lists.get(b"FROM") or b""
     return b"(%b %b %b %b %b %b %b %b %b %b)" % (
@@ -44,11 +44,12 @@ def _listed(addresses: bytes | None) -> bytes:
     return b"(" + addresses + b")" if addresses else NIL
 
 
-def _addresses(value: bytes) -> bytes:
+@remembering(maxsize=1024)  # the same people write to the same people
+def _addresses(body: bytes) -> bytes:
     """Render the addresses of one field body, without the list's parentheses."""
     return b"".join(
         [
             b"(%b %b %b %b)" % (tidy_nstring(name), nstring(route), nstring(mailbox), nstring(host))
-            for name, route, mailbox, host in address_list.parse(value)
+            for name, route, mailbox, host in address_list.parse(unfold(body))
         ]
     )

@@ -237,11 +237,12 @@ def _read_content(fields: list[RawField]) -> tuple[ContentType | None, _Found]:
         if name == b"CONTENT-TRANSFER-ENCODING":
             encoding = encoding or content.transfer_encoding(body)
             continue
-        value = header.unfold(body)
         if name == b"CONTENT-DISPOSITION":
             if disposition is None or not disposition[1]:
-                disposition = content.disposition(value)
-        elif name == b"CONTENT-ID":
+                disposition = content.disposition(body)
+            continue
+        value = header.unfold(body)
+        if name == b"CONTENT-ID":
             id_ = value if id_ is None else id_
         elif name == b"CONTENT-DESCRIPTION":
             description = value if description is None else description

@@ -4,6 +4,9 @@ Values may hold any octets. A NUL, which neither form may carry, becomes U+FFFD.
 """
 
 import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TypeVar
 
 _PLAIN = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-!#-\[\]-\x7f]*+").fullmatch  # quotable without a backslash
 _QUOTABLE = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]*+").fullmatch
@@ -13,6 +16,23 @@ _WHITE = re.compile(rb"[ \t\r\n]+")
 _UNTIDY = re.compile(rb"[\t\r\n]|  |\A | \Z").search
 
 NIL = b"NIL"
+
+_MAX_REMEMBERED_OCTETS = 128
+_Result = TypeVar("_Result")
+
+
+def remembering(maxsize: int) -> Callable[[Callable[[bytes], _Result]], Callable[[bytes], _Result]]:
+    """An lru_cache for functions of octets that keeps short arguments only, so that no mail can fill the memory."""
+
+    def decorate(function: Callable[[bytes], _Result]) -> Callable[[bytes], _Result]:
+        cached = lru_cache(maxsize)(function)
+
+        def remembered(octets: bytes) -> _Result:
+            return cached(octets) if len(octets) <= _MAX_REMEMBERED_OCTETS else function(octets)
+
+        return remembered
+
+    return decorate
 
 
 def string(value: bytes) -> bytes:

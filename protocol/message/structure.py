@@ -4,16 +4,16 @@ Rendered once, at intake. Strings come out as strings.string() makes them, so th
 """
 
 import re
-from functools import lru_cache
 
 import msgspec
 
 from protocol.message import envelope, header
 from protocol.message.content import Parameters
 from protocol.message.mime import Buffer, Part
-from protocol.message.strings import NIL, nstring, string
+from protocol.message.strings import NIL, nstring, remembering, string
 
 _CHARSET = b'"charset" "us-ascii"'  # the default of text/*, RFC 2045 §5.2
+_DEFAULT_PARAMETERS = b"(" + _CHARSET + b")"
 _NO_PARTS = b'("text" "plain" (' + _CHARSET + b') NIL NIL "7bit" 0 0'  # a body must have one, RFC 3501 §9
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Part)
@@ -49,7 +49,7 @@ def render_bodystructure(part: Part) -> bytes:
     return b"%b %b %b)" % (head, nstring(part.md5), _common(part))
 
 
-_token = lru_cache(maxsize=256)(string)  # media types and encodings: few, and in every part
+_token = remembering(maxsize=256)(string)  # media types and encodings: few, and in every part
 _NO_ENVELOPE = b"(" + b" ".join([NIL] * 10) + b")"
 
 
@@ -77,11 +77,18 @@ def _parameters(parameters: Parameters) -> bytes:
 def _text_parameters(parameters: Parameters) -> bytes:
     """The parameters of text/*: the charset is shown even where the field leaves it out."""
     if not parameters:
-        return b"(" + _CHARSET + b")"
+        return _DEFAULT_PARAMETERS
+    if len(parameters) == 1 and parameters[0][0] == b"charset":
+        return _charset_alone(parameters[0][1])
     rendered = _parameters(parameters)
     if any(name.lower() == b"charset" for name, _ in parameters):
         return rendered
     return rendered[:-1] + b" " + _CHARSET + b")"
+
+
+@remembering(maxsize=64)
+def _charset_alone(charset: bytes) -> bytes:
+    return b'("charset" %b)' % string(charset)
 
 
 def pack(part: Part) -> bytes:

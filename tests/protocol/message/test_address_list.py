@@ -1,7 +1,7 @@
 """Address lists: RFC 5322 §3.4 and Appendix A, and what mail carries instead."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.message.address_list import GROUP_END, MAX_ADDRESSES, Address, parse
@@ -63,6 +63,7 @@ def test_a_comma_costs_one_address_up_to_the_limit() -> None:
 _PIECES = st.sampled_from(b'a|b.c|"x y"|(c)|<a@b>|@|<|>|,|:|;|"|\\|(|)|[|]| |\r\n |.|\xc3\xa4|\0'.split(b"|"))
 
 
+@settings(deadline=None)
 @given(st.lists(_PIECES, max_size=30).map(b"".join) | st.binary(max_size=80))
 def test_any_octets_give_addresses(value: bytes) -> None:
     """Any octets give addresses: a host without a mailbox never comes out, and groups are closed."""
@@ -77,6 +78,7 @@ _HOST = st.lists(_ATOM, min_size=1, max_size=3).map(".".join)
 _NAME = st.none() | st.text('ab ."\\,<>@()', min_size=1, max_size=12).filter(lambda text: text.strip() != "")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(_NAME, _ATOM, _HOST), max_size=6))
 def test_what_is_written_by_the_grammar_reads_back(written: list[tuple[str | None, str, str]]) -> None:
     """Quoted names and addr-specs in a list read back as they were."""

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.message.dates import parse
@@ -48,6 +48,7 @@ def test_dates(value: str, moment: str | None) -> None:
         assert found.utcoffset() == datetime.fromisoformat(moment).utcoffset()
 
 
+@settings(deadline=None)
 @given(st.datetimes(datetime(1950, 1, 1), datetime(9000, 1, 1)), st.integers(-14 * 60, 14 * 60))
 def test_what_is_written_by_the_grammar_reads_back(local: datetime, zone_minutes: int) -> None:
     """A date in the form of RFC 5322 §3.3 reads back to the second."""
@@ -58,6 +59,7 @@ def test_what_is_written_by_the_grammar_reads_back(local: datetime, zone_minutes
     assert found.utcoffset() == timedelta(minutes=zone_minutes)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80) | st.text("0123456789 :+-,.JanFeb/TZ()", max_size=60).map(str.encode))
 def test_any_octets_give_an_aware_date_or_none(value: bytes) -> None:
     """Any octets give None or an aware datetime."""

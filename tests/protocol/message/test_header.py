@@ -1,7 +1,7 @@
 """Header fields: where they lie, and HEADER.FIELDS."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.message.header import CACHED_FIELDS, MAX_FIELDS, cached, fields, read, select_fields, unfold
@@ -81,6 +81,7 @@ _SECTIONS = st.lists(st.tuples(_LINES, st.sampled_from([b"\n", b"\r\n"])), max_s
 )
 
 
+@settings(deadline=None)
 @given(_SECTIONS | st.binary(max_size=60))
 def test_fields_and_the_rest_make_the_header(section: bytes) -> None:
     """Fields lie in order without overlap, and FIELDS with FIELDS.NOT hold every line once."""

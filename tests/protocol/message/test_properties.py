@@ -44,7 +44,7 @@ def all_parts(part: Part) -> Iterator[Part]:
         yield from all_parts(child)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(MESSAGES)
 def test_offsets_are_nested_and_in_range(octets: bytes) -> None:
     """Parts lie within the one around them, in order, header before body."""
@@ -58,7 +58,7 @@ def test_offsets_are_nested_and_in_range(octets: bytes) -> None:
             edge = child.end
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(MESSAGES)
 def test_parts_and_what_lies_between_make_the_message(octets: bytes) -> None:
     """Between the parts of a multipart stand only delimiter lines, preamble and epilogue: every leaf octet has one place."""
@@ -72,7 +72,7 @@ def test_parts_and_what_lies_between_make_the_message(octets: bytes) -> None:
                 assert line.startswith(b"--")
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(MESSAGES)
 def test_sections_are_consistent_with_the_tree(octets: bytes) -> None:
     """Each part's own path names its body and its MIME header, and HEADER and TEXT of a message adjoin."""
@@ -88,7 +88,7 @@ def test_sections_are_consistent_with_the_tree(octets: bytes) -> None:
         assert header[1] == text[0]
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(MESSAGES)
 def test_what_is_rendered_reads_back(octets: bytes) -> None:
     """ENVELOPE has ten items, BODYSTRUCTURE and BODY are well-formed lists, and the packed tree comes back."""
@@ -101,7 +101,7 @@ def test_what_is_rendered_reads_back(octets: bytes) -> None:
     assert list(parsed.extents) == sorted(parsed.extents)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(MESSAGES.filter(bool))
 def test_a_mapped_file_parses_as_its_octets_do(octets: bytes) -> None:
     """mmap and bytes give the same answer."""
@@ -112,7 +112,7 @@ def test_a_mapped_file_parses_as_its_octets_do(octets: bytes) -> None:
             assert parse(mapped) == parse(octets)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(MESSAGES)
 def test_any_octets_give_storable_text(octets: bytes) -> None:
     """Searchable text encodes as UTF-8 and holds no NUL."""

@@ -1,7 +1,7 @@
 """Encoded words, parameter values and charsets."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.message.words import codec, decode, decode_base64, decode_octets, decode_parameter
@@ -65,6 +65,7 @@ def test_a_plain_charset_that_is_not_kept_to_is_guessed() -> None:
     assert decode_octets(b"\x80", b"us-ascii") == "€"
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=80), st.sampled_from([b"utf-8", b"utf-7", b"utf-16", b"iso-2022-jp", b"hz", b"big5", b"?", b""])
 )
@@ -75,6 +76,7 @@ def test_any_octets_decode_to_storable_text(octets: bytes, charset: bytes) -> No
         assert text.encode("utf-8").decode("utf-8") == text
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_base64_survives_line_ends_and_junk(octets: bytes) -> None:
     """Base64 decodes with line ends, blanks and without padding."""
