@@ -36,14 +36,14 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             description="Commands since the last accepted message that further no transaction: EHLO, RSET, NOOP, VRFY, "
             "HELP. Reply 421 4.7.0, then the connection is closed."
         ),
-    ] = 100
+    ] = 1000
     error_limit: Annotated[
         Count,
         Meta(
             description="Refused commands since the last accepted message, unknown recipients among them. "
             "Reply 421 4.7.0, then the connection is closed."
         ),
-    ] = 20
+    ] = 50
     hop_limit: Annotated[
         Count, Meta(description="Received fields at which a message is taken to go in circles. Reply 554 5.4.6.")
     ] = 100
@@ -80,8 +80,8 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     postmaster: Annotated[
         str,
         Meta(
-            description="The address behind <Postmaster> without a domain (RFC 5321 §4.1.1.3). "
-            "Empty: postmaster at the hostname.",
+            description="The address behind <Postmaster> without a domain (RFC 5321 §4.1.1.3), and behind postmaster at "
+            "those local domains that have no such address. Empty: postmaster at the hostname.",
             examples=["postmaster@example.org"],
         ),
     ] = ""

@@ -85,13 +85,14 @@ class Acceptance:
         if decision.refusal is not None:
             log.info("message refused", id=transaction_id, reason=decision.refusal.reason)
             return [decision.refusal.reply] * len(everyone)
+        only = everyone[0].rcpt.forward_path if len(everyone) == 1 else None
         hop = Hop(
             helo=origin.helo,
             peer=origin.peer,
             hostname=self._hostname,
             protocol=origin.protocol,
             transaction_id=transaction_id,
-            forward_path=everyone[0].rcpt.forward_path if len(everyone) == 1 else None,
+            forward_path=only if only is not None and only.domain else None,  # <Postmaster> is no Path
             received_at=received_at,
         )
         head = render_return_path(transaction.mail.reverse_path) + decision.fields + render_received(hop)

@@ -79,7 +79,9 @@ class Listeners:
 
         for address in addresses or ():
             for bound in bind(address, BACKLOG):
-                self._servers.append(await asyncio.get_running_loop().create_server(session, sock=bound))
+                self._servers.append(
+                    await asyncio.get_running_loop().create_server(session, sock=bound, backlog=BACKLOG)
+                )
                 self.endpoints.setdefault(name, bound.getsockname()[:2])
 
     async def drain(self, within_seconds: float) -> None:
@@ -105,6 +107,13 @@ def postmaster_of(limits: Smtp, hostname: str) -> AddrSpec:
         raise StorageError(f"smtp.postmaster: {error}") from error
 
 
+def pipeline_of(limits: Smtp) -> Pipeline:
+    """The configured filters. Raises StorageError for a name that no filter has; none exists yet."""
+    for name in limits.filters:
+        raise StorageError(f"smtp.filters: there is no filter {name!r}")
+    return Pipeline()
+
+
 def share(context: Context, admission: Admission, spool: Spool) -> Shared:
     """What the sessions of the SMTP listeners share; for LMTP only is_lmtp differs."""
     settings = context.settings
@@ -115,7 +124,7 @@ def share(context: Context, admission: Admission, spool: Spool) -> Shared:
         tls=context.tls,
         directory=context.directory,
         spool=spool,
-        acceptance=Acceptance(settings.hostname, settings.smtp, context.ingest, Pipeline()),
+        acceptance=Acceptance(settings.hostname, settings.smtp, context.ingest, pipeline_of(settings.smtp)),
         is_lmtp=False,
         admit=admission.admit,
         release=admission.release,
@@ -123,7 +132,10 @@ def share(context: Context, admission: Admission, spool: Spool) -> Shared:
 
 
 async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None:
-    """Run the process until `stopping` is set. Raises OSError when an address cannot be had, StorageError without spool."""
+    """Run the process until `stopping` is set.
+
+    Raises OSError when an address cannot be had, StorageError without a spool or with settings that contradict.
+    """
     settings = context.settings
     spool = Spool(settings.spool_directory)
     await spool.prepare()

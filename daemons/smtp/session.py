@@ -222,11 +222,16 @@ class Session(Conversation):
         return self._write(replies.RECIPIENT_OK)
 
     async def _resolve(self, forward_path: AddrSpec) -> Recipient | Reply:
-        wanted = forward_path if forward_path.domain else self._shared.postmaster
-        found = await self._shared.directory.resolve(wanted.local_part, wanted.domain)
+        directory, postmaster = self._shared.directory, self._shared.postmaster
+        wanted = forward_path if forward_path.domain else postmaster
+        found = await directory.resolve(wanted.local_part, wanted.domain)
         if found is None:
-            is_local = not forward_path.domain or await self._shared.directory.domain_is_local(wanted.domain)
-            return replies.MAILBOX_UNKNOWN if is_local else replies.RELAY_DENIED
+            if forward_path.domain and not await directory.domain_is_local(wanted.domain):
+                return replies.RELAY_DENIED
+            if wanted.local_part.lower() == "postmaster":  # every domain has one, RFC 5321 §4.5.1
+                found = await directory.resolve(postmaster.local_part, postmaster.domain)
+            if found is None:
+                return replies.MAILBOX_UNKNOWN
         if found.is_disabled:
             return replies.MAILBOX_DISABLED
         if found.is_over_quota:

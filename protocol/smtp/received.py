@@ -76,7 +76,12 @@ def _from_domain(helo: str, peer: str) -> str:
 
 def render_date(moment: datetime) -> str:
     """date-time of RFC 5322 §3.3 in UTC, independent of the locale."""
-    utc = moment.astimezone(UTC)
+    return _date_of_second(int(moment.timestamp()))
+
+
+@lru_cache(maxsize=64)  # a busy process renders the same second a thousand times
+def _date_of_second(timestamp: int) -> str:
+    utc = datetime.fromtimestamp(timestamp, UTC)
     return (
         f"{_DAYS[utc.weekday()]}, {utc.day} {_MONTHS[utc.month - 1]} {utc.year:04d} "
         f"{utc.hour:02d}:{utc.minute:02d}:{utc.second:02d} +0000"

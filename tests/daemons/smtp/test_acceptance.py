@@ -316,12 +316,17 @@ async def test_filters(message: bytes, intake: Intake, account: Person) -> None:
     assert headless(stored) == message
 
 
-async def test_postmaster(intake: Intake, settings: Settings, owner: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """<Postmaster> without a domain goes to postmaster at our hostname (RFC 5321 §4.5.1)."""
+async def test_postmaster(
+    intake: Intake, account: Person, settings: Settings, owner: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """<Postmaster> without a domain, and at a local domain that has none, goes to that of our hostname (RFC 5321 §4.5.1)."""
     await accounts.add_domain(owner, "example", "mail.example.test")
     person = await add_person(settings, owner, "postmaster@mail.example.test")
     intake.context.directory.clear()
     client = await intake.greeted()
-    assert (await send(client, MESSAGE, b"MAIL FROM:<>\r\nRCPT TO:<PostMaster>\r\n")).startswith(b"250 ")
-    assert await intake.originals(person) == [MESSAGE]
-    assert b"for <postmaster>;" in (await intake.inbox(person))[0]
+    for path in (b"PostMaster", b"Postmaster@example.test"):
+        assert (await send(client, MESSAGE, b"MAIL FROM:<>\r\nRCPT TO:<%s>\r\n" % path)).startswith(b"250 ")
+    assert await intake.originals(person) == [MESSAGE, MESSAGE]
+    assert b"for <" not in (await intake.inbox(person))[0]
+    await client.ask(b"MAIL FROM:<>")
+    assert await client.ask(b"RCPT TO:<postmaster@elsewhere.example>") == b"550 5.7.1 relaying denied\r\n"

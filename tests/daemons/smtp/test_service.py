@@ -16,7 +16,7 @@ from config.smtp import Smtp
 from config.units import Seconds
 from daemons.certificates import Issued
 from daemons.context import Context
-from daemons.smtp.service import postmaster_of, serve
+from daemons.smtp.service import pipeline_of, postmaster_of, serve
 from storage import mailboxes, messages
 from storage.errors import StorageError
 from tests.conftest import Person
@@ -288,6 +288,12 @@ def test_postmaster_setting() -> None:
     assert str(postmaster_of(Smtp(postmaster="p@example.test"), "mx")) == "p@example.test"
     with pytest.raises(StorageError, match=r"smtp\.postmaster: expected"):
         postmaster_of(Smtp(postmaster="p"), "mx")
+
+
+def test_unknown_filter() -> None:
+    """A filter that does not exist stops the process instead of letting mail by unchecked."""
+    with pytest.raises(StorageError, match=r"smtp\.filters: there is no filter 'spam'"):
+        pipeline_of(Smtp(filters=["spam"]))
 
 
 def _with(context: Context, settings: Settings) -> Context:
