@@ -200,6 +200,7 @@ async def fetch(session: Session, asked: command.Fetch) -> Completion:
             template = b"* %d FETCH (" + plan.template + b")\r\n"
             session.put(b"".join([template % row for row in plan.rows(batch)]))
             await session.room()
+            await asyncio.sleep(0)  # nothing above need have suspended: let the others have their turn
     if is_missing and not asked.is_uid:
         return Completion("some of the messages are gone", b"EXPUNGEISSUED")
     return Completion("fetched")

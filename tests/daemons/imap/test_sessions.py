@@ -2,20 +2,22 @@
 
 import asyncio
 import imaplib
+import shutil
 import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import msgspec
-import pytest
 
+from config.database import Database
 from config.imap import Imap
 from config.settings import Settings
 from config.units import Octets, Seconds
 from daemons.context import open_context
-from storage.errors import UnavailableError
-from tests.conftest import PASSWORD, Person
+from storage.embedded import Cluster
+from storage.migrate import migrate
+from tests.conftest import PASSWORD, Person, add_person, new_state
 from tests.daemons.imap.conftest import Service, mail, running
 from tests.daemons.imap.conversation import Client
 
@@ -129,24 +131,43 @@ async def test_shutdown_says_bye(service: Service) -> None:
     await client.close()
 
 
-async def test_an_unexpected_failure_is_no_end(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error of our own is NO [SERVERBUG] with an id, a database that is away NO [UNAVAILABLE]; the session goes on."""
+async def test_an_unexpected_failure_is_no_end(service: Service, owner: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """What the code did not expect is answered NO [SERVERBUG] with an id; the session goes on."""
     async with await service.client() as client:
-        with monkeypatch.context() as broken:
-            broken.setattr("storage.mailboxes.find", _fails_with(ZeroDivisionError("oops")))
-            assert (await client.command(b"SELECT INBOX"))[-1].startswith(b"t NO [SERVERBUG] internal error ")
-            broken.setattr("storage.mailboxes.find", _fails_with(UnavailableError("away")))
-            assert (await client.command(b"SELECT INBOX"))[-1].startswith(b"t NO [UNAVAILABLE] ")
-            broken.setattr("storage.mailboxes.find", _fails_with(ConnectionRefusedError("away")))
-            assert (await client.command(b"SELECT INBOX"))[-1].startswith(b"t NO [UNAVAILABLE] ")
+        await owner.execute("ALTER TABLE mailbox RENAME COLUMN uidnext TO gone")
+        assert (await client.command(b"SELECT INBOX"))[-1].startswith(b"t NO [SERVERBUG] internal error ")
+        await owner.execute("ALTER TABLE mailbox RENAME COLUMN gone TO uidnext")
         await client.ok(b"SELECT INBOX")
 
 
-def _fails_with(error: Exception) -> Any:
-    async def fail(*_: object) -> None:
-        raise error
-
-    return fail
+async def test_a_database_that_goes_away_and_comes_back(settings: Settings, client_tls: ssl.SSLContext) -> None:
+    """While the database is away commands are answered NO [UNAVAILABLE]; the session survives and then goes on."""
+    directory = new_state()
+    cluster = Cluster(directory, is_durable=False)
+    cluster.prepare()
+    process = cluster.spawn()
+    try:
+        await cluster.until_ready(process)
+        dsn = cluster.dsn("postgres")
+        await migrate(dsn)
+        own = msgspec.structs.replace(settings, database=Database(dsn=dsn, owner_dsn=dsn, pool_size=2))
+        connection = await asyncpg.connect(dsn)
+        account = await add_person(own, connection, "alice@example.test")
+        await connection.close()
+        async with open_context(own) as context, running(context) as endpoints:
+            service = Service(context, endpoints, account, client_tls)
+            await service.deliver(mail())
+            async with await service.client() as client:
+                await client.ok(b"SELECT INBOX")
+                cluster.stop(process)
+                assert (await client.command(b"STORE 1 +FLAGS (\\Seen)"))[-1].startswith(b"t NO [UNAVAILABLE] ")
+                assert await client.ok(b"FETCH 1 (UID FLAGS)") == [b"* 1 FETCH (UID 1 FLAGS (\\Recent))"]
+                process = cluster.spawn()
+                await cluster.until_ready(process)
+                await client.ok(b"STORE 1 +FLAGS (\\Seen)")
+    finally:
+        cluster.stop(process)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 async def test_a_client_that_does_not_read_costs_little(service: Service) -> None:
