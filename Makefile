@@ -65,14 +65,16 @@ $(BIN)/python:
 	"$$python" -m venv $(VENV)
 
 # The lock files carry hashes; the package itself is installed as a link to this directory.
-$(VENV)/.runtime: $(BIN)/python requirements.lock pyproject.toml
+$(VENV)/.runtime: $(BIN)/python requirements.lock requirements-build.lock pyproject.toml
 	@if [ ! -e $(VENV)/.development ]; then $(PIP) --require-hashes -r requirements.lock; fi
-	@$(PIP) --no-deps --editable .
+	@$(PIP) --require-hashes -r requirements-build.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.development: $(BIN)/python requirements-dev.lock pyproject.toml
+$(VENV)/.development: $(BIN)/python requirements-dev.lock requirements-build.lock pyproject.toml
 	@$(PIP) --require-hashes -r requirements-dev.lock
-	@$(PIP) --no-deps --editable .
+	@$(PIP) --require-hashes -r requirements-build.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.runtime
 
 # Clients and peers of other makers. Without them, or without root to install them, their tests are skipped and say so.
