@@ -50,7 +50,8 @@ class OctetReader(asyncio.StreamReader):
 
     def take(self, limit_octets: int) -> bytes:
         """Up to so many octets of what has come; none when nothing has."""
-        octets = bytes(self._buffer[:limit_octets])
+        buffer = self._buffer
+        octets = bytes(buffer) if len(buffer) <= limit_octets else bytes(buffer[:limit_octets])
         self._drop(len(octets))
         return octets
 
