@@ -84,7 +84,7 @@ def _day(days: int) -> bytes:
 
 
 def _flags(batch: Batch) -> Iterator[bytes]:
-    table, recent = batch.selected.view.table, batch.selected.recent
+    table, recent = batch.rows.table, batch.selected.recent
     if not recent:
         return map(table.texts.__getitem__, batch.column("kinds"))
     is_recent = batch.selected.is_recent
@@ -244,7 +244,7 @@ async def _batch(session: Session, selected: Selected, plan: Plan, start: int, e
 async def _send_sections(session: Session, plan: Plan, batch: Batch, seen: set[int]) -> bool:
     """One message after the other: its columns, then its sections. False when the octets of one are gone."""
     template = b"* %d FETCH (" + plan.template
-    table, blobs = batch.selected.view.table, session.shared.context.blobs
+    table, blobs = batch.rows.table, session.shared.context.blobs
     await blobs.prefetch([batch.rows.contents[place] for place in batch.places])
     is_whole = True
     for index, (row, place) in enumerate(zip(plan.rows(batch), batch.places, strict=True)):

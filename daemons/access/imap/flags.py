@@ -19,10 +19,11 @@ class FlagSet(NamedTuple):
 class FlagTable:
     """The combinations that occur in one mailbox. A message holds the index ("kind") of its combination."""
 
-    __slots__ = ("_kinds", "recent_texts", "sets", "spellings", "texts")
+    __slots__ = ("_kinds", "_written", "recent_texts", "sets", "spellings", "texts")
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[int, tuple[str, ...]], int] = {}
+        self._written: list[tuple[int, tuple[str, ...]]] = []
         self.sets: list[FlagSet] = []
         self.texts: list[bytes] = []  # what stands between the parentheses of FLAGS (...)
         self.recent_texts: list[bytes] = []  # the same with \Recent
@@ -38,8 +39,13 @@ class FlagTable:
         self.sets.append(FlagSet(bits, frozenset(keyword.upper() for keyword in keywords)))
         self.texts.append(b" ".join(system + names))
         self.recent_texts.append(b" ".join([*system, b"\\Recent", *names]))
+        self._written.append((bits, keywords))
         self._kinds[bits, keywords] = kind = len(self.sets) - 1
         return kind
+
+    def written(self, kind: int) -> tuple[int, tuple[str, ...]]:
+        """What kind() was called with."""
+        return self._written[kind]
 
     def kinds_with(self, bits: int) -> frozenset[int]:
         """The kinds that have any of these system flags."""

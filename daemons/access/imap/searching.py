@@ -133,7 +133,7 @@ class Searcher:
         return [at for at in among if is_wanted(places[at])]
 
     def _kinds_with(self, flag: bytes) -> frozenset[int]:
-        table = self._selected.view.table
+        table = self.rows.table
         bit = SYSTEM_FLAGS.get(flag)
         return table.kinds_with(bit) if bit is not None else table.kinds_with_keyword(flag.decode("ascii"))
 

@@ -17,44 +17,47 @@ from storage.pool import Pool, reported
 from storage.rows import DELETED, SEEN, Changes, Mailbox, MessageRow, StoredFlags
 
 _LOG_ENTRIES = 20_000  # changes remembered for sessions that have not told them yet; older ones cost a scan
+_SPARE_KINDS = 1000  # combinations of flags out of use that are kept: a client can make new ones without end
 _FEW = 64  # expunges up to here are taken out one by one, more by one pass over the arrays
+_COLUMNS = ("contents", "dates", "kinds", "modseqs", "sizes", "uids")
 
 
 class Rows:
-    """Parallel arrays, ascending by UID.
+    """Parallel arrays, ascending by UID, and the flag table that `kinds` points into.
 
     They only grow at the end and change in place; an expunge makes new Rows. So whoever holds one, with a count, may go on
     reading through a suspension: positions stay what they were.
     """
 
-    __slots__ = ("contents", "dates", "kinds", "modseqs", "sizes", "uids")
+    __slots__ = ("contents", "dates", "kinds", "modseqs", "sizes", "table", "uids")
 
-    def __init__(self) -> None:
+    def __init__(self, table: FlagTable) -> None:
+        self.table = table
         self.uids = array("I")
         self.modseqs = array("Q")
         self.sizes = array("Q")
         self.dates = array("q")  # INTERNALDATE, seconds since 1970 (UTC)
         self.contents = array("Q")
-        self.kinds = array("I")  # index into the view's FlagTable
+        self.kinds = array("I")  # index into the table
 
-    def append(self, row: MessageRow, kind: int) -> None:
+    def append(self, row: MessageRow) -> None:
         """Add a message with a UID above all others."""
         self.uids.append(row.uid)
         self.modseqs.append(row.modseq)
         self.sizes.append(row.size_octets)
         self.dates.append(int(row.internaldate.timestamp()))
         self.contents.append(row.content_id)
-        self.kinds.append(kind)
+        self.kinds.append(self.table.kind(row.flags, row.keywords))
 
     def without(self, positions: Sequence[int]) -> "Rows":
         """A copy without these positions (ascending)."""
-        rest = Rows()
+        rest = Rows(self.table)
         mask = bytearray()
         if len(positions) > _FEW:
             mask = bytearray(b"\1") * len(self.uids)
             for position in positions:
                 mask[position] = 0
-        for name in Rows.__slots__:
+        for name in _COLUMNS:
             column: array[int] = getattr(self, name)
             if mask:
                 column = array(column.typecode, compress(column, mask))
@@ -63,6 +66,15 @@ class Rows:
                 for position in reversed(positions):
                     del column[position]
             setattr(rest, name, column)
+        return rest
+
+    def tidied(self) -> "Rows":
+        """The same messages with a table of only those combinations of flags that are in use."""
+        rest = Rows(FlagTable())
+        for name in _COLUMNS:
+            setattr(rest, name, getattr(self, name))
+        moved = {kind: rest.table.kind(*self.table.written(kind)) for kind in sorted(set(self.kinds))}
+        rest.kinds = array("I", map(moved.__getitem__, self.kinds))
         return rest
 
     def position(self, uid: int) -> int:
@@ -79,8 +91,7 @@ class View:
         self._lock = asyncio.Lock()
         self.mailbox_id = mailbox.mailbox_id
         self.uidvalidity = mailbox.uidvalidity
-        self.table = FlagTable()
-        self.rows = Rows()
+        self.rows = Rows(FlagTable())
         self.uidnext = mailbox.uidnext
         self.highestmodseq = mailbox.highestmodseq
         self.recent_uid = mailbox.recent_uid  # UIDs below have been told as \Recent to some session
@@ -91,10 +102,15 @@ class View:
         self._changed_uids = array("I")
         self._log_start = mailbox.highestmodseq  # changes after this MODSEQ are all in the log
         for row in rows:
-            self.rows.append(row, self.table.kind(row.flags, row.keywords))
+            self.rows.append(row)
 
     def __repr__(self) -> str:
         return f"<View {self.mailbox_id}: {len(self.rows.uids)} messages, MODSEQ {self.highestmodseq}>"
+
+    @property
+    def table(self) -> FlagTable:
+        """The combinations of flags of `rows`."""
+        return self.rows.table
 
     def touch(self) -> None:
         """The mailbox may have changed: whoever reads next asks the database first."""
@@ -151,18 +167,20 @@ class View:
         news: list[tuple[int, int]] = []
         for row in changed:
             if row.uid > last:
-                rows.append(row, self.table.kind(row.flags, row.keywords))
+                rows.append(row)
                 last = row.uid
                 continue
             at = rows.position(row.uid)
             if at >= 0 and rows.modseqs[at] < row.modseq:
                 rows.modseqs[at] = row.modseq
-                rows.kinds[at] = self.table.kind(row.flags, row.keywords)
+                rows.kinds[at] = rows.table.kind(row.flags, row.keywords)
                 news.append((row.modseq, row.uid))
         news.sort()
         for modseq, uid in news:
             self._changed_modseqs.append(modseq)
             self._changed_uids.append(uid)
+        if len(rows.table.sets) > 2 * len(rows.uids) + _SPARE_KINDS:
+            self.rows = rows.tidied()
         if len(self._changed_uids) > 2 * _LOG_ENTRIES:
             self._log_start = self._changed_modseqs[_LOG_ENTRIES - 1]
             del self._changed_modseqs[:_LOG_ENTRIES], self._changed_uids[:_LOG_ENTRIES]

@@ -37,6 +37,18 @@ def test_flags_are_rendered_once_per_combination() -> None:
     assert view.first_unseen() == 2
 
 
+def test_combinations_out_of_use_are_dropped() -> None:
+    """A client that makes ever new combinations of flags does not fill the memory; sessions notice nothing."""
+    view = view_of(row(1, 1), row(2, 1, SEEN))
+    selected = Selected(view, is_read_only=False)
+    for modseq in range(2, 3000):
+        view.apply(Changes(modseq, 3, (row(1, modseq, 0, f"k{modseq}"),), ()))
+    assert len(view.table.sets) < 1500
+    assert [view.table.texts[kind] for kind in view.rows.kinds] == [b"k2999", b"\\Seen"]
+    assert selected.uids is view.rows.uids
+    assert selected.take_changed(2) == [(0, 0)]
+
+
 def test_sequence_numbers_stay_until_the_expunge_is_told() -> None:
     """New messages are numbered behind those the session knows, gone ones included."""
     view = view_of(*(row(uid, 1) for uid in range(1, 6)))
