@@ -1,6 +1,7 @@
 -- What sessions do to the messages of a mailbox. Each function takes the mailbox row's lock first; in READ COMMITTED every
 -- statement of a plpgsql function has a snapshot of its own, so what follows the lock sees all that was committed before it.
--- One call is one round trip, whatever the number of messages.
+-- One call is one round trip, whatever the number of messages. UIDs come in through unnest and a join: under a generic plan
+-- `uid = ANY (…)` may read the whole mailbox, the join looks each one up.
 
 CREATE FUNCTION locked_modseq(p_mailbox bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
@@ -39,7 +40,7 @@ BEGIN
         SELECT m.uid, m.flags AS old_flags, coalesce(m.modseq > p_unchanged, false) AS refused,
                combined_flags(p_operation, m.flags, p_flags) AS new_flags,
                combined_keywords(p_operation, m.keywords, p_keywords) AS new_keywords
-          FROM message AS m WHERE m.mailbox_id = p_mailbox AND m.uid = ANY (p_uids)),
+          FROM unnest(p_uids) AS wanted (uid) JOIN message AS m ON m.mailbox_id = p_mailbox AND m.uid = wanted.uid),
     updated AS (
         UPDATE message AS m SET flags = t.new_flags, keywords = t.new_keywords, modseq = v_modseq
           FROM target AS t
@@ -74,7 +75,7 @@ BEGIN
     RETURN QUERY
     WITH source AS MATERIALIZED (
         SELECT m.*, v_box.uidnext + row_number() OVER (ORDER BY m.uid) - 1 AS new_uid
-          FROM message AS m WHERE m.mailbox_id = p_source AND m.uid = ANY (p_uids)),
+          FROM unnest(p_uids) AS wanted (uid) JOIN message AS m ON m.mailbox_id = p_source AND m.uid = wanted.uid),
     placed AS (
         INSERT INTO message (mailbox_id, uid, modseq, content_id, flags, keywords, size_octets, internaldate)
         SELECT p_target, s.new_uid, v_box.highestmodseq + 1, s.content_id, s.flags, s.keywords, s.size_octets, s.internaldate
@@ -97,10 +98,13 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_modseq bigint := locked_modseq(p_mailbox);
 BEGIN
+    IF p_uids IS NULL THEN
+        p_uids := ARRAY(SELECT uid FROM message WHERE mailbox_id = p_mailbox AND (NOT p_deleted_only OR flags & 8 <> 0));
+    END IF;
     RETURN QUERY
     WITH removed AS (
-        DELETE FROM message AS m
-         WHERE m.mailbox_id = p_mailbox AND (p_uids IS NULL OR m.uid = ANY (p_uids)) AND (NOT p_deleted_only OR m.flags & 8 <> 0)
+        DELETE FROM message AS m USING unnest(p_uids) AS wanted (uid)
+         WHERE m.mailbox_id = p_mailbox AND m.uid = wanted.uid AND (NOT p_deleted_only OR m.flags & 8 <> 0)
      RETURNING m.uid, m.flags, m.size_octets),
     vanished AS (
         INSERT INTO expunged (mailbox_id, modseq, uid) SELECT p_mailbox, v_modseq, r.uid FROM removed AS r),
