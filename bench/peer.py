@@ -135,6 +135,9 @@ service imap {{
 service pop3 {{
   service_count = 1000
 }}
+protocol pop3 {{
+  pop3_no_flag_updates = yes
+}}
 """
 LOCATIONS = {"maildir": "maildir:~/Maildir", "mdbox": "mdbox:~/mdbox"}
 
