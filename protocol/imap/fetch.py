@@ -142,7 +142,7 @@ def _section(cursor: Cursor) -> Section:
     path: list[int] = []
     while cursor.octets[cursor.position : cursor.position + 1].isdigit():
         path.append(expect_number(cursor, "a part number", least=1))
-        if len(path) > cursor.limits.nesting:
+        if len(path) > cursor.limits.section_parts:
             cursor.refuse("nested too deeply")
         if cursor.take(b"]"):
             return Section(tuple(path))

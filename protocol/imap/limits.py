@@ -22,6 +22,8 @@ class Limits:
     """What a refused command may still send before the connection ends with BYE (RFC 7888 §4 leaves the choice)."""
     nesting: int = 64
     """Parentheses, NOT and OR within each other (ours). BAD "nested too deeply"."""
+    section_parts: int = 128
+    """Part numbers of one section (ours; protocol.message shows messages down to level 100). BAD "nested too deeply"."""
     list_items: int = 1024
     """Elements of all parenthesised lists, and search keys, of one command (ours). BAD "too many arguments"."""
     set_ranges: int = 16384

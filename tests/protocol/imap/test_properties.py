@@ -22,7 +22,7 @@ from tests.protocol.imap.test_refusals import REFUSED
 
 SMALL = Limits(
     line_octets=120, literal_octets=30, command_octets=200, append_octets=40, discard_octets=100,
-    nesting=5, list_items=8, set_ranges=5,
+    nesting=5, section_parts=5, list_items=8, set_ranges=5,
 )  # fmt: skip
 
 _WORDS = [

@@ -135,7 +135,7 @@ def test_strict_refuses_what_lenient_takes() -> None:
 
 SMALL = Limits(
     line_octets=64, literal_octets=16, command_octets=100, append_octets=32, discard_octets=200,
-    nesting=3, list_items=4, set_ranges=3,
+    nesting=3, section_parts=3, list_items=4, set_ranges=3,
 )  # fmt: skip
 LIMITED = [
     (b"a NOOP " + b" " * 57, None),
