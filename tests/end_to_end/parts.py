@@ -87,17 +87,21 @@ def _node(node: Shape, section: Callable[[str], bytes], text: bytes) -> list[str
 
 
 def _multipart(node: Shape, section: Callable[[str], bytes], text: bytes) -> list[str]:
-    """Between the parts there may be nothing but delimiter lines (RFC 2046 §5.1.1)."""
+    """Between the parts there may be nothing but delimiter lines, and those need only begin with it (RFC 2046 §5.1.1)."""
     assert node.boundary is not None
-    line = rb"--" + re.escape(node.boundary)
-    first, following = (re.compile(rule % line) for rule in (rb"(?:\A|\r\n)%s[ \t]*\r\n", rb"(?:\r\n)?%s[ \t]*\r\n"))
+    line = rb"--%s[^\r\n]*(?:\r\n|\Z)" % re.escape(node.boundary)
+    first, following = re.compile(rb"(?:\A|\r\n)" + line), re.compile(rb"(?:\r\n)?" + line)
+    start = first.search(text)
+    if not node.boundary or start is None or start.group().lstrip().startswith(b"--%s--" % node.boundary):
+        # No part can be told, but RFC 3501 §9 wants one all the same: empty, or all of it.
+        body = b"".join(section(child.path) for child in node.children)
+        is_told = len(node.children) == 1 and body in (b"", text)
+        return [] if is_told else [f"{node.path or 'message'}: parts without a delimiter line"]
     found = []
     position = 0
-    if len(node.children) == 1 and first.search(text) is None:
-        return _node(node.children[0], section, text)  # not one delimiter line: all of it is taken for one part
     for child in node.children:
         body = section(child.path)
-        delimiter = following.match(text, position) if position else first.search(text)
+        delimiter = following.match(text, position) if position else start
         octets = section(f"{child.path}.MIME") + body
         if delimiter is None:
             found.append(f"{child.path}: no delimiter line before it")
@@ -106,8 +110,8 @@ def _multipart(node: Shape, section: Callable[[str], bytes], text: bytes) -> lis
         else:
             position = delimiter.end() + len(octets)
         found += _node(child, section, body)
-    rest = text[position:]
-    if not found and rest.strip(b"\r\n") and not re.match(rb"(?:\r\n)?%s--" % line, rest):
+    rest = text[position:].removeprefix(b"\r\n")
+    if not found and rest and not rest.startswith(b"--%s--" % node.boundary):
         found.append(f"{node.path or 'message'}: {len(rest)} octets after the last part that no close-delimiter begins")
     return found
 

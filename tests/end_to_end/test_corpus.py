@@ -25,6 +25,9 @@ REFUSED = [
     "stalwart-mail-parser/legacy/049.eml",
 ]
 
+# Not taken apart, therefore not the sum of its parts: RFC 2046 §5.1.1 allows a boundary of 70 octets, this one has 7,000.
+NOT_TAKEN_APART = ["mime4j-testmsgs/very-very-long-boundary.msg"]
+
 _NAMES = {name_of(path): path for path in MAILS}
 _ACCEPTED = [name for name in _NAMES if name not in REFUSED]
 _BATCH = 100
@@ -121,6 +124,8 @@ def test_mails_are_the_sum_of_their_parts(over_smtp: Sent) -> None:
     with imap(over_smtp.suite, over_smtp.account) as client:
         client.select()
         for name, _, fetched in over_smtp.batches("UID BODYSTRUCTURE"):
+            if name in NOT_TAKEN_APART:
+                continue
             root = shape(fetched.items[b"BODYSTRUCTURE"])
             wanted = list(dict.fromkeys(sections(root)))
             octets: dict[str, bytes] = {}
