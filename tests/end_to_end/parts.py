@@ -9,9 +9,10 @@ from tests.end_to_end.imap_client import Value
 
 @dataclass(slots=True)
 class Shape:
-    """One node of BODYSTRUCTURE. path is "" for the message itself; boundary is None but for a multipart."""
+    """One node of BODYSTRUCTURE. path is "" for the message itself; boundary is None where a multipart tells none."""
 
     path: str
+    is_multipart: bool = False
     boundary: bytes | None = None
     size_octets: int | None = None
     children: list["Shape"] = field(default_factory=list)
@@ -26,7 +27,7 @@ def shape(structure: Value, path: str = "") -> Shape:
         amount = next(number for number, value in enumerate(structure) if not isinstance(value, list))
         prefix = f"{path}." if path else ""
         parameters = structure[amount + 1] if len(structure) > amount + 1 else None
-        found = Shape(path, boundary=_parameter(parameters, b"BOUNDARY") or b"")
+        found = Shape(path, is_multipart=True, boundary=_parameter(parameters, b"BOUNDARY"))
         found.children = [shape(child, f"{prefix}{n}") for n, child in enumerate(children[:amount], 1)]
         return found
     own = path or "1"
@@ -51,11 +52,11 @@ def sections(root: Shape) -> Iterator[str]:
             yield f"{child.path}.MIME"
             yield child.path
             waiting.append(child)
-        if node.boundary is None and node is root:
+        if node is root and not node.is_multipart:
             yield node.path
         if node.embedded:
             yield from (f"{node.path}.HEADER", f"{node.path}.TEXT")
-            if node.embedded.boundary is None:
+            if not node.embedded.is_multipart:
                 yield node.embedded.path
             waiting.append(node.embedded)
 
@@ -71,7 +72,7 @@ def differences(root: Shape, section: Callable[[str], bytes]) -> list[str]:
 
 def _node(node: Shape, section: Callable[[str], bytes], text: bytes) -> list[str]:
     """Check the node against its body `text`."""
-    if node.boundary is not None:
+    if node.is_multipart:
         return _multipart(node, section, text)
     found = []
     if section(node.path) != text:
@@ -88,11 +89,11 @@ def _node(node: Shape, section: Callable[[str], bytes], text: bytes) -> list[str
 
 def _multipart(node: Shape, section: Callable[[str], bytes], text: bytes) -> list[str]:
     """Between the parts there may be nothing but delimiter lines, and those need only begin with it (RFC 2046 §5.1.1)."""
-    assert node.boundary is not None
-    line = rb"--%s[^\r\n]*(?:\r\n|\Z)" % re.escape(node.boundary)
+    boundary = node.boundary or b""
+    line = rb"--%s[^\r\n]*(?:\r\n|\Z)" % re.escape(boundary)
     first, following = re.compile(rb"(?:\A|\r\n)" + line), re.compile(rb"(?:\r\n)?" + line)
     start = first.search(text)
-    if not node.boundary or start is None or start.group().lstrip().startswith(b"--%s--" % node.boundary):
+    if node.boundary is None or start is None or start.group().lstrip().startswith(b"--%s--" % boundary):
         # No part can be told, but RFC 3501 §9 wants one all the same: empty, or all of it.
         body = b"".join(section(child.path) for child in node.children)
         is_told = len(node.children) == 1 and body in (b"", text)
@@ -111,7 +112,7 @@ def _multipart(node: Shape, section: Callable[[str], bytes], text: bytes) -> lis
             position = delimiter.end() + len(octets)
         found += _node(child, section, body)
     rest = text[position:].removeprefix(b"\r\n")
-    if not found and rest and not rest.startswith(b"--%s--" % node.boundary):
+    if not found and rest and not rest.startswith(b"--%s--" % boundary):
         found.append(f"{node.path or 'message'}: {len(rest)} octets after the last part that no close-delimiter begins")
     return found
 
