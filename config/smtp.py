@@ -1,6 +1,6 @@
 """The section [smtp]: intake over SMTP and delivery over LMTP. Every limit stands here with the reply it leads to."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -85,6 +85,9 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             examples=["postmaster@example.org"],
         ),
     ] = ""
+    report_language: Annotated[
+        Literal["en", "de"], Meta(description="Language of the words for people in delivery reports (DSN).")
+    ] = "en"
     filters: Annotated[
         list[str], Meta(description="Content filters by name, in the order their fields are added.")
     ] = []

@@ -2,6 +2,7 @@
 
 A reply that is positive has been made true before: Ingest.store has returned. One transaction is one group, whatever number
 of tenants its recipients belong to, and so is stored whole or not at all; a tenant's journal names only its own recipients.
+The report of delivery that the sender asked for is stored in the same group.
 """
 
 import mmap
@@ -11,13 +12,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-
 from config.smtp import Smtp
 from daemons import metrics
 from daemons.delivery import facts_of
 from daemons.logs import logger
 from daemons.smtp import replies
+from daemons.smtp.journal import journal_envelope
+from daemons.smtp.reports import Reports
 from daemons.smtp.transaction import Addressee, Origin, Transaction
 from filters.pipeline import PASSED, Decision, Pipeline
 from filters.subject import HEADER_LIMIT, Envelope, Subject
@@ -31,7 +32,6 @@ from storage.rows import ContentFacts, JournalEntry, NewMessage, Placement
 
 log = logger("smtp")
 
-_CANONICAL = msgspec.json.Encoder(order="sorted")
 _ID_OCTETS = 8
 _ACCEPTED = enhanced("2.0.0")
 _IN_CIRCLES = Decision(refusal=Refuse(replies.HOP_LIMIT, "hop limit"))
@@ -45,11 +45,12 @@ def new_transaction_id() -> str:
 class Acceptance:
     """Accepts complete messages. One per process."""
 
-    def __init__(self, hostname: str, limits: Smtp, ingest: Ingest, pipeline: Pipeline) -> None:
+    def __init__(self, hostname: str, limits: Smtp, ingest: Ingest, pipeline: Pipeline, reports: Reports) -> None:
         self._hostname = hostname
         self._limits = limits
         self._ingest = ingest
         self._pipeline = pipeline
+        self._reports = reports
         self._counted = {name: metrics.messages_accepted.labels(name) for name in ("smtp", "lmtp")}
 
     async def accept(self, transaction: Transaction, origin: Origin, *, is_lmtp: bool) -> list[Reply]:
@@ -119,12 +120,13 @@ class Acceptance:
 
     async def _store_all(self, message: "_Message") -> list[Reply]:
         everyone = message.transaction.addressees
-        return [await self._store(message, everyone)] * len(everyone)
+        answer = await self._store(message, everyone, await self._reports_of(message, everyone))
+        return [answer] * len(everyone)
 
     async def _store_each(self, message: "_Message") -> list[Reply]:
         """LMTP answers for each recipient (RFC 2033 §4.2): when they cannot be served together, each is served alone."""
         everyone = message.transaction.addressees
-        together = await self._store(message, everyone)
+        together = await self._store(message, everyone, await self._reports_of(message, everyone))
         accounts = {addressee.recipient.account_id for addressee in everyone}
         if together.is_positive or len(accounts) == 1:
             return [together] * len(everyone)
@@ -135,12 +137,29 @@ class Acceptance:
                 answers[account_id] = await self._store(message, alone)
             except StorageError:
                 answers[account_id] = replies.UNAVAILABLE  # the others' positive replies stay true
+        await self._report_late(message, [each for each in everyone if answers[each.recipient.account_id].is_positive])
         return [answers[addressee.recipient.account_id] for addressee in everyone]
 
-    async def _store(self, message: "_Message", addressees: Sequence[Addressee]) -> Reply:
-        """Store for these addressees, all or none. Raises StorageError when nobody could be served now."""
+    async def _reports_of(self, message: "_Message", addressees: Sequence[Addressee]) -> list[NewMessage]:
+        return await self._reports.of_delivery(
+            message.transaction, addressees, message.transaction_id, message.received_at
+        )
+
+    async def _report_late(self, message: "_Message", stored: Sequence[Addressee]) -> None:
+        """One report for all who were served alone. It cannot undo what they were answered: if it fails, it is lost."""
         try:
-            await self._ingest.store(message.for_tenants_of(addressees))
+            reports = await self._reports_of(message, stored)
+            if reports:
+                await self._ingest.store(reports)
+        except Exception:
+            log.exception("report lost", id=message.transaction_id)
+
+    async def _store(
+        self, message: "_Message", addressees: Sequence[Addressee], reports: Sequence[NewMessage] = ()
+    ) -> Reply:
+        """Store for these addressees, with the reports, all or none. Raises StorageError when nobody could be served now."""
+        try:
+            await self._ingest.store([*message.for_tenants_of(addressees), *reports])
         except OverQuotaError:
             return replies.MAILBOX_FULL if self._limits.over_quota_is_permanent else replies.MAILBOX_FULL_FOR_NOW
         except (MailboxNotFoundError, NotFoundError):
@@ -166,7 +185,7 @@ class _Message:
         self.transaction = transaction
         self.transaction_id = transaction_id
         self._origin = origin
-        self._received_at = received_at
+        self.received_at = received_at
         self._head = head
         self._original = original
         self._facts = facts
@@ -183,41 +202,16 @@ class _Message:
                 original=self._original,
                 facts=self._facts,
                 placements=[
-                    Placement(inbox_id, internaldate=self._received_at)
+                    Placement(inbox_id, internaldate=self.received_at)
                     for inbox_id in dict.fromkeys(addressee.recipient.inbox_id for addressee in own)
                 ],
-                journal=JournalEntry("in", self._journal_envelope(own), self._received_at),
+                journal=JournalEntry("in", self._envelope(own), self.received_at),
             )
             for tenant_id, own in tenants.items()
         ]
 
-    def _journal_envelope(self, addressees: Sequence[Addressee]) -> bytes:
-        """The transaction as the archive keeps it: JSON, keys sorted, no white space, UTF-8; the same octets for the same words."""
-        mail, origin = self.transaction.mail, self._origin
-        parameters = mail.parameters
-        return _CANONICAL.encode(
-            {
-                "body": parameters.body,
-                "envid": parameters.envid,
-                "forward_paths": [
-                    {
-                        "address": str(addressee.rcpt.forward_path),
-                        "notify": addressee.rcpt.parameters.notify,
-                        "orcpt": addressee.rcpt.parameters.orcpt,
-                    }
-                    for addressee in addressees
-                ],
-                "helo": origin.helo,
-                "id": self.transaction_id,
-                "peer": origin.peer,
-                "protocol": origin.protocol,
-                "received_at": self._received_at,
-                "ret": parameters.ret,
-                "reverse_path": str(mail.reverse_path) if mail.reverse_path is not None else None,
-                "smtputf8": parameters.is_smtputf8,
-                "tls": {"version": origin.tls[0], "cipher": origin.tls[1]} if origin.tls is not None else None,
-            }
-        )
+    def _envelope(self, addressees: Sequence[Addressee]) -> bytes:
+        return journal_envelope(self.transaction.mail, addressees, self._origin, self.transaction_id, self.received_at)
 
 
 def hop_count(octets: bytes | mmap.mmap) -> int:

@@ -11,6 +11,7 @@ from daemons import metrics
 from daemons.context import Context
 from daemons.smtp import replies
 from daemons.smtp.acceptance import Acceptance
+from daemons.smtp.reports import Reports
 from daemons.smtp.session import Session, Shared
 from daemons.sockets import Networks, bind
 from filters.pipeline import Pipeline
@@ -117,14 +118,17 @@ def pipeline_of(limits: Smtp) -> Pipeline:
 def share(context: Context, admission: Admission, spool: Spool) -> Shared:
     """What the sessions of the SMTP listeners share; for LMTP only is_lmtp differs."""
     settings = context.settings
+    hostname, limits = settings.hostname, settings.smtp
+    postmaster = postmaster_of(limits, hostname)
+    reports = Reports(hostname, postmaster, context.directory, limits.report_language)
     return Shared(
-        hostname=settings.hostname,
-        limits=settings.smtp,
-        postmaster=postmaster_of(settings.smtp, settings.hostname),
+        hostname=hostname,
+        limits=limits,
+        postmaster=postmaster,
         tls=context.tls,
         directory=context.directory,
         spool=spool,
-        acceptance=Acceptance(settings.hostname, settings.smtp, context.ingest, pipeline_of(settings.smtp)),
+        acceptance=Acceptance(hostname, limits, context.ingest, pipeline_of(limits), reports),
         is_lmtp=False,
         admit=admission.admit,
         release=admission.release,

@@ -14,11 +14,13 @@ from config.settings import Settings
 from config.smtp import Smtp
 from daemons.context import Context
 from daemons.smtp.acceptance import Acceptance
+from daemons.smtp.reports import Reports
 from daemons.smtp.service import Admission, serve, share
 from daemons.smtp.session import Session, Shared
 from daemons.sockets import Networks
 from filters.pipeline import Pipeline
 from storage import mailboxes, messages
+from storage.ingest import Ingest
 from storage.spool import Spool
 from tests.daemons.smtp.memory import MemoryClient
 
@@ -53,9 +55,15 @@ class Intake:
     def limited(self, pipeline: Pipeline | None = None, **changed: Any) -> dict[str, Any]:
         """What greeted() and connect() need for other limits, or other filters."""
         limits: Smtp = msgspec.structs.replace(self.shared.limits, **changed)
-        acceptance = Acceptance(self.shared.hostname, limits, self.context.ingest, pipeline or Pipeline())
+        acceptance = self.acceptance(limits, self.context.ingest, pipeline or Pipeline())
         admission = Admission(limits, Networks())
         return {"limits": limits, "acceptance": acceptance, "admit": admission.admit, "release": admission.release}
+
+    def acceptance(self, limits: Smtp, ingest: Ingest, pipeline: Pipeline) -> Acceptance:
+        """An acceptance of other limits, storage or filters."""
+        hostname, postmaster = self.shared.hostname, self.shared.postmaster
+        reports = Reports(hostname, postmaster, self.context.directory, limits.report_language)
+        return Acceptance(hostname, limits, ingest, pipeline, reports)
 
     async def inbox(self, person: "Person") -> list[bytes]:
         """The messages in the person's inbox as a client reads them, head and all, oldest first."""

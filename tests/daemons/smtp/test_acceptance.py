@@ -10,7 +10,6 @@ import pytest
 
 from config.settings import Settings
 from config.units import Octets
-from daemons.smtp.acceptance import Acceptance
 from filters.pipeline import Pipeline
 from filters.ports import OnFailure
 from filters.subject import Subject
@@ -217,7 +216,7 @@ async def test_storage_away(intake: Intake, account: Person, settings: Settings)
     running.cancel()
     await asyncio.wait([running])
     for is_lmtp in (False, True):
-        acceptance = Acceptance(settings.hostname, settings.smtp, ingest, Pipeline())
+        acceptance = intake.acceptance(settings.smtp, ingest, Pipeline())
         client = await intake.greeted(acceptance=acceptance, is_lmtp=is_lmtp)
         assert await send(client, MESSAGE) == b"451 4.3.0 cannot be handled now, try again later\r\n"
         assert await client.ask(b"NOOP") == b"250 2.0.0 ok\r\n"
