@@ -61,6 +61,7 @@ class Conversation(SMTP):
         self._output: list[bytes] = []
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._is_stopping = False
         self._is_listening = False  # waiting for a command
 
@@ -192,10 +193,11 @@ class Conversation(SMTP):
     def _set_deadline(self, deadline: float) -> None:
         # The timer is not moved at each wait: when it fires early it is set anew. A busy session touches it seldom.
         self._deadline = deadline
-        if self._timer is None or self._timer.when() > deadline:
+        if self._timer is None or self._timer_at > deadline:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self.loop.call_at(deadline, self._timeout_cb)
+            # Not asked of the handle: for a moment that is now, uvloop gives one without when().
+            self._timer, self._timer_at = self.loop.call_at(deadline, self._timeout_cb), deadline
 
     def _timeout_cb(self) -> None:
         self._timer = None
