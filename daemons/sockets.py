@@ -85,6 +85,7 @@ class Connection(asyncio.BufferedProtocol):
         self._writing: asyncio.Future[None] | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
 
     def __repr__(self) -> str:
         state = "lost" if self._is_lost else "eof" if self._is_eof else "open"
@@ -249,7 +250,7 @@ class Connection(asyncio.BufferedProtocol):
             raise RuntimeError("two tasks receive from one connection")
         self._deadline = self._loop.time() + within_seconds
         # The timer is not moved for each read: when it fires early it is set anew. A busy session sets none at all.
-        if self._timer is None or self._timer.when() > self._deadline:
+        if self._timer is None or self._timer_at > self._deadline:
             self._set_timer()
         self._reading = self._loop.create_future()
         try:
@@ -260,7 +261,8 @@ class Connection(asyncio.BufferedProtocol):
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._deadline, self._check_deadline)
+        # Not asked of the handle: for a moment that is now, uvloop gives one without when().
+        self._timer, self._timer_at = self._loop.call_at(self._deadline, self._check_deadline), self._deadline
 
     def _check_deadline(self) -> None:
         self._timer = None
