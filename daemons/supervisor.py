@@ -23,7 +23,7 @@ from storage.embedded import Cluster
 from storage.errors import StorageError
 
 BACKOFF_SECONDS = 0.1  # before the first restart; doubles with each
-BACKOFF_LIMIT_SECONDS = 30.0
+BACKOFF_LIMIT_SECONDS = 5.0  # mail waits meanwhile: trying again costs less than staying away
 HEALTHY_SECONDS = 10.0  # after so long a life the back-off begins anew
 READY_SECONDS = 60.0
 
