@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import asyncpg
 
-from storage.errors import ExistsError, NotFoundError
+from storage.errors import ExistsError, NotFoundError, UnavailableError
 from storage.mailboxes import DEFAULT_MAILBOXES
 from storage.notifications import DIRECTORY, ChangeHub
 from storage.pool import Connection, Pool, reported
@@ -73,8 +73,7 @@ class Directory:
         if known is not None and known[0] > time.monotonic():
             return known[1]
         candidates = list(dict.fromkeys([name[0], name[0].partition("+")[0], ""]))
-        async with reported():
-            row = await self._pool.fetchrow(_RESOLVE, name[1], candidates)
+        row = await self._row(_RESOLVE, name[1], candidates)
         found = None
         if row is not None:
             found = Recipient(*row)
@@ -87,10 +86,9 @@ class Directory:
         known = self._domains.get(name)
         if known is not None and known[0] > time.monotonic():
             return known[1]
-        async with reported():
-            found = await self._pool.fetchval("SELECT EXISTS (SELECT FROM domain WHERE name = $1)", name)
+        found = await self._row("SELECT FROM domain WHERE name = $1", name) is not None
         self._remember(self._domains, name, found)
-        return bool(found)
+        return found
 
     async def login(self, name: str) -> Login | None:
         """What is needed to check a password. Raises UnavailableError."""
@@ -99,11 +97,18 @@ class Directory:
         known = self._logins.get(login)
         if known is not None and known[0] > time.monotonic():
             return known[1]
-        async with reported():
-            row = await self._pool.fetchrow(_LOGIN, login)
+        row = await self._row(_LOGIN, login)
         found = Login(*row) if row else None
         self._remember(self._logins, login, found)
         return found
+
+    async def _row(self, statement: str, *arguments: object) -> asyncpg.Record | None:
+        """One row; asked twice, since a restarted server leaves connections in the pool that nobody has missed yet."""
+        with suppress(UnavailableError):
+            async with reported():
+                return await self._pool.fetchrow(statement, *arguments)
+        async with reported():
+            return await self._pool.fetchrow(statement, *arguments)
 
     def _remember(self, known: dict[_K, tuple[float, _V]], name: _K, value: _V) -> None:
         if not self._hub.is_connected:

@@ -26,22 +26,34 @@ Callback = Callable[[], None]
 
 
 class ChangeHub:
-    """Calls back, in the loop, when something may have changed. `run` must be running."""
+    """Calls back, in the loop, when something may have changed. `run` must be running.
+
+    Only channels that somebody asked for are listened to: every notification wakes the process.
+    """
 
     def __init__(self, dsn: str, role: str | None) -> None:
         self._dsn = dsn
         self._role = role
         self._mailboxes: dict[int, set[Callback]] = {}
-        self._channels: dict[str, set[Callback]] = {DIRECTORY: set(), JOURNAL: set(), OUTBOUND: set()}
+        self._channels: dict[str, set[Callback]] = {}
+        self._wanted: set[str] = set()
+        self._news = asyncio.Event()  # wanted has grown, or the connection has ended
         self.is_connected = False
 
     def subscribe(self, mailbox_id: int, callback: Callback) -> Callback:
         """Call back whenever that mailbox may have changed in any process. Returns the function that ends it."""
+        self._want(MAILBOX)
         return _subscribe(self._mailboxes.setdefault(mailbox_id, set()), callback, lambda: self._forget(mailbox_id))
 
     def on(self, channel: str, callback: Callback) -> Callback:
         """Call back on every notification of DIRECTORY, JOURNAL or OUTBOUND. Returns the function that ends it."""
-        return _subscribe(self._channels[channel], callback, lambda: None)
+        self._want(channel)
+        return _subscribe(self._channels.setdefault(channel, set()), callback, lambda: None)
+
+    def _want(self, channel: str) -> None:
+        if channel not in self._wanted:
+            self._wanted.add(channel)
+            self._news.set()
 
     def _forget(self, mailbox_id: int) -> None:
         if not self._mailboxes.get(mailbox_id, True):
@@ -61,22 +73,24 @@ class ChangeHub:
 
     async def _listen(self) -> None:
         connection = await asyncpg.connect(self._dsn, server_settings=server_settings(self._role), timeout=10)
-        ended = asyncio.Event()
-        connection.add_termination_listener(lambda _: ended.set())
+        connection.add_termination_listener(lambda _: self._news.set())
+        listening: set[str] = set()
         try:
-            await connection.add_listener(MAILBOX, self._on_mailbox)
-            for channel in self._channels:
-                await connection.add_listener(channel, self._on_channel)
-            self.is_connected = True
-            self._call_all()
-            while not ended.is_set():
+            while not connection.is_closed():
+                self._news.clear()
+                if fresh := self._wanted - listening:
+                    for channel in sorted(fresh):
+                        await connection.add_listener(
+                            channel, self._on_mailbox if channel == MAILBOX else self._on_channel
+                        )
+                    listening |= fresh
+                    self.is_connected = True
+                    self._call_all()  # anything may have changed before we listened
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_PROBE_SECONDS):
-                        await ended.wait()
-                if not ended.is_set():
-                    await connection.execute(
-                        "SELECT 1", timeout=_PROBE_SECONDS
-                    )  # notices a server that vanished silently
+                        await self._news.wait()
+                        continue
+                await connection.execute("SELECT 1", timeout=_PROBE_SECONDS)  # notices a server that vanished silently
         finally:
             connection.terminate()
 
@@ -86,7 +100,7 @@ class ChangeHub:
                 callback()
 
     def _on_channel(self, _connection: Any, _process: int, channel: str, _payload: object) -> None:
-        for callback in tuple(self._channels[channel]):
+        for callback in tuple(self._channels.get(channel, ())):
             callback()
 
     def _call_all(self) -> None:
