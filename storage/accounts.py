@@ -107,6 +107,7 @@ class Directory:
         with suppress(UnavailableError):
             async with reported():
                 return await self._pool.fetchrow(statement, *arguments)
+        await self._pool.expire_connections()
         async with reported():
             return await self._pool.fetchrow(statement, *arguments)
 

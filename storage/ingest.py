@@ -223,6 +223,7 @@ class Ingest:
             except UnavailableError:
                 if pause is None:
                     raise
+                await self._pool.expire_connections()  # the others are likely to be dead, too
                 await asyncio.sleep(pause)
 
     async def _number(self, plans: list[_Plan]) -> None:
