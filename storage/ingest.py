@@ -8,14 +8,14 @@ import asyncio
 import hashlib
 import mmap
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 
@@ -30,6 +30,10 @@ from storage.statements import COMMITTED, INGEST, KNOWN_BLOBS, PLACED
 _CONTENT_BLOCK = 1024  # ids taken from the sequence content_block at once
 _BATCH_MESSAGES = 256
 _BATCH_OCTETS = 16 << 20
+_ASK_ABOVE_OCTETS = 16 << 10  # blobs from here on are looked for in the database before they are written
+_RECENT_BLOBS = 50_000
+_INLINE_OCTETS = 64 << 10  # what a lone message may write and sync without a thread
+_CLOSING_SECONDS = 10.0  # for the transaction that runs at shutdown
 _THREAD_ABOVE_OCTETS = 256 << 10  # hashing more than this would hold the loop for longer than a thread hop costs
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # a killed server is back within these, or the peer gets 451
 
@@ -43,6 +47,10 @@ class _Blob:
     plain_octets: int
     buffer: bytes | mmap.mmap
     ranges: tuple[tuple[int, int], ...]
+
+
+_Name: TypeAlias = tuple[int, bytes]  # (tenant, digest)
+_Written: TypeAlias = dict[_Blob, tuple[Location, bytes]]  # where the new blobs lie, and their wrapped keys
 
 
 @dataclass(slots=True)
@@ -122,6 +130,9 @@ class Ingest:
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest")
         self._next_id = self._last_id = 0
+        self._writing = asyncio.Lock()  # the writer takes one batch at a time
+        self._recent: OrderedDict[_Name, None] = OrderedDict()  # blobs that we stored or found lately
+        self._in_flight: frozenset[_Name] = frozenset()  # written, synced, and being committed right now
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -146,15 +157,26 @@ class Ingest:
         return await waiting.done
 
     async def run(self) -> None:
-        """Commit batches until cancelled. What waits then is refused with UnavailableError."""
+        """Commit batches until cancelled. What waits then is refused with UnavailableError.
+
+        Two stages: while one batch is in its transaction the next one is written and synced.
+        """
+        committing: asyncio.Task[None] | None = None
         try:
             while True:
                 while not self._waiting:
                     self._arrived.clear()
                     await self._arrived.wait()
-                await self._commit(self._gather())
+                batch = self._gather()
+                written = await self._written(batch)
+                if committing is not None:
+                    await committing
+                committing = asyncio.create_task(self._commit(batch, written))
         finally:
             self._is_closed = True
+            if committing is not None:
+                await asyncio.wait([committing], timeout=_CLOSING_SECONDS)
+                committing.cancel()
             for group in self._waiting:
                 _fail(group, UnavailableError("shutting down"))
             self._waiting.clear()
@@ -172,10 +194,21 @@ class Ingest:
             octets += group.size_octets
         return batch
 
-    async def _commit(self, batch: list[_Group]) -> None:
+    async def _written(self, batch: list[_Group]) -> _Written | None:
+        """The batch's blobs, durable; None when that failed: committing it then tries again, or says why not."""
+        try:
+            return await self._write([plan for group in batch for plan in group.plans])
+        except asyncio.CancelledError:
+            for group in batch:
+                _fail(group, UnavailableError("shutting down"))
+            raise
+        except Exception:
+            return None
+
+    async def _commit(self, batch: list[_Group], written: _Written | None = None) -> None:
         """Store the batch; if that fails for another reason than a lost server, each group by itself."""
         try:
-            await self._attempt(batch)
+            await self._attempt(batch, written)
         except asyncio.CancelledError:
             for group in batch:
                 _fail(group, UnavailableError("shutting down"))
@@ -195,11 +228,11 @@ class Ingest:
                     for plan in group.plans:
                         plan.close()
 
-    async def _attempt(self, batch: list[_Group]) -> None:
-        """Write and insert; again while the server is away, asking each time first whether the last attempt was committed.
+    async def _attempt(self, batch: list[_Group], written: _Written | None) -> None:
+        """Insert what is written; again while the server is away, asking each time first whether the last attempt was committed.
 
-        A retry is also right after a foreign key or uniqueness violation: the keeper removed a blob between our look and
-        our insert (the database decided that race, we write it anew), or we met our own attempt whose answer was lost.
+        A retry is also right after a foreign key or uniqueness violation: a blob that we had found was removed by the keeper,
+        or was in a batch that failed (we write it anew), or we met our own attempt whose answer was lost.
         """
         plans = [plan for group in batch for plan in group.plans]
         was_sent = is_second = False
@@ -207,11 +240,12 @@ class Ingest:
             try:
                 rows = await self._outcome(plans) if was_sent else None
                 if rows is None:
-                    await self._number(plans)
-                    arguments = _arguments(plans, await self._write(plans))
+                    if written is None:
+                        written = await self._write(plans)
+                    self._in_flight = frozenset((blob.tenant_id, blob.digest) for blob in written)
                     was_sent = True
                     async with reported():
-                        rows = await self._pool.fetch(INGEST, *arguments)
+                        rows = await self._pool.fetch(INGEST, *_arguments(plans, written))
                 self._answer(batch, rows)
                 return
             except DiskError:
@@ -219,12 +253,15 @@ class Ingest:
             except (asyncpg.ForeignKeyViolationError, asyncpg.UniqueViolationError):
                 if is_second:
                     raise
-                is_second = True
+                is_second, written = True, None
+                self._recent.clear()
             except UnavailableError:
                 if pause is None:
                     raise
                 await self._pool.expire_connections()  # the others are likely to be dead, too
                 await asyncio.sleep(pause)
+            finally:
+                self._in_flight = frozenset()
 
     async def _number(self, plans: list[_Plan]) -> None:
         """Give each plan its content id before anything is written, so that a retry can ask what became of it."""
@@ -238,24 +275,49 @@ class Ingest:
             plan.content_id = self._next_id
             self._next_id += 1
 
-    async def _write(self, plans: list[_Plan]) -> dict[_Blob, tuple[Location, bytes]]:
+    async def _write(self, plans: list[_Plan]) -> _Written:
         """Append what the tenants do not have yet. Returns where each new blob lies, with its wrapped key."""
-        wanted = {(blob.tenant_id, blob.digest): blob for plan in plans for blob in plan.blobs()}
-        names = sorted(wanted)  # one order for all processes: the inserts of two batches cannot deadlock
-        async with reported():
-            known = await self._pool.fetch(KNOWN_BLOBS, [name[0] for name in names], [name[1] for name in names])
-        present = {(row["tenant_id"], row["digest"]) for row in known}
-        fresh = [wanted[name] for name in names if name not in present]
-        if not fresh:
-            return {}
-        wrappers = {
-            tenant: await self._keys.tenant(self._pool, tenant) for tenant in {blob.tenant_id for blob in fresh}
-        }
-        await self._writer.ready()
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._append, fresh, wrappers)
+        async with self._writing:
+            await self._number(plans)
+            wanted = {(blob.tenant_id, blob.digest): blob for plan in plans for blob in plan.blobs()}
+            present = await self._present(wanted)
+            # One order for all processes: the inserts of two batches cannot deadlock.
+            fresh = [wanted[name] for name in sorted(wanted) if name not in present]
+            self._remember(wanted)
+            if not fresh:
+                return {}
+            tenants = {blob.tenant_id for blob in fresh}
+            wrappers = {tenant: await self._keys.tenant(self._pool, tenant) for tenant in tenants}
+            await self._writer.ready()
+            if len(plans) == 1 and not self._waiting and sum(blob.plain_octets for blob in fresh) <= _INLINE_OCTETS:
+                return self._append(fresh, wrappers)  # nobody else is here: two thread switches cost more than the sync
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, self._append, fresh, wrappers)
 
-    def _append(self, fresh: list[_Blob], wrappers: dict[int, Wrapper]) -> dict[_Blob, tuple[Location, bytes]]:
+    async def _present(self, wanted: Mapping[_Name, _Blob]) -> Container[_Name]:
+        """Which of the blobs need not be written.
+
+        A small one that this process has not met lately is not asked for. If it was stored by another process, or long ago,
+        a few kilobytes lie in a segment unused; the row stays the one it was.
+        """
+        names = [
+            name for name, blob in wanted.items() if blob.plain_octets >= _ASK_ABOVE_OCTETS or name in self._recent
+        ]
+        asked = sorted(name for name in names if name not in self._in_flight)
+        if not asked:
+            return self._in_flight
+        async with reported():
+            rows = await self._pool.fetch(KNOWN_BLOBS, [name[0] for name in asked], [name[1] for name in asked])
+        return self._in_flight | {(row["tenant_id"], row["digest"]) for row in rows}
+
+    def _remember(self, names: Iterable[_Name]) -> None:
+        for name in names:
+            self._recent[name] = None
+            self._recent.move_to_end(name)
+        while len(self._recent) > _RECENT_BLOBS:
+            self._recent.popitem(last=False)
+
+    def _append(self, fresh: list[_Blob], wrappers: dict[int, Wrapper]) -> _Written:
         keys = [os.urandom(KEY_OCTETS) for _ in fresh]
         records = (
             codec.encode(
@@ -296,7 +358,7 @@ class Ingest:
                 group.done.set_result(answers)
 
 
-def _arguments(plans: list[_Plan], located: dict[_Blob, tuple[Location, bytes]]) -> list[list[Any]]:
+def _arguments(plans: list[_Plan], located: _Written) -> list[list[Any]]:
     """The arrays of the ingest statement, in the order of its parameters."""
     blobs = [
         (blob.tenant_id, blob.digest, *location, blob.plain_octets, key) for blob, (location, key) in located.items()

@@ -35,10 +35,14 @@ def server_settings(role: str | None) -> dict[str, str]:
     """What every session of ours runs with.
 
     The statements are few, prepared once and fed by arrays: a generic plan is right for all of them, and planning
-    the ingest statement anew would cost more than running it.
+    the ingest statement anew would cost more than running it. Each looks rows up by key, so scans and the joins that
+    read whole tables are out: a plan made while the tables are empty stays, and must be right when they are large.
     """
     settings = {
         "application_name": "postwerk",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+        "enable_seqscan": "off",
         "jit": "off",
         "plan_cache_mode": "force_generic_plan",
         "timezone": "UTC",
