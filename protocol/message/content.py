@@ -1,7 +1,8 @@
 """The Content-* fields of a part, RFC 2045 and RFC 2183: field bodies in, what BODYSTRUCTURE shows out.
 
 Never fails. Values stay octets as written: no charset, no encoded word and no percent sign is decoded here.
-Where a field is broken we show what Dovecot shows, unless that would hide a part from its reader (see content_type).
+Where a field is broken we show what Dovecot shows, unless that would hide a part from its reader (see content_type),
+and the boundary shown is always the one that the delimiter lines are found by.
 """
 
 import re
@@ -118,10 +119,10 @@ def _parameters(value: bytes, start: int) -> tuple[Parameters, bytes | None]:
         if b"*" in name:
             continued.append((name, text))
         else:
-            simple.append((name, text))
             if boundary is None and name.lower() == b"boundary":
                 # "boundary=a=b" is not RFC 2045 §5.1, yet its parts are delimited by "--a=b".
-                boundary = text + junk if junk else text
+                boundary = text = text + (junk or b"")
+            simple.append((name, text))
         if len(simple) + len(continued) == MAX_PARAMETERS:
             break
     if continued:

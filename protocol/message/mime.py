@@ -90,6 +90,10 @@ class Scanner:
         self._count += 1
         stop = self._next_delimiter(start - 1)
         body_start = self._end_of_header(start, stop)
+        if stop <= body_start and stop < self._length and self._level(stop) < len(self._needles) - 1:
+            # The line end there belongs to the delimiter line, and that is outside the multipart this part is in.
+            body_start = self._line_end(stop)
+            start = min(start, body_start)
         size = min(body_start - start, header.MAX_HEADER_OCTETS, self._header_octets)
         self._header_octets -= size
         fields = header.read(self._octets[start : start + size])
@@ -195,9 +199,11 @@ class Scanner:
         at = self._at
         if at >= self._length:
             return self._length
-        if at > body_start and self._octets[at - 1 : at] == b"\r":
-            at -= 1
-        return max(at, body_start)
+        return max(self._line_end(at), body_start)
+
+    def _line_end(self, at: int) -> int:
+        """Where the line end begins whose LF stands at `at`."""
+        return at - 1 if at > 0 and self._octets[at - 1 : at] == b"\r" else at
 
     def _count_lines(self, start: int, end: int) -> int:
         octets = self._octets

@@ -11,6 +11,7 @@ from protocol.message import Part, body_of, parse, scan, unpack
 from protocol.message.text import searchable
 from tests.mails import MAILS, as_sent, name_of
 from tests.protocol.message.imap_lists import one
+from tests.protocol.message.nesting import assert_nested
 
 _TYPE = "the library takes an unreadable Content-Type for text/plain, we take what it plainly means"
 DIFFERENT = {
@@ -25,12 +26,12 @@ DIFFERENT = {
 
 @pytest.mark.parametrize("path", MAILS, ids=name_of)
 def test_mail_is_parsed(path: Path) -> None:
-    """A mail gives well-formed items, a tree within its octets, and storable text."""
+    """A mail gives well-formed items, a tree of parts that lie within each other, and storable text."""
     octets = as_sent(path)
     parsed = parse(octets)
     root = unpack(parsed.structure)
     assert root == scan(octets)
-    assert root.end == len(octets)
+    assert_nested(root, len(octets))
     assert len(one(parsed.envelope)) == 10
     assert one(body_of(parsed.bodystructure))
     for text in searchable(octets, root):

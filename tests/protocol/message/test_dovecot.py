@@ -18,7 +18,8 @@ PROBES = json.loads((HERE / "dovecot.json").read_text("ascii"))
 RECORDED = dict(row.split("\t") for row in (HERE / "dovecot_corpora.tsv").read_text("utf-8").splitlines()[1:])
 
 _NO_TYPE = 'an unreadable Content-Type is read by RFC 2045 §5.2 or by what it plainly means, and not shown as "" ""'
-_CUT_BOUNDARY = "Dovecot looks at the first 80 octets of a boundary or at what stands in front of an unquoted special"
+_CUT_BOUNDARY = "Dovecot looks at the first 80 octets of a boundary"
+_SPECIAL = "Dovecot splits at, and shows, what stands in front of an unquoted special in a boundary, we the whole of it"
 _PLAIN = "Dovecot shows every root without Content-Type as 7bit, whatever Content-Transfer-Encoding says"
 DIFFERENT = {
     "bounces-sisimai/lhost-x1-02.eml": _NO_TYPE,
@@ -31,9 +32,9 @@ DIFFERENT = {
     "mimekit-messages/messages/missing-subtype.txt": _NO_TYPE,
     "odd/all-octets.raw": _PLAIN,
     "python-email-data/msg_14.txt": _NO_TYPE,
-    "ruby-mail/emails/mime_emails/raw_email_with_binary_encoded.eml": _CUT_BOUNDARY,
-    "ruby-mail/emails/mime_emails/raw_email_with_illegal_boundary.eml": _CUT_BOUNDARY,
-    "ruby-mail/emails/plain_emails/raw_email_bad_time.eml": _CUT_BOUNDARY,
+    "ruby-mail/emails/mime_emails/raw_email_with_binary_encoded.eml": _SPECIAL,
+    "ruby-mail/emails/mime_emails/raw_email_with_illegal_boundary.eml": _SPECIAL,
+    "ruby-mail/emails/plain_emails/raw_email_bad_time.eml": _SPECIAL,
     "spamassassin-tdata/t/data/nice/mime8": _NO_TYPE,
     "spamassassin-tdata/t/data/spam/003": _PLAIN,
     "spamassassin-tdata/t/data/spam/badctype1": _NO_TYPE,

@@ -115,6 +115,31 @@ def test_an_outer_delimiter_ends_unended_inner_multiparts() -> None:
     )
 
 
+@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"], ids=["crlf", "bare-lf"])
+@pytest.mark.parametrize(
+    ("last", "header"),
+    [
+        (b"--i", b""),
+        (b"--i\n", b""),
+        (b"--i\nX: 1", b"X: 1"),
+        (b"--i\nX: 1\n", b"X: 1\n"),
+        (b"--i\nX: 1\n\n", b"X: 1\n\n"),
+        (b"--i\nContent-Type: message/rfc822\n", b"Content-Type: message/rfc822\n"),
+        (b"--i\nContent-Type: multipart/mixed; boundary=j", b"Content-Type: multipart/mixed; boundary=j"),
+    ],
+)
+def test_the_line_end_of_an_outer_delimiter_is_in_no_part(last: bytes, header: bytes, line_end: bytes) -> None:
+    """A last part without a body ends with the unended multipart around it: in front of the outer delimiter's line end."""
+    inner = b"Content-Type: multipart/mixed; boundary=i\n\n--i\n\none\n" + last
+    octets = b"Content-Type: multipart/mixed; boundary=o\n\n--o\n" + inner + b"\n--o--\n"
+    octets, header = octets.replace(b"\n", line_end), header.replace(b"\n", line_end)
+    (around,) = scan(octets).children
+    part = around.children[-1]
+    assert len(around.children) == 2
+    assert octets[part.header_start : part.body_start] == header
+    assert part.body_start == part.end == around.end == octets.index(line_end + b"--o--")
+
+
 def test_the_fields_of_a_part() -> None:
     """A part carries what its Content-* fields say, raw."""
     root = scan(

@@ -12,17 +12,22 @@ from protocol.message import body_of, extent, pack, parse, render_bodystructure,
 from protocol.message.mime import Part
 from protocol.message.text import searchable
 from tests.protocol.message.imap_lists import one
+from tests.protocol.message.nesting import all_parts, assert_nested
 
 _LINES = st.sampled_from(
-    b"--a|--a--|--ab|--ab--|--|--a--x||text|From: a@b, (c) <d|Subject: =?utf-8?q?=C3?=|"
+    b"--a|--a--|--ab|--ab--|--c|--|--a--x||text|From: a@b, (c) <d|Subject: =?utf-8?q?=C3?=|"
     b"Content-Type: multipart/mixed; boundary=a|Content-Type: multipart/digest; boundary=ab|"
     b'Content-Type: multipart/x; boundary=|Content-Type: message/rfc822|Content-Type: text/html; x="y\\"|'
     b"Content-Transfer-Encoding: base64|Content-Disposition: x; y=\xff\0| folded|\0\xff\r".split(b"|")
 )
 _ENDS = st.sampled_from([b"\r\n", b"\n", b"\r", b""])
-MESSAGES = st.lists(st.tuples(_LINES, _ENDS), max_size=40).map(
-    lambda rows: b"".join(line + end for line, end in rows)
-) | st.binary(max_size=200)
+_OPEN = (
+    b"Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\n"  # multiparts within each other, all still open
+    b"Content-Type: message/rfc822\r\n\r\nContent-Type: multipart/digest; boundary=ab\r\n\r\n"
+    b"--ab\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n"
+)
+_ROWS = st.lists(st.tuples(_LINES, _ENDS), max_size=40).map(lambda rows: b"".join(line + end for line, end in rows))
+MESSAGES = _ROWS | _ROWS.map(_OPEN.__add__) | st.binary(max_size=200)
 
 
 def walk(root: Part) -> Iterator[tuple[tuple[int, ...], Part]]:
@@ -38,24 +43,11 @@ def _below(part: Part, path: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...],
             yield (*path, *numbers), found
 
 
-def all_parts(part: Part) -> Iterator[Part]:
-    yield part
-    for child in part.children:
-        yield from all_parts(child)
-
-
 @settings(max_examples=300, deadline=None)
 @given(MESSAGES)
 def test_offsets_are_nested_and_in_range(octets: bytes) -> None:
     """Parts lie within the one around them, in order, header before body."""
-    root = scan(octets)
-    assert (root.header_start, root.end) == (0, len(octets))
-    for part in all_parts(root):
-        assert 0 <= part.header_start <= part.body_start <= part.end <= len(octets)
-        edge = part.body_start
-        for child in part.children:
-            assert edge <= child.header_start <= child.end <= part.end
-            edge = child.end
+    assert_nested(scan(octets), len(octets))
 
 
 @settings(max_examples=300, deadline=None)

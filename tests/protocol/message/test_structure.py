@@ -65,10 +65,15 @@ def test_a_bodystructure_and_its_body() -> None:
             b'("message" "global" NIL NIL NIL "7bit" 16 (NIL "x" NIL NIL NIL NIL NIL NIL NIL NIL) '
             b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 2 0 NIL NIL NIL NIL) 2 NIL NIL NIL NIL)',
         ),
+        (
+            b"Content-Type: multipart/mixed; boundary=----=_a=b; x=y=z\r\n\r\n------=_a=b\r\n\r\nab\r\n------=_a=b--\r\n",
+            b'(("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 2 0 NIL NIL NIL NIL) '
+            b'"mixed" ("boundary" "----=_a=b" "x" "y") NIL NIL NIL)',
+        ),
     ],
 )
 def test_bodystructures(octets: bytes, bodystructure: bytes) -> None:
-    """Defaults and extension fields stand where RFC 9051 §7.5.2 puts them."""
+    """Defaults and extension fields stand where RFC 9051 §7.5.2 puts them; the boundary is the one that divides."""
     assert render_bodystructure(scan(octets)) == bodystructure
 
 
