@@ -1,7 +1,7 @@
 """The messages of a mailbox: reading a view, what changed, flags, copies, removal. Every write is one call of a SQL function
 that holds the mailbox row's lock (schema/0004_mailbox_functions.sql), so MODSEQ is monotonic at commit."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import asyncpg
@@ -14,19 +14,12 @@ from storage.rows import Changes, Copied, Mailbox, MessageRow, StoredFlags
 Operation = Literal["add", "remove", "replace"]
 Fact = Literal["envelope", "bodystructure", "structure", "header_cache", "head"]
 
-_FACTS_SLICE = 1000  # rows of about 1 KB each: 1 MB in flight
 _ROW = "uid, modseq, flags, keywords, size_octets, internaldate, content_id"
 _HEAD = "SELECT highestmodseq, uidnext, expunged_forgotten FROM mailbox WHERE mailbox_id = $1"
 _SNAPSHOT = f"SELECT {_ROW} FROM message WHERE mailbox_id = $1 ORDER BY uid"
 _CHANGED = f"SELECT {_ROW} FROM message WHERE mailbox_id = $1 AND modseq > $2 ORDER BY uid"
 _EXPUNGED = "SELECT uid FROM expunged WHERE mailbox_id = $1 AND modseq > $2 ORDER BY uid"
-_FACTS = """
-SELECT m.uid, m.content_id, {columns}
-  FROM unnest($2::bigint[]) AS wanted (uid)
-  JOIN message AS m ON m.mailbox_id = $1 AND m.uid = wanted.uid
-  JOIN content AS c USING (content_id)
- ORDER BY m.uid
-"""
+_FACTS = "SELECT content_id, {columns} FROM content WHERE content_id = ANY ($1::bigint[])"
 _KNOWN_FACTS = frozenset({"envelope", "bodystructure", "structure", "header_cache", "head"})
 
 
@@ -135,14 +128,14 @@ async def _remove(
 
 
 async def facts(
-    connection: Connection, mailbox_id: int, uids: Sequence[int], columns: Sequence[Fact]
-) -> AsyncIterator[list[asyncpg.Record]]:
-    """What was computed at intake, ascending by UID, in lists of at most 1,000 records (uid, content_id, and `columns`).
+    connection: Connection, content_ids: Sequence[int], columns: Sequence[Fact]
+) -> dict[int, asyncpg.Record]:
+    """What was computed at intake, by content id: `columns`, about 1 KB of each content. Ids that are gone are left out.
 
-    `uids` must ascend. A message that was expunged meanwhile is left out.
+    By content, not by message: a third of the time, as neighbours share their page and nothing is joined.
     """
+    assert columns
     assert _KNOWN_FACTS.issuperset(columns)
-    statement = _FACTS.format(columns=", ".join(f"c.{column}" for column in columns) or "NULL")
-    for at in range(0, len(uids), _FACTS_SLICE):
-        async with reported():
-            yield await connection.fetch(statement, mailbox_id, list(uids[at : at + _FACTS_SLICE]))
+    statement = _FACTS.format(columns=", ".join(columns))
+    async with reported():
+        return {record["content_id"]: record for record in await connection.fetch(statement, content_ids)}

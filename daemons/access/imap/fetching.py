@@ -7,12 +7,14 @@ template filled row by row. Sections are read from the blob store message by mes
 import asyncio
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 
+from daemons.access.imap.reading import Facts, facts_of
 from daemons.access.imap.sections import CHUNK_OCTETS, MessageSections, Octets, field_finder, section_of
 from daemons.access.imap.selected import Range, Selected
 from daemons.access.imap.selecting import chosen
@@ -24,7 +26,6 @@ from protocol.imap.dates import render_date_time
 from protocol.imap.fetch import FetchAttribute, Item, Section
 from protocol.message import body_of, unpack
 from protocol.message.header import CACHED_FIELDS
-from storage import messages
 from storage.errors import NotFoundError, StorageError
 from storage.messages import Fact
 from storage.rows import SEEN
@@ -186,21 +187,22 @@ async def fetch(session: Session, asked: command.Fetch) -> Completion:
     selected = chosen(session)
     ranges = message_ranges(selected, asked.sequence, is_uid=asked.is_uid)
     plan = Plan(asked.attributes, is_uid=asked.is_uid)
-    step = _SECTION_BATCH if plan.sections else _BATCH
+    slices = _slices(ranges, _SECTION_BATCH if plan.sections else _BATCH)
     is_missing = False
-    for start, end in _slices(ranges, step):
-        seen: set[int] = set()
-        if plan.sets_seen and not selected.is_read_only:
-            seen = await _set_seen(session, selected, start, end)
-        batch = await _batch(session, selected, plan, start, end)
-        is_missing |= len(batch.positions) < end - start
-        if plan.sections:
-            is_missing |= not await _send_sections(session, plan, batch, seen)
-        else:
-            template = b"* %d FETCH (" + plan.template + b")\r\n"
-            session.put(b"".join([template % row for row in plan.rows(batch)]))
-            await session.room()
-            await asyncio.sleep(0)  # nothing above need have suspended: let the others have their turn
+    async with aclosing(facts_of(session, slices, functools.partial(_contents, selected), plan.facts)) as runs:
+        async for (start, end), facts in runs:
+            seen: set[int] = set()
+            if plan.sets_seen and not selected.is_read_only:
+                seen = await _set_seen(session, selected, start, end)
+            batch = _batch(selected, plan, start, end, facts)
+            is_missing |= len(batch.positions) < end - start
+            if plan.sections:
+                is_missing |= not await _send_sections(session, plan, batch, seen)
+            else:
+                template = b"* %d FETCH (" + plan.template + b")\r\n"
+                session.put(b"".join([template % row for row in plan.rows(batch)]))
+                await session.room()
+                await asyncio.sleep(0)  # nothing above need have suspended: let the others have their turn
     if is_missing and not asked.is_uid:
         return Completion("some of the messages are gone", b"EXPUNGEISSUED")
     return Completion("fetched")
@@ -223,20 +225,23 @@ async def _set_seen(session: Session, selected: Selected, start: int, end: int) 
     return {row.uid for row in stored.changed}
 
 
-async def _batch(session: Session, selected: Selected, plan: Plan, start: int, end: int) -> Batch:
-    """Messages [start, end) that are there, with their facts."""
+def _contents(selected: Selected, run: Range) -> list[int]:
+    """The content ids of messages [start, end) that are there."""
+    contents = selected.view.rows.contents
+    _, places = selected.rows_at(selected.view.rows, *run)
+    return [contents[place] for place in places]
+
+
+def _batch(selected: Selected, plan: Plan, start: int, end: int, facts: Facts) -> Batch:
+    """Messages [start, end) that are there now, with their facts."""
     rows = selected.view.rows
     positions, places = selected.rows_at(rows, start, end)
-    if not plan.facts or not positions:
+    if not plan.facts:
         return Batch(selected, rows, positions, places, ())
-    uids = rows.uids[places.start : places.stop] if isinstance(places, range) else [rows.uids[at] for at in places]
-    records: list[asyncpg.Record] = []
-    async with session.database() as connection:
-        async for some in messages.facts(connection, selected.view.mailbox_id, uids, plan.facts):
-            records += some
-    if len(records) < len(places):  # expunged a moment ago
-        there = {record["uid"] for record in records}
-        kept = [(at, place) for at, place in zip(positions, places, strict=True) if rows.uids[place] in there]
+    contents = rows.contents
+    records = [facts[contents[place]] for place in places if contents[place] in facts]
+    if len(records) < len(places):  # expunged a moment ago, and swept
+        kept = [(at, place) for at, place in zip(positions, places, strict=True) if contents[place] in facts]
         positions, places = [at for at, _ in kept], [place for _, place in kept]
     return Batch(selected, rows, positions, places, records)
 

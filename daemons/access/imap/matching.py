@@ -6,12 +6,14 @@ other sessions have their turn. No sequence numbers here: a message is a place i
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from datetime import date
 from typing import NamedTuple
 
 import asyncpg
 
+from daemons.access.imap.reading import facts_of
 from daemons.access.imap.sections import field_finder
 from daemons.access.imap.session import Session
 from daemons.access.imap.view import Rows
@@ -19,9 +21,10 @@ from protocol.message import Part, unpack
 from protocol.message.content import parameter
 from protocol.message.header import CACHED_FIELDS, fields
 from protocol.message.text import header_text, part_text
-from storage import messages
 from storage.errors import NotFoundError
 from storage.messages import Fact
+
+_Found = tuple[Sequence[int], list[asyncpg.Record]]  # places, and the facts of each
 
 _FACTS = 1000  # messages whose facts are read at once
 _BODIES = 200  # messages whose octets are read at once, unless search_batch octets are reached before
@@ -39,20 +42,20 @@ _HIDING = (b"utf-7", b"utf7", b"hz", b"unicode-1-1", b"iso-2022", b"csiso2022", 
 class Matcher:
     """Finds texts in the messages of one mailbox during one search."""
 
-    def __init__(self, session: Session, mailbox_id: int, rows: Rows) -> None:
+    def __init__(self, session: Session, rows: Rows) -> None:
         self._session = session
-        self._mailbox_id = mailbox_id
         self._rows = rows
         self._slice_ends = asyncio.get_running_loop().time() + session.shared.settings.search_slice
 
     async def sent_days(self, places: Sequence[int]) -> dict[int, date]:
         """The day in the Date field as it is written, "disregarding time and timezone"; none where there is no such field."""
         days: dict[int, date] = {}
-        async for some, records in self._facts(places, ["header_cache"]):
-            for place, record in zip(some, records, strict=True):
-                day = _sent_day(record["header_cache"])
-                if day is not None:
-                    days[place] = day
+        async with self._facts(places, ["header_cache"]) as runs:
+            async for there, records in runs:
+                for place, record in zip(there, records, strict=True):
+                    day = _sent_day(record["header_cache"])
+                    if day is not None:
+                        days[place] = day
         return days
 
     async def with_header(self, name: bytes, text: str, places: Sequence[int]) -> set[int]:
@@ -60,16 +63,18 @@ class Matcher:
         needle = Needle(text)
         found: set[int] = set()
         if name not in CACHED_FIELDS:
-            async for place, header in self._headers(places):
-                if needle.is_in_field(header, name):
-                    found.add(place)
+            async with aclosing(self._headers(places)) as headers:
+                async for place, header in headers:
+                    if needle.is_in_field(header, name):
+                        found.add(place)
             return found
         find_all = field_finder(frozenset({name})).findall
-        async for some, records in self._facts(places, ["header_cache"]):
-            for place, record in zip(some, records, strict=True):
-                header = record["header_cache"]
-                if needle.may_be_in_header(header) and needle.is_in_field(b"".join(find_all(header)), name):
-                    found.add(place)
+        async with self._facts(places, ["header_cache"]) as runs:
+            async for there, records in runs:
+                for place, record in zip(there, records, strict=True):
+                    header = record["header_cache"]
+                    if needle.may_be_in_header(header) and needle.is_in_field(b"".join(find_all(header)), name):
+                        found.add(place)
         return found
 
     async def with_text(self, text: str, places: Sequence[int], *, in_header: bool) -> set[int]:
@@ -81,14 +86,15 @@ class Matcher:
         found: set[int] = set()
         for some in self._slices(places):
             candidates: list[Candidate] = []
-            async for there, records in self._facts(some, ["head", "structure"]):
-                await blobs.prefetch([record["content_id"] for record in records])
-                for place, record in zip(there, records, strict=True):
-                    try:
-                        original = await blobs.read(record["content_id"])
-                    except NotFoundError:  # expunged and swept meanwhile
-                        continue
-                    candidates.append(Candidate(place, record["head"], original, record["structure"]))
+            async with self._facts(some, ["head", "structure"]) as runs:
+                async for there, records in runs:
+                    await blobs.prefetch([record["content_id"] for record in records])
+                    for place, record in zip(there, records, strict=True):
+                        try:
+                            original = await blobs.read(record["content_id"])
+                        except NotFoundError:  # expunged and swept meanwhile
+                            continue
+                        candidates.append(Candidate(place, record["head"], original, record["structure"]))
             found |= await asyncio.to_thread(_containing, candidates, needle, in_header)
         return found
 
@@ -106,36 +112,33 @@ class Matcher:
         slices.append(places[start:])
         return slices
 
-    async def _headers(self, places: Sequence[int]) -> AsyncIterator[tuple[int, bytes]]:
+    async def _headers(self, places: Sequence[int]) -> AsyncGenerator[tuple[int, bytes], None]:
         """Whole header sections, our trace fields included."""
         blobs = self._session.shared.context.blobs
-        async for some, records in self._facts(places, ["head", "structure"]):
-            await blobs.prefetch([record["content_id"] for record in records])
-            for place, record in zip(some, records, strict=True):
-                try:
-                    header = await blobs.read(record["content_id"], 0, unpack(record["structure"]).body_start)
-                except NotFoundError:  # expunged and swept meanwhile
-                    continue
-                yield place, record["head"] + header
-                await self._breathe()
+        async with self._facts(places, ["head", "structure"]) as runs:
+            async for there, records in runs:
+                await blobs.prefetch([record["content_id"] for record in records])
+                for place, record in zip(there, records, strict=True):
+                    try:
+                        header = await blobs.read(record["content_id"], 0, unpack(record["structure"]).body_start)
+                    except NotFoundError:  # expunged and swept meanwhile
+                        continue
+                    yield place, record["head"] + header
+                    await self._breathe()
 
-    async def _facts(
-        self, places: Sequence[int], columns: list[Fact]
-    ) -> AsyncIterator[tuple[Sequence[int], list[asyncpg.Record]]]:
+    def _facts(self, places: Sequence[int], columns: list[Fact]) -> aclosing[AsyncGenerator[_Found, None]]:
         """The messages that are still there with these facts, some at a time."""
-        rows = self._rows
-        for start in range(0, len(places), _FACTS):
-            some = places[start : start + _FACTS]
-            uids = [rows.uids[place] for place in some]
-            records: list[asyncpg.Record] = []
-            async with self._session.database() as connection:
-                async for found in messages.facts(connection, self._mailbox_id, uids, columns):
-                    records += found
-            if len(records) < len(some):  # some were expunged meanwhile
-                by_uid = dict(zip(uids, some, strict=True))
-                some = [by_uid[record["uid"]] for record in records]
-            yield some, records
-            await self._breathe()
+        return aclosing(self._runs(places, columns))
+
+    async def _runs(self, places: Sequence[int], columns: list[Fact]) -> AsyncGenerator[_Found, None]:
+        contents = self._rows.contents
+        runs = (places[start : start + _FACTS] for start in range(0, len(places), _FACTS))
+        reading = facts_of(self._session, runs, lambda run: [contents[place] for place in run], columns)
+        async with aclosing(reading) as found:
+            async for run, facts in found:
+                there = [place for place in run if contents[place] in facts]  # others were expunged and swept meanwhile
+                yield there, [facts[contents[place]] for place in there]
+                await self._breathe()
 
     async def _breathe(self) -> None:
         """Let the process's other sessions have their turn when the time slice is over."""

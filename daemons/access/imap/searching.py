@@ -64,7 +64,7 @@ class Searcher:
         self.rows = selected.view.rows
         self.positions, self.places = selected.rows_at(self.rows, 0, selected.count)
         self._selected = selected
-        self._matcher = Matcher(session, selected.view.mailbox_id, self.rows)
+        self._matcher = Matcher(session, self.rows)
         self._now = datetime.now(UTC).timestamp()
 
     async def match(self, key: SearchKey, among: Sequence[int]) -> Sequence[int]:
