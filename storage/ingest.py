@@ -289,10 +289,19 @@ class Ingest:
             tenants = {blob.tenant_id for blob in fresh}
             wrappers = {tenant: await self._keys.tenant(self._pool, tenant) for tenant in tenants}
             await self._writer.ready()
+            keys = [os.urandom(KEY_OCTETS) for _ in fresh]
+            records = [_record(blob, key) for blob, key in zip(fresh, keys, strict=True)]
             if len(plans) == 1 and not self._waiting and sum(blob.plain_octets for blob in fresh) <= _INLINE_OCTETS:
-                return self._append(fresh, wrappers)  # nobody else is here: two thread switches cost more than the sync
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, self._append, fresh, wrappers)
+                located = self._writer.append(
+                    records
+                )  # nobody else is here: two thread switches cost more than the sync
+            else:
+                loop = asyncio.get_running_loop()
+                located = await loop.run_in_executor(self._thread, self._writer.append, records)
+            return {
+                blob: (location, wrappers[blob.tenant_id].wrap(key, blob.digest))
+                for blob, location, key in zip(fresh, located, keys, strict=True)
+            }
 
     async def _present(self, wanted: Mapping[_Name, _Blob]) -> Container[_Name]:
         """Which of the blobs need not be written.
@@ -317,24 +326,6 @@ class Ingest:
         while len(self._recent) > _RECENT_BLOBS:
             self._recent.popitem(last=False)
 
-    def _append(self, fresh: list[_Blob], wrappers: dict[int, Wrapper]) -> _Written:
-        keys = [os.urandom(KEY_OCTETS) for _ in fresh]
-        records = (
-            codec.encode(
-                blob.tenant_id,
-                blob.digest,
-                blob.plain_octets,
-                key,
-                chunks(blob.buffer, blob.ranges) if blob.plain_octets else (b"",),
-            )
-            for blob, key in zip(fresh, keys, strict=True)
-        )
-        located = self._writer.append(records)
-        return {
-            blob: (location, wrappers[blob.tenant_id].wrap(key, blob.digest))
-            for blob, location, key in zip(fresh, located, keys, strict=True)
-        }
-
     async def _outcome(self, plans: list[_Plan]) -> list[asyncpg.Record] | None:
         """The rows of an attempt that was committed although we did not hear of it; None when it was not."""
         async with reported():
@@ -356,6 +347,14 @@ class Ingest:
                 answers.append(Stored(plan.content_id, tuple(placed)))
             if not group.done.done():
                 group.done.set_result(answers)
+
+
+def _record(blob: _Blob, key: bytes) -> Iterable[bytes]:
+    """The blob's record. A small one is made here and now: a thread that gives up the GIL with each compression waits for
+    the busy loop each time it wants it back. A large one is made while it is written, and never whole in memory."""
+    plain = chunks(blob.buffer, blob.ranges) if blob.plain_octets else (b"",)
+    record = codec.encode(blob.tenant_id, blob.digest, blob.plain_octets, key, plain)
+    return record if blob.plain_octets > _THREAD_ABOVE_OCTETS else list(record)
 
 
 def _arguments(plans: list[_Plan], located: _Written) -> list[list[Any]]:

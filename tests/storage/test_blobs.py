@@ -116,11 +116,12 @@ async def test_a_failed_write_leaves_the_segment(pool: Any, state: Path, monkeyp
     writer = SegmentWriter(state / "segments", pool)
     await writer.ready()
     [first] = writer.append([[record(b"first")]])
-    for call in ("pwrite", "fdatasync"):
+    large = [os.urandom(1 << 20)] * 2
+    for call, octets in (("pwritev", [record(b"second")]), ("pwritev", large), ("fdatasync", large)):
         with monkeypatch.context() as failing:
             failing.setattr(os, call, _full)
             with pytest.raises(DiskError):
-                writer.append([[record(b"second")]])
+                writer.append([octets])
         await writer.ready()
     [third] = writer.append([[record(b"third")]])
     assert third.segment_id != first.segment_id
