@@ -5,6 +5,7 @@ other sessions have their turn. No sequence numbers here: a message is a place i
 """
 
 import asyncio
+import functools
 import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -14,10 +15,9 @@ from typing import NamedTuple
 import asyncpg
 
 from daemons.access.imap.reading import facts_of
-from daemons.access.imap.sections import field_finder
 from daemons.access.imap.session import Session
 from daemons.access.imap.view import Rows
-from protocol.message import Part, unpack
+from protocol.message import Part, unpack, words
 from protocol.message.content import parameter
 from protocol.message.header import CACHED_FIELDS, fields
 from protocol.message.text import header_text, part_text
@@ -68,12 +68,11 @@ class Matcher:
                     if needle.is_in_field(header, name):
                         found.add(place)
             return found
-        find_all = field_finder(frozenset({name})).findall
+        bodies_in = _bodies_finder(name).findall
         async with self._facts(places, ["header_cache"]) as runs:
             async for there, records in runs:
                 for place, record in zip(there, records, strict=True):
-                    header = record["header_cache"]
-                    if needle.may_be_in_header(header) and needle.is_in_field(b"".join(find_all(header)), name):
+                    if needle.is_in_bodies(bodies_in(b"\n" + record["header_cache"])):
                         found.add(place)
         return found
 
@@ -148,6 +147,13 @@ class Matcher:
             self._slice_ends = loop.time() + self._session.shared.settings.search_slice
 
 
+@functools.lru_cache(maxsize=256)
+def _bodies_finder(name: bytes) -> re.Pattern[bytes]:
+    """Finds the raw bodies of the fields of that name in b"\\n" and a header: looking for the LF first is three times as fast."""
+    form = rb"\n%b[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)"
+    return re.compile(form % re.escape(name), re.IGNORECASE)
+
+
 def _sent_day(header: bytes) -> date | None:
     found = _SENT.search(header)
     if found is None:
@@ -167,6 +173,8 @@ class Needle:
     def __init__(self, text: str) -> None:
         self._text = text.casefold()
         self._word = max(self._text.encode().split(), key=len, default=b"") if self._text.isascii() else b""
+        is_plain = self._text.isascii() and self._text.isprintable() and self._text == self._text.strip()
+        self._plain = self._text.encode() if is_plain else b""  # stands in undecoded ASCII as in what that decodes to
         self.is_empty = not self._text
 
     def is_in(self, text: str) -> bool:
@@ -186,6 +194,19 @@ class Needle:
         if self.is_empty:
             return any(field.name.upper() == name for field in fields(header))
         return self.may_be_in_header(header) and self.is_in(header_text(header, name))
+
+    def is_in_bodies(self, bodies: Sequence[bytes]) -> bool:
+        """As is_in_field, of the raw bodies of a message's fields of one name; decodes only what needs it."""
+        if self.is_empty or not bodies:
+            return bool(bodies)
+        octets = b"\n".join(bodies)
+        if b"=?" not in octets and octets.isascii():
+            lowered = octets.lower()
+            if self._word not in lowered:
+                return False
+            if self._plain and self._plain in lowered:
+                return True
+        return self.is_in("\n".join([words.decode(body).strip() for body in bodies]))
 
     def is_in_header(self, header: bytes) -> bool:
         """Whether any field, its name included, contains it."""
