@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from storage.blobs import codec
-from storage.blobs.keys import KEY_OCTETS, KeyRing, Wrapper
+from storage.blobs.keys import KEY_OCTETS, KeyRing
 from storage.blobs.segments import Location, SegmentWriter, chunks
 from storage.errors import DiskError, MailboxNotFoundError, NotFoundError, StorageError, UnavailableError
 from storage.pool import Pool, reported
