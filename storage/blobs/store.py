@@ -6,7 +6,7 @@ A small read that the page cache can answer happens in the loop (a thread hop co
 import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,15 @@ class Layout:
     head: bytes
     original_octets: int
     pieces: tuple[tuple[int, int, int, _Record], ...]  # (start in the original, start in the blob, length, record)
+
+    def cut(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Cut octets [start, end) of the original so that reading one range after the other decodes no chunk twice."""
+        for at, within, length, _ in self.pieces:
+            low, high = max(start, at), min(end, at + length)
+            while low < high:
+                chunk_end = low + codec.CHUNK_OCTETS - (within + low - at) % codec.CHUNK_OCTETS
+                yield low, min(high, chunk_end)
+                low = chunk_end
 
 
 class BlobReader:
@@ -112,8 +121,8 @@ class BlobReader:
         layout = await self.layout(content_id)
         if layout.head:
             yield layout.head
-        for at in range(0, layout.original_octets, codec.CHUNK_OCTETS):
-            yield await self.read(content_id, at, at + codec.CHUNK_OCTETS)
+        for start, end in layout.cut(0, layout.original_octets):
+            yield await self.read(content_id, start, end)
 
     async def _octets(self, record: _Record, start: int, end: int) -> bytes:
         """Plain octets [start, end) of one blob."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from storage.blobs import codec
 from storage.blobs.keys import KEY_OCTETS, Wrapper, create_key_file
 from storage.blobs.segments import SegmentWriter, chunks, scan, segment_path, whole_octets
+from storage.blobs.store import Layout
 from storage.errors import CorruptError, DiskError
 
 KEY = bytes(range(KEY_OCTETS))
@@ -92,6 +94,23 @@ def test_chunks_are_the_ranges(octets: bytes, marks: list[int]) -> None:
 async def opened(writer: SegmentWriter) -> Path:
     await writer.ready()
     return next(iter(writer._directory.iterdir()))
+
+
+_MIB = codec.CHUNK_OCTETS
+
+
+@given(st.integers(0, 4 * _MIB), st.integers(0, 4 * _MIB))
+def test_a_range_is_cut_where_chunks_end(start: int, end: int) -> None:
+    """The cuts are the range without gaps, and each lies within one chunk of one blob."""
+    record: Any = None  # cutting does not look at it
+    pieces = ((0, 0, 1500, record), (1500, 0, 3 * _MIB + 5, record), (3 * _MIB + 1505, 1500, _MIB - 1505, record))
+    cuts = list(Layout(b"", 4 * _MIB, pieces).cut(start, end))
+    edges = [start, *(high for _, high in cuts)] if cuts else []
+    assert [(low, high) for low, high in cuts] == list(pairwise(edges))
+    assert sum(high - low for low, high in cuts) == max(0, end - start)
+    for low, high in cuts:
+        [(at, within)] = [(at, within) for at, within, length, _ in pieces if at <= low and high <= at + length]
+        assert (low - at + within) // _MIB == (high - 1 - at + within) // _MIB
 
 
 async def test_scanning_finds_every_whole_record(pool: Any, state: Path) -> None:

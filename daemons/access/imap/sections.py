@@ -6,7 +6,7 @@ A message is its head (the trace fields that we added) and its original. The par
 import functools
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 from protocol.imap.fetch import FetchAttribute, Item, Section
@@ -15,7 +15,7 @@ from protocol.message.header import select_fields
 from protocol.message.section import Specifier
 from storage.blobs.store import BlobReader
 
-CHUNK_OCTETS = 1 << 20  # a section above this is sent in chunks of it
+CHUNK_OCTETS = 1 << 20  # a section above this is sent in chunks of at most that
 
 _OF_ITEM = {Item.RFC822: Section(), Item.RFC822_HEADER: Section(what="HEADER"), Item.RFC822_TEXT: Section(what="TEXT")}
 
@@ -95,5 +95,6 @@ class MessageSections:
         """All of it in chunks. Raises StorageError."""
         if octets.prefix:
             yield octets.prefix
-        for at in range(octets.start, octets.end, CHUNK_OCTETS):
-            yield await self.read(replace(octets, prefix=b"", start=at, end=min(octets.end, at + CHUNK_OCTETS)))
+        layout = await self._blobs.layout(self._content_id)
+        for start, end in layout.cut(octets.start, octets.end):
+            yield await self._blobs.read(self._content_id, start, end)
