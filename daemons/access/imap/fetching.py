@@ -189,7 +189,8 @@ async def fetch(session: Session, asked: command.Fetch) -> Completion:
     plan = Plan(asked.attributes, is_uid=asked.is_uid)
     slices = _slices(ranges, _SECTION_BATCH if plan.sections else _BATCH)
     is_missing = False
-    async with aclosing(facts_of(session, slices, functools.partial(_contents, selected), plan.facts)) as runs:
+    pool, contents_of = session.shared.context.pool, functools.partial(_contents, selected)
+    async with aclosing(facts_of(pool, slices, contents_of, plan.facts)) as runs:
         async for (start, end), facts in runs:
             seen: set[int] = set()
             if plan.sets_seen and not selected.is_read_only:

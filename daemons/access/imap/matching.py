@@ -132,8 +132,8 @@ class Matcher:
     async def _runs(self, places: Sequence[int], columns: list[Fact]) -> AsyncGenerator[_Found, None]:
         contents = self._rows.contents
         runs = (places[start : start + _FACTS] for start in range(0, len(places), _FACTS))
-        reading = facts_of(self._session, runs, lambda run: [contents[place] for place in run], columns)
-        async with aclosing(reading) as found:
+        pool = self._session.shared.context.pool
+        async with aclosing(facts_of(pool, runs, lambda run: [contents[place] for place in run], columns)) as found:
             async for run, facts in found:
                 there = [place for place in run if contents[place] in facts]  # others were expunged and swept meanwhile
                 yield there, [facts[contents[place]] for place in there]

@@ -10,16 +10,16 @@ from typing import TypeVar
 
 import asyncpg
 
-from daemons.access.imap.session import Session
 from storage import messages
 from storage.messages import Fact
+from storage.pool import Pool, reported
 
 Run = TypeVar("Run")
 Facts = Mapping[int, asyncpg.Record]  # by content id
 
 
 async def facts_of(
-    session: Session, runs: Iterable[Run], contents_of: Callable[[Run], Sequence[int]], columns: Sequence[Fact]
+    pool: Pool, runs: Iterable[Run], contents_of: Callable[[Run], Sequence[int]], columns: Sequence[Fact]
 ) -> AsyncGenerator[tuple[Run, Facts], None]:
     """Each run with its facts; contents that are gone have none. Close it (aclosing): a query may be under way.
 
@@ -34,9 +34,9 @@ async def facts_of(
         run = next(waiting)
     except StopIteration:
         return
-    found = await _read(session, contents_of(run), columns)
+    found = await _read(pool, contents_of(run), columns)
     for following in waiting:
-        ahead = asyncio.create_task(_read(session, contents_of(following), columns))
+        ahead = asyncio.create_task(_read(pool, contents_of(following), columns))
         try:
             yield run, found
             found = await ahead
@@ -46,10 +46,10 @@ async def facts_of(
     yield run, found
 
 
-async def _read(session: Session, contents: Sequence[int], columns: Sequence[Fact]) -> Facts:
+async def _read(pool: Pool, contents: Sequence[int], columns: Sequence[Fact]) -> Facts:
     if not contents:
         return {}
-    async with session.database() as connection:
+    async with reported(), pool.acquire() as connection:
         return await messages.facts(connection, contents, columns)
 
 
