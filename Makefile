@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 STATE := state
 ROUNDS := 50
 ARGS :=
-TEST_PACKAGES := swaks isync fetchmail getmail6 mutt curl systemd
+TEST_PACKAGES := swaks libnet-ssleay-perl isync fetchmail getmail6 mutt curl systemd
 BENCH_PACKAGES := $(TEST_PACKAGES) postfix dovecot-imapd dovecot-pop3d dovecot-lmtpd
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
