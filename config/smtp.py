@@ -36,7 +36,7 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             description="Commands since the last accepted message that further no transaction: EHLO, RSET, NOOP, VRFY, "
             "HELP. Reply 421 4.7.0, then the connection is closed."
         ),
-    ] = 1000
+    ] = 2000
     error_limit: Annotated[
         Count,
         Meta(

@@ -1,5 +1,6 @@
 """The unit files: one per process, understood by systemd, and without the rights they do not need."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,7 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
     """`systemd-analyze verify` has nothing to say. The program is replaced by one that is installed here."""
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
+        assert os.environ.get("CI") != "true", "systemd-analyze must be installed under CI"
         pytest.skip("systemd-analyze is not installed")
     for path in [*SERVICES, UNITS / "postwerk.target"]:
         (tmp_path / path.name).write_text(path.read_text().replace("/usr/bin/postwerk", sys.executable))
