@@ -141,7 +141,7 @@ class Changes:
 class StoredFlags:
     """The outcome of a STORE."""
 
-    modseq: int  # the mailbox's highestmodseq after it
+    modseq: int  # what the changed messages got; 0 when none changed
     changed: tuple[MessageRow, ...]
     refused: tuple[int, ...] = field(default=())  # UIDs whose MODSEQ is above UNCHANGEDSINCE (RFC 7162 §3.1.3)
 

@@ -15,17 +15,17 @@ from daemons.cli.common import (
     confirm,
     fail,
     json_option,
+    listed,
     owner_connection,
     run_async,
     settings_option,
     show,
-    size,
+    with_sizes,
     yes_option,
 )
 from protocol.address import AddressError, parse_addr_spec
 from storage import accounts
 from storage.errors import ExistsError, NotFoundError
-from storage.rows import AccountRow, AddressRow
 
 _password_options = (
     click.option("--password-stdin", "is_from_stdin", is_flag=True, help="Read the password from standard input."),
@@ -80,8 +80,8 @@ def add_account(
 @settings_option
 def list_accounts(settings: Settings, owner: str | None, as_json: bool) -> None:
     """List all accounts."""
-    rows = [row for row in run_async(_accounts(settings)) if owner in (None, row.tenant)]
-    show([_account(row, as_json) for row in rows], as_json=as_json, empty="no accounts")
+    rows = [row for row in run_async(listed(settings, accounts.list_accounts)) if owner in (None, row.tenant)]
+    show([with_sizes(row, as_json=as_json) for row in rows], as_json=as_json, empty="no accounts")
 
 
 @account.command("show")
@@ -90,10 +90,10 @@ def list_accounts(settings: Settings, owner: str | None, as_json: bool) -> None:
 @settings_option
 def show_account(settings: Settings, login: str, as_json: bool) -> None:
     """Show one account."""
-    rows = [row for row in run_async(_accounts(settings)) if row.login == login.lower()]
+    rows = [row for row in run_async(listed(settings, accounts.list_accounts)) if row.login == login.lower()]
     if not rows:
         fail(f"no account {login}", os.EX_NOUSER)
-    show([_account(row, as_json) for row in rows], as_json=as_json)
+    show([with_sizes(row, as_json=as_json) for row in rows], as_json=as_json)
 
 
 @account.command("passwd")
@@ -166,7 +166,11 @@ def add_address(settings: Settings, address: str, login: str) -> None:
 @settings_option
 def list_addresses(settings: Settings, login: str | None, as_json: bool) -> None:
     """List all addresses."""
-    rows = [row for row in run_async(_addresses(settings)) if login is None or row.login == login.lower()]
+    rows = [
+        row
+        for row in run_async(listed(settings, accounts.list_addresses))
+        if login is None or row.login == login.lower()
+    ]
     show([asdict(row) for row in rows], as_json=as_json, empty="no addresses")
 
 
@@ -176,7 +180,7 @@ def list_addresses(settings: Settings, login: str | None, as_json: bool) -> None
 @settings_option
 def show_address(settings: Settings, address: str, as_json: bool) -> None:
     """Show where mail for an address goes."""
-    rows = [row for row in run_async(_addresses(settings)) if row.address == address.lower()]
+    rows = [row for row in run_async(listed(settings, accounts.list_addresses)) if row.address == address.lower()]
     if not rows:
         fail(f"no address {address}", os.EX_NOUSER)
     show([asdict(row) for row in rows], as_json=as_json)
@@ -220,20 +224,3 @@ def _new_password(is_from_stdin: bool, is_generated: bool) -> str:
     if not password:
         fail("the password is empty", os.EX_DATAERR)
     return password
-
-
-async def _accounts(settings: Settings) -> list[AccountRow]:
-    async with owner_connection(settings) as connection:
-        return await accounts.list_accounts(connection)
-
-
-async def _addresses(settings: Settings) -> list[AddressRow]:
-    async with owner_connection(settings) as connection:
-        return await accounts.list_addresses(connection)
-
-
-def _account(row: AccountRow, as_json: bool) -> dict[str, object]:
-    shown: dict[str, object] = asdict(row)
-    if not as_json:
-        shown |= {"quota_octets": size(row.quota_octets), "used_octets": size(row.used_octets)}
-    return shown

@@ -6,7 +6,8 @@ import functools
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from config.settings import Settings
+    from storage.rows import AccountRow, TenantRow
 
 SYSTEM_CONFIGURATION = Path("/etc/postwerk/postwerk.toml")
 DEFAULT_STATE = Path("state")
@@ -106,6 +108,14 @@ async def owner_connection(settings: "Settings") -> AsyncIterator["asyncpg.Conne
         await connection.close(timeout=5)
 
 
+async def listed(
+    settings: "Settings", query: Callable[["asyncpg.Connection[asyncpg.Record]"], Awaitable[list[_T]]]
+) -> list[_T]:
+    """What one of storage's lists gives, asked as the schema's owner. Raises UnavailableError."""
+    async with owner_connection(settings) as connection:
+        return await query(connection)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
@@ -161,6 +171,14 @@ def size(octets: int | None) -> str:
     while value >= 1024 and name != "PiB":
         value, name = value / 1024, next(names)
     return f"{value:.1f} {name}"
+
+
+def with_sizes(row: "AccountRow | TenantRow", *, as_json: bool) -> dict[str, Any]:
+    """The row to show: quota and usage in octets for programs, with units for people."""
+    shown = asdict(row)
+    if not as_json:
+        shown |= {"quota_octets": size(row.quota_octets), "used_octets": size(row.used_octets)}
+    return shown
 
 
 def confirm(question: str, *, is_sure: bool) -> None:

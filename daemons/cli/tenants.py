@@ -12,16 +12,17 @@ from daemons.cli.common import (
     confirm,
     fail,
     json_option,
+    listed,
     owner_connection,
     run_async,
     settings_option,
     show,
-    size,
+    with_sizes,
     yes_option,
 )
 from storage import accounts
 from storage.blobs.keys import KeyRing
-from storage.rows import DomainRow, TenantRow
+from storage.rows import TenantRow
 
 
 @click.group()
@@ -48,7 +49,11 @@ def add_tenant(settings: Settings, name: str, quota: Octets | None) -> None:
 @settings_option
 def list_tenants(settings: Settings, as_json: bool) -> None:
     """List all tenants."""
-    show([_tenant(row, as_json) for row in run_async(_tenants(settings))], as_json=as_json, empty="no tenants")
+    show(
+        [with_sizes(row, as_json=as_json) for row in run_async(listed(settings, accounts.list_tenants))],
+        as_json=as_json,
+        empty="no tenants",
+    )
 
 
 @tenant.command("show")
@@ -57,10 +62,10 @@ def list_tenants(settings: Settings, as_json: bool) -> None:
 @settings_option
 def show_tenant(settings: Settings, name: str, as_json: bool) -> None:
     """Show one tenant."""
-    rows = [row for row in run_async(_tenants(settings)) if row.name == name]
+    rows = [row for row in run_async(listed(settings, accounts.list_tenants)) if row.name == name]
     if not rows:
         fail(f"no tenant {name}", os.EX_NOUSER)
-    show([_tenant(row, as_json) for row in rows], as_json=as_json)
+    show([with_sizes(row, as_json=as_json) for row in rows], as_json=as_json)
 
 
 @tenant.command("remove")
@@ -105,7 +110,7 @@ def add_domain(settings: Settings, name: str, owner: str | None) -> None:
 @settings_option
 def list_domains(settings: Settings, owner: str | None, as_json: bool) -> None:
     """List all domains."""
-    rows = [row for row in run_async(_domains(settings)) if owner in (None, row.tenant)]
+    rows = [row for row in run_async(listed(settings, accounts.list_domains)) if owner in (None, row.tenant)]
     show([asdict(row) for row in rows], as_json=as_json, empty="no domains")
 
 
@@ -115,7 +120,7 @@ def list_domains(settings: Settings, owner: str | None, as_json: bool) -> None:
 @settings_option
 def show_domain(settings: Settings, name: str, as_json: bool) -> None:
     """Show one domain."""
-    rows = [row for row in run_async(_domains(settings)) if row.name == accounts.domain_name(name)]
+    rows = [row for row in run_async(listed(settings, accounts.list_domains)) if row.name == accounts.domain_name(name)]
     if not rows:
         fail(f"no domain {name}", os.EX_NOUSER)
     show([asdict(row) for row in rows], as_json=as_json)
@@ -141,20 +146,3 @@ def only_tenant(rows: list[TenantRow]) -> str:
     if len(rows) != 1:
         fail("which tenant? Give --tenant" if rows else "no tenant yet: postwerk tenant add NAME", os.EX_USAGE)
     return rows[0].name
-
-
-async def _tenants(settings: Settings) -> list[TenantRow]:
-    async with owner_connection(settings) as connection:
-        return await accounts.list_tenants(connection)
-
-
-async def _domains(settings: Settings) -> list[DomainRow]:
-    async with owner_connection(settings) as connection:
-        return await accounts.list_domains(connection)
-
-
-def _tenant(row: TenantRow, as_json: bool) -> dict[str, object]:
-    shown: dict[str, object] = asdict(row)
-    if not as_json:
-        shown |= {"quota_octets": size(row.quota_octets), "used_octets": size(row.used_octets)}
-    return shown
