@@ -109,6 +109,29 @@ async def test_a_vanished_mailbox_fails_its_message_alone(context: Context, acco
     await assert_counters_true(owner)
 
 
+async def test_a_batch_that_counted_on_one_that_failed(context: Context, account: Person, owner: Owner) -> None:
+    """A message whose blob another one was just committing is stored even when that other one fails."""
+    inbox, trash = await mailbox_id(owner, account), await mailbox_id(owner, account, "Trash")
+    transaction = owner.transaction()
+    await transaction.start()
+    await owner.execute("SELECT FROM mailbox WHERE mailbox_id = $1 FOR UPDATE", inbox)
+    first = [new_message(account, box, ATTACHMENT) for box in (inbox, 999_999)]
+    failing = asyncio.create_task(context.ingest.store(first))
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    while not await owner.fetchval(waiting):
+        pass
+    following = asyncio.create_task(context.ingest.store([new_message(account, trash, ATTACHMENT)]))
+    for _ in range(10):
+        await owner.fetchval(waiting)  # meanwhile the second batch is prepared, and finds the blob on its way
+    await transaction.rollback()
+    with pytest.raises(MailboxNotFoundError):
+        await failing
+    [stored] = await following
+    assert await context.blobs.read(stored.content_id) == ATTACHMENT
+    assert await owner.fetchval("SELECT count(*) FROM blob") == 1
+    await assert_counters_true(owner)
+
+
 async def test_killed_connections_lose_and_double_nothing(context: Context, account: Person, owner: Owner) -> None:
     """While backends are killed again and again under the insert, every acknowledged message is there exactly once."""
     box = await mailbox_id(owner, account)
