@@ -1,24 +1,12 @@
 """What the capability line says is tested: one test for each token, found by the name in its mark."""
 
 import base64
-from collections.abc import Callable
 
 from daemons.access.imap import capabilities
 from tests.conftest import PASSWORD
 from tests.daemons.imap.conftest import Service, mail
 from tests.daemons.imap.conversation import Client
-
-_PROOFS: dict[bytes, str] = {}
-
-
-def proves(token: bytes) -> Callable[[Callable[..., object]], Callable[..., object]]:
-    """Mark a test as the proof of a capability."""
-
-    def mark(test: Callable[..., object]) -> Callable[..., object]:
-        _PROOFS[token] = test.__name__
-        return test
-
-    return mark
+from tests.daemons.imap.proofs import proofs, proves, token_name
 
 
 async def _advertised(client: Client) -> set[bytes]:
@@ -27,7 +15,7 @@ async def _advertised(client: Client) -> set[bytes]:
 
 
 async def test_every_advertised_token_has_a_test(service: Service) -> None:
-    """A token that is advertised in any state is the mark of a test in this file."""
+    """A token that is advertised in any state is the mark of a test in this directory."""
     async with await Client.connect(service.endpoints["imap"]) as client:
         advertised = await _advertised(client)
         await client.ok(b"STARTTLS")
@@ -35,7 +23,7 @@ async def test_every_advertised_token_has_a_test(service: Service) -> None:
         advertised |= await _advertised(client)
         await client.login(service.person.login)
         advertised |= await _advertised(client)
-    assert advertised == _PROOFS.keys()
+    assert {token_name(token) for token in advertised} == proofs().keys()
     assert advertised >= {*capabilities.BEFORE_LOGIN, *capabilities.AFTER_LOGIN}
 
 

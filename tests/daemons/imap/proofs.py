@@ -1,0 +1,30 @@
+"""Which test proves which capability token. A test file of this directory marks its tests; the check reads all the marks."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+_PROOFS: dict[bytes, str] = {}
+
+
+def proves(token: bytes) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """Mark a test as the proof of a capability. A token whose value is configured is named up to its "="."""
+
+    def mark(test: Callable[..., object]) -> Callable[..., object]:
+        _PROOFS[token] = f"{test.__module__}.{test.__name__}"
+        return test
+
+    return mark
+
+
+def proofs() -> dict[bytes, str]:
+    """Token -> test, from all test files of this directory."""
+    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+        importlib.import_module(f"{__package__}.{path.stem}")
+    return dict(_PROOFS)
+
+
+def token_name(token: bytes) -> bytes:
+    """The token without what is configured: APPENDLIMIT=35651584 is APPENDLIMIT=, SORT=DISPLAY stays."""
+    name, _, value = token.partition(b"=")
+    return name + b"=" if value.isdigit() or name == b"RIGHTS" else token
