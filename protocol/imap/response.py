@@ -142,27 +142,28 @@ def namespace(personal: str | None, others: str | None = None, shared: str | Non
     return line(b"NAMESPACE", *kinds)
 
 
-def list_line(
-    attributes: Iterable[bytes], name: str, *, verb: bytes = b"LIST", is_utf8: bool = False, extended: bytes = b""
-) -> bytes:
-    r"""`* LIST (\HasNoChildren) "/" name`; `extended` are RFC 5258 §3's extended data items, already in parentheses."""
-    words = (verb, parenthesized(attributes), b'"/"', mailbox_name(name, is_utf8=is_utf8))
+def list_line(attributes: Iterable[bytes], name: bytes, *, verb: bytes = b"LIST", extended: bytes = b"") -> bytes:
+    r"""`* LIST (\HasNoChildren) "/" name`, of what mailbox_name() gave.
+
+    `extended` are RFC 5258 §3's extended data items, already in parentheses.
+    """
+    words = (verb, parenthesized(attributes), b'"/"', name)
     return line(*words, extended) if extended else line(*words)
 
 
-def lsub_line(attributes: Iterable[bytes], name: str, *, is_utf8: bool = False) -> bytes:
+def lsub_line(attributes: Iterable[bytes], name: bytes) -> bytes:
     r"""`* LSUB () "/" name`."""
-    return list_line(attributes, name, verb=b"LSUB", is_utf8=is_utf8)
+    return list_line(attributes, name, verb=b"LSUB")
 
 
 DELIMITER_LINE = b'* LIST (\\Noselect) "/" ""\r\n'
 """The answer to `LIST "" ""`, RFC 3501 §6.3.8."""
 
 
-def status_line(name: str, items: Iterable[tuple[bytes, int]], *, is_utf8: bool = False) -> bytes:
-    """`* STATUS name (MESSAGES 231 UIDNEXT 44292)`, in the order of items."""
+def status_line(name: bytes, items: Iterable[tuple[bytes, int]]) -> bytes:
+    """`* STATUS name (MESSAGES 231 UIDNEXT 44292)`, in the order of items; the name as mailbox_name() gave it."""
     words = [b"%b %d" % item for item in items]
-    return line(b"STATUS", mailbox_name(name, is_utf8=is_utf8), parenthesized(words))
+    return line(b"STATUS", name, parenthesized(words))
 
 
 def flags_line(flags: Iterable[bytes]) -> bytes:

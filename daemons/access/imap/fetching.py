@@ -174,10 +174,11 @@ class Plan:
         if fact is not None:
             facts.add(fact)
 
-    def rows(self, batch: Batch) -> Iterator[tuple[Any, ...]]:
-        """The template's arguments for each message, the sequence number first."""
-        seqnums = (position + 1 for position in batch.positions)
-        return zip(seqnums, *(column(batch) for column in self.columns), strict=True)
+    def rows(self, session: Session, batch: Batch) -> Iterator[tuple[Any, ...]]:
+        """The template's arguments for each message, first what names it."""
+        is_by_uid = session.has(b"UIDONLY")
+        names = _uids(batch) if is_by_uid else (position + 1 for position in batch.positions)
+        return zip(names, *(column(batch) for column in self.columns), strict=True)
 
 
 async def fetch(session: Session, asked: command.Fetch) -> Completion:
@@ -200,8 +201,8 @@ async def fetch(session: Session, asked: command.Fetch) -> Completion:
             if plan.sections:
                 is_missing |= not await _send_sections(session, plan, batch, seen)
             else:
-                template = b"* %d FETCH (" + plan.template + b")\r\n"
-                session.put(b"".join([template % row for row in plan.rows(batch)]))
+                template = session.message_template + plan.template + b")\r\n"
+                session.put(b"".join([template % row for row in plan.rows(session, batch)]))
                 await session.room()
                 await asyncio.sleep(0)  # nothing above need have suspended: let the others have their turn
     if is_missing and not asked.is_uid:
@@ -249,11 +250,11 @@ def _batch(selected: Selected, plan: Plan, start: int, end: int, facts: Facts) -
 
 async def _send_sections(session: Session, plan: Plan, batch: Batch, seen: set[int]) -> bool:
     """One message after the other: its columns, then its sections. False when the octets of one are gone."""
-    template = b"* %d FETCH (" + plan.template
+    template = session.message_template + plan.template
     table, blobs = batch.rows.table, session.shared.context.blobs
     await blobs.prefetch([batch.rows.contents[place] for place in batch.places])
     is_whole = True
-    for index, (row, place) in enumerate(zip(plan.rows(batch), batch.places, strict=True)):
+    for index, (row, place) in enumerate(zip(plan.rows(session, batch), batch.places, strict=True)):
         tree = unpack(batch.facts[index]["structure"]) if "structure" in plan.facts else None
         sections = MessageSections(blobs, batch.rows.contents[place], tree)
         uid = batch.rows.uids[place]

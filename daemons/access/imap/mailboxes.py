@@ -42,7 +42,7 @@ async def list_names(session: Session, asked: command.List) -> Completion:
     parents = _parents(mailbox.name for mailbox in found)
     for mailbox in found:
         if matches(mailbox.name):
-            session.put(response.list_line(_attributes(mailbox, parents), mailbox.name))
+            session.put(response.list_line(_attributes(mailbox, parents), session.mailbox_name(mailbox.name)))
     return Completion("done")
 
 
@@ -75,7 +75,7 @@ async def list_subscribed(session: Session, asked: command.Lsub) -> Completion:
     parents = _parents(names) - subscribed if asked.pattern.endswith("%") else set[str]()
     for name in sorted(subscribed | parents):
         if matches(name):
-            session.put(response.lsub_line([] if name in subscribed else [rb"\Noselect"], name))
+            session.put(response.lsub_line([] if name in subscribed else [rb"\Noselect"], session.mailbox_name(name)))
     return Completion("done")
 
 
@@ -175,7 +175,7 @@ async def status(session: Session, asked: command.Status) -> Completion:
     for item in asked.items:
         count = await _recent_count(session, mailbox) if item == b"RECENT" else _STATUS_ITEMS[item](mailbox)
         items.append((item, count))
-    session.put(response.status_line(asked.mailbox, items))
+    session.put(response.status_line(session.mailbox_name(asked.mailbox), items))
     return Completion("done")
 
 

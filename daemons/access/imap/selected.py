@@ -14,12 +14,17 @@ from protocol.imap.sequence import SequenceSet
 Range = tuple[int, int]
 
 
+ALL_RIGHTS = frozenset("lrswipkxtea")
+"""RFC 4314 §2.1."""
+
+
 class Selected:
     """A session's side of a view. Positions are sequence numbers less one."""
 
-    def __init__(self, view: View, *, is_read_only: bool) -> None:
+    def __init__(self, view: View, *, is_read_only: bool, rights: frozenset[str] = ALL_RIGHTS) -> None:
         self.view = view
         self.is_read_only = is_read_only
+        self.rights = rights  # of the user, as of SELECT
         # The first `count` entries of `uids` are the session's messages. The array is the view's own where possible: it
         # only grows at the end, and an expunge gives the view a new one.
         self.uids = view.rows.uids

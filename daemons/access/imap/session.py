@@ -222,6 +222,32 @@ class Session:
         self.state = State.AUTHENTICATED
         self.reader.limits = self._limits()
 
+    def has(self, token: bytes) -> bool:
+        """Whether the client has enabled this (RFC 5161), by name in upper case or by enabling what implies it."""
+        return token in self.enabled
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether names go out as UTF-8 (RFC 9051 §5.1, RFC 9755 §3)."""
+        return b"IMAP4REV2" in self.enabled or b"UTF8=ACCEPT" in self.enabled
+
+    def mailbox_name(self, name: str) -> bytes:
+        """A mailbox name as this client must be told it."""
+        return response.mailbox_name(name, is_utf8=self.is_utf8)
+
+    @property
+    def message_template(self) -> bytes:
+        """The beginning of each response about a message, to be filled with message_number()."""
+        return b"* %d UIDFETCH (" if b"UIDONLY" in self.enabled else b"* %d FETCH ("
+
+    def message_number(self, position: int, uid: int) -> int:
+        """What names a message in responses: its sequence number, or its UID (RFC 9586 §3.3)."""
+        return uid if b"UIDONLY" in self.enabled else position + 1
+
+    def message_head(self, position: int, uid: int) -> bytes:
+        """`* 5 FETCH (`, or with UIDONLY `* 4711 UIDFETCH (` (RFC 9586 §3.3)."""
+        return self.message_template % self.message_number(position, uid)
+
     @property
     def account(self) -> Identity:
         """Who has logged in; only in states after login."""
@@ -290,7 +316,7 @@ class Session:
         for position, place in selected.take_changed(before):
             uid = rows.uids[place]
             texts = table.recent_texts if selected.is_recent(uid) else table.texts
-            self.put(b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (position + 1, uid, texts[rows.kinds[place]]))
+            self.put(self.message_head(position, uid) + b"UID %d FLAGS (%b))\r\n" % (uid, texts[rows.kinds[place]]))
 
     async def claim_recent(self, selected: Selected) -> None:
         r"""Let this session show \Recent on what no session was told of before. Raises StorageError.

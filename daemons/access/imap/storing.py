@@ -76,8 +76,9 @@ def _answer(session: Session, selected: Selected, ranges: list[Range], asked: co
             uid = rows.uids[place]
             texts = table.recent_texts if selected.recent and selected.is_recent(uid) else table.texts
             flags = texts[rows.kinds[place]]
+            head = session.message_head(position, uid)
             if asked.is_uid:
-                session.put(b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (position + 1, uid, flags))
+                session.put(head + b"UID %d FLAGS (%b))\r\n" % (uid, flags))
             else:
-                session.put(b"* %d FETCH (FLAGS (%b))\r\n" % (position + 1, flags))
+                session.put(head + b"FLAGS (%b))\r\n" % flags)
     return is_missing

@@ -32,8 +32,12 @@ class Views:
         self._unsubscribe: dict[int, Callable[[], None]] = {}
         self._resting: OrderedDict[int, int] = OrderedDict()  # views without sessions -> messages, least recent first
 
-    async def acquire(self, mailbox_id: int) -> View:
-        """The current view of a mailbox, one more session counted. Raises StorageError."""
+    async def acquire(self, mailbox_id: int, viewer: int = 0) -> View:
+        r"""The current view of a mailbox, one more session counted. Raises StorageError.
+
+        `viewer` is the account whose own \Seen flags the view shows, 0 where the mailbox has one set for all.
+        """
+        assert not viewer
         self._sessions[mailbox_id] = self._sessions.get(mailbox_id, 0) + 1
         self._resting.pop(mailbox_id, None)
         try:
