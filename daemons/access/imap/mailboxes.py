@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from daemons.access.imap.rights import demand, rights_on
 from daemons.access.imap.session import Completion, RefusalError, Session
 from protocol.imap import command, match, response
 from storage import mailboxes
@@ -191,12 +192,18 @@ async def _recent_count(session: Session, mailbox: Mailbox) -> int:
         session.shared.views.release(view)
 
 
-async def find(session: Session, name: str, *, missing: bytes = b"NONEXISTENT") -> Mailbox:
-    """The selectable mailbox of that name; NO with `missing` as code when there is none. Raises StorageError."""
+async def find(session: Session, name: str, *, needs: str = "r", missing: bytes = b"NONEXISTENT") -> Mailbox:
+    """The selectable mailbox of that name, on which the session has the rights that the command needs.
+
+    NO with `missing` as code when there is none, or none that the session may know of; NOPERM when rights are lacking
+    (RFC 4314 §6). The mailbox may belong to another account: use mailbox.account_id for whatever is its owner's.
+    Raises StorageError.
+    """
     async with session.database() as connection:
         mailbox = await mailboxes.find(connection, session.account.account_id, name)
     if mailbox is None:
         raise RefusalError.no(missing, "no such mailbox")
+    demand(await rights_on(session, mailbox.mailbox_id), needs, missing=missing)
     if not mailbox.is_selectable:
         raise RefusalError.no(b"CANNOT", "mailbox holds only other mailboxes")
     return mailbox
