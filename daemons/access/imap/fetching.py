@@ -6,25 +6,20 @@ template filled row by row. Sections are read from the blob store message by mes
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-import asyncpg
-
+from daemons.access.imap.columns import COLUMNS, TRACE_FIELDS, Batch, Column, cached_fields, uids_of
 from daemons.access.imap.reading import Facts, facts_of
-from daemons.access.imap.sections import CHUNK_OCTETS, MessageSections, Octets, field_finder, section_of
+from daemons.access.imap.sections import CHUNK_OCTETS, MessageSections, Octets, section_of
 from daemons.access.imap.selected import Range, Selected
 from daemons.access.imap.selecting import chosen
 from daemons.access.imap.session import Completion, RefusalError, Session, log
 from daemons.access.imap.storing import change_flags, message_ranges
-from daemons.access.imap.view import Rows
 from protocol.imap import command, response
-from protocol.imap.dates import render_date_time
 from protocol.imap.fetch import FetchAttribute, Item, Section
-from protocol.message import body_of, unpack
+from protocol.message import unpack
 from protocol.message.header import CACHED_FIELDS
 from storage.errors import NotFoundError, StorageError
 from storage.messages import Fact
@@ -32,106 +27,8 @@ from storage.rows import SEEN
 
 _BATCH = 1000  # messages whose columns are made at once
 _SECTION_BATCH = 64  # messages whose sections are sent between two looks at the database
-_TRACE_FIELDS = frozenset(
-    {b"X-ORIGINAL-TO", b"X-SPAM-FLAG", b"X-SPAM-STATUS"}
-)  # kept at intake, but ours may be on top
 _UID = FetchAttribute(Item.UID)
 _FLAGS = FetchAttribute(Item.FLAGS)
-
-
-@dataclass(slots=True)
-class Batch:
-    """Some messages: positions in the session, places in the rows, and the facts read for them (or none)."""
-
-    selected: Selected
-    rows: Rows
-    positions: Sequence[int]
-    places: Sequence[int]
-    facts: Sequence[asyncpg.Record]
-
-    def column(self, name: str) -> Iterator[Any]:
-        """One array of the view."""
-        column = getattr(self.rows, name)
-        if isinstance(self.places, range):
-            return iter(column[self.places.start : self.places.stop])
-        return map(column.__getitem__, self.places)
-
-
-Column = Callable[[Batch], Iterator[Any]]
-
-
-def _uids(batch: Batch) -> Iterator[int]:
-    return batch.column("uids")
-
-
-def _sizes(batch: Batch) -> Iterator[int]:
-    return batch.column("sizes")
-
-
-def _dates(batch: Batch) -> Iterator[bytes]:
-    return map(_date_time, batch.column("dates"))
-
-
-def _date_time(seconds: int) -> bytes:
-    """As render_date_time, in UTC, but three times as fast: most messages of a mailbox share their day with others."""
-    day, second = divmod(seconds, 86400)
-    minute, second = divmod(second, 60)
-    return b'%b%02d:%02d:%02d +0000"' % (_day(day), minute // 60, minute % 60, second)
-
-
-@functools.lru_cache(maxsize=4096)
-def _day(days: int) -> bytes:
-    return render_date_time(datetime.fromtimestamp(days * 86400, UTC)).removesuffix(b'00:00:00 +0000"')
-
-
-def _flags(batch: Batch) -> Iterator[bytes]:
-    table, recent = batch.rows.table, batch.selected.recent
-    if not recent:
-        return map(table.texts.__getitem__, batch.column("kinds"))
-    is_recent = batch.selected.is_recent
-    both = zip(batch.column("kinds"), batch.column("uids"), strict=True)
-    return (table.recent_texts[kind] if is_recent(uid) else table.texts[kind] for kind, uid in both)
-
-
-def _envelopes(batch: Batch) -> Iterator[bytes]:
-    return (record["envelope"] for record in batch.facts)
-
-
-def _structures(batch: Batch) -> Iterator[bytes]:
-    return (record["bodystructure"] for record in batch.facts)
-
-
-def _bodies(batch: Batch) -> Iterator[bytes]:
-    return (body_of(record["bodystructure"]) for record in batch.facts)
-
-
-_COLUMNS: dict[Item, tuple[bytes, Column, Fact | None]] = {
-    Item.UID: (b"UID %d", _uids, None),
-    Item.FLAGS: (b"FLAGS (%b)", _flags, None),
-    Item.RFC822_SIZE: (b"RFC822.SIZE %d", _sizes, None),
-    Item.INTERNALDATE: (b"INTERNALDATE %b", _dates, None),
-    Item.ENVELOPE: (b"ENVELOPE %b", _envelopes, "envelope"),
-    Item.BODYSTRUCTURE: (b"BODYSTRUCTURE %b", _structures, "bodystructure"),
-    Item.BODY: (b"BODY %b", _bodies, "bodystructure"),
-}
-
-
-def _cached_fields(attribute: FetchAttribute, names: frozenset[bytes]) -> Column:
-    """BODY[HEADER.FIELDS (…)] from the fields kept at intake."""
-    partial = attribute.partial
-    has_head = not names.isdisjoint(_TRACE_FIELDS)
-    find_all = field_finder(names).findall
-
-    def column(batch: Batch) -> Iterator[bytes]:
-        for record in batch.facts:
-            octets = b"".join(find_all(record["header_cache"])) + b"\r\n"
-            if has_head:
-                octets = b"".join(find_all(record["head"])) + octets
-            if partial is not None:
-                octets = octets[partial[0] : partial[0] + partial[1]]
-            yield b"{%d}\r\n%b" % (len(octets), octets)
-
-    return column
 
 
 class Plan:
@@ -154,9 +51,9 @@ class Plan:
             names = frozenset(name.upper() for name in section.fields)
             if section.what == "HEADER.FIELDS" and not section.path and names <= CACHED_FIELDS and not self.sets_seen:
                 self.formats.append(attribute.label.replace(b"%", b"%%") + b" %b")
-                self.columns.append(_cached_fields(attribute, names))
+                self.columns.append(cached_fields(attribute, names))
                 facts.add("header_cache")
-                if not names.isdisjoint(_TRACE_FIELDS):
+                if not names.isdisjoint(TRACE_FIELDS):
                     facts.add("head")
                 continue
             self.sections.append((attribute, section))
@@ -166,9 +63,9 @@ class Plan:
         self.template = b" ".join(self.formats)
 
     def _add_column(self, attribute: FetchAttribute, facts: set[Fact]) -> None:
-        if attribute.item not in _COLUMNS:
+        if attribute.item not in COLUMNS:
             raise RefusalError.bad("CONDSTORE is not offered")
-        form, column, fact = _COLUMNS[attribute.item]
+        form, column, fact = COLUMNS[attribute.item]
         self.formats.append(form)
         self.columns.append(column)
         if fact is not None:
@@ -177,7 +74,7 @@ class Plan:
     def rows(self, session: Session, batch: Batch) -> Iterator[tuple[Any, ...]]:
         """The template's arguments for each message, first what names it."""
         is_by_uid = session.has(b"UIDONLY")
-        names = _uids(batch) if is_by_uid else (position + 1 for position in batch.positions)
+        names = uids_of(batch) if is_by_uid else (position + 1 for position in batch.positions)
         return zip(names, *(column(batch) for column in self.columns), strict=True)
 
 

@@ -8,6 +8,8 @@ from protocol.message.preview import PREVIEW_CHARACTERS, READ_OCTETS, preview
 from tests.mails import MAILS, as_sent
 from tests.protocol.message.test_properties import MESSAGES
 
+QUOTED_PRINTABLE = "Content-Transfer-Encoding: quoted-printable"
+
 
 def _shown(octets: bytes) -> str:
     return preview(octets, scan(octets))
@@ -34,7 +36,7 @@ def _mixed(*parts: bytes, kind: str = "alternative") -> bytes:
         (_plain("\n\n"), ""),
         (b"", ""),
         (_plain("Gr\u00fc\u00dfe"), "Gr\u00fc\u00dfe"),
-        (_plain("=C4=\npfel", "Content-Type: text/plain; charset=latin1", "Content-Transfer-Encoding: quoted-printable"), "\u00c4pfel"),
+        (_plain("=C4=\npfel", "Content-Type: text/plain; charset=latin1", QUOTED_PRINTABLE), "\u00c4pfel"),
         (b"Content-Transfer-Encoding: base64\r\n\r\nSGk=\r\n", "Hi"),
         (_plain("Yes.\n\nOn Monday Bob wrote:\n\n> Really?\n> And so on\n\nBye\n-- \nAlice, CEO"), "Yes. Bye"),
         (_plain("> only\n> this"), "> only > this"),
