@@ -57,4 +57,5 @@ def _facts(parsed: Parsed) -> ContentFacts:
         message_id=parsed.message_id,
         subject=parsed.subject,
         extents=tuple((start, end - start) for start, end in parsed.extents),
+        sorting=parsed.sorting,
     )

@@ -385,6 +385,7 @@ def _arguments(plans: list[_Plan], located: _Written) -> list[list[Any]]:
     arrays: list[list[Any]] = []
     for rows, width in ((blobs, 7), (contents, 14), (parts, 5), (placements, 6), (journal, 7)):
         arrays += [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+    arrays.append([plan.message.facts.sorting for plan in plans])
     return arrays
 
 

@@ -12,7 +12,7 @@ from storage.pool import Connection, reported
 from storage.rows import Changes, Copied, Mailbox, MessageRow, StoredFlags
 
 Operation = Literal["add", "remove", "replace"]
-Fact = Literal["envelope", "bodystructure", "structure", "header_cache", "head"]
+Fact = Literal["envelope", "bodystructure", "structure", "header_cache", "head", "sorting"]
 
 _ROW = "uid, modseq, flags, keywords, size_octets, internaldate, content_id"
 _HEAD = "SELECT highestmodseq, uidnext, expunged_forgotten FROM mailbox WHERE mailbox_id = $1"
@@ -20,7 +20,8 @@ _SNAPSHOT = f"SELECT {_ROW} FROM message WHERE mailbox_id = $1 ORDER BY uid"
 _CHANGED = f"SELECT {_ROW} FROM message WHERE mailbox_id = $1 AND modseq > $2 ORDER BY uid"
 _EXPUNGED = "SELECT uid FROM expunged WHERE mailbox_id = $1 AND modseq > $2 ORDER BY uid"
 _FACTS = "SELECT content_id, {columns} FROM content WHERE content_id = ANY ($1::bigint[])"
-_KNOWN_FACTS = frozenset({"envelope", "bodystructure", "structure", "header_cache", "head"})
+_SAVEDATES = "SELECT uid, savedate FROM message WHERE mailbox_id = $1 AND uid BETWEEN $2 AND $3"
+_KNOWN_FACTS = frozenset({"envelope", "bodystructure", "structure", "header_cache", "head", "sorting"})
 
 
 def _message_row(row: asyncpg.Record) -> MessageRow:
@@ -125,6 +126,13 @@ async def _remove(
     wanted = None if uids is None else list(uids)
     statement = "SELECT remove_messages($1, $2, $3)"
     return [row[0] for row in await _call(connection, statement, mailbox_id, wanted, deleted_only)]
+
+
+async def savedates(connection: Connection, mailbox_id: int, first_uid: int, last_uid: int) -> dict[int, int]:
+    """When the messages of a range of UIDs came into this mailbox, by UID, in seconds since 1970."""
+    async with reported():
+        rows = await connection.fetch(_SAVEDATES, mailbox_id, first_uid, last_uid)
+    return {uid: int(savedate.timestamp()) for uid, savedate in rows}
 
 
 async def facts(

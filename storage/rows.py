@@ -48,6 +48,7 @@ class Mailbox:
     recent_uid: int  # UIDs >= this have not been told to any session as \Recent
     special_use: str | None  # r"\Sent", r"\Trash", …: RFC 6154
     is_selectable: bool
+    is_seen_shared: bool = True  # False: everybody but the owner has a \\Seen of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class ContentFacts:
     message_id: bytes | None
     subject: str  # decoded, without change otherwise
     extents: tuple[tuple[int, int], ...] = ()  # (start, length) of large attachment bodies, ascending, disjoint
+    sorting: bytes | None = None  # packed sort keys and references
 
 
 @dataclass(frozen=True, slots=True)

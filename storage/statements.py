@@ -11,9 +11,10 @@ WITH new_blob AS (
         ON CONFLICT DO NOTHING),
 new_content AS (
     INSERT INTO content (content_id, tenant_id, digest, size_octets, head, skeleton, part_count,
-                         envelope, bodystructure, structure, header_cache, sent_at, message_id, subject)
+                         envelope, bodystructure, structure, header_cache, sent_at, message_id, subject, sorting)
     SELECT * FROM unnest($8::bigint[], $9::bigint[], $10::bytea[], $11::bigint[], $12::bytea[], $13::bytea[], $14::smallint[],
-                         $15::bytea[], $16::bytea[], $17::bytea[], $18::bytea[], $19::timestamptz[], $20::bytea[], $21::text[])),
+                         $15::bytea[], $16::bytea[], $17::bytea[], $18::bytea[], $19::timestamptz[], $20::bytea[], $21::text[],
+                         $40::bytea[])),
 new_part AS (
     INSERT INTO content_part (content_id, tenant_id, start_octet, size_octets, digest)
     SELECT * FROM unnest($22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[], $26::bytea[])),

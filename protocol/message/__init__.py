@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from protocol.message import dates, header, words
+from protocol.message import dates, header, sorting, words
 from protocol.message.envelope import render
 from protocol.message.header import RawField
 from protocol.message.mime import Buffer, Part, Scanner, scan
@@ -52,6 +52,7 @@ class Parsed:
     sent_at: datetime | None  # Date field, aware; None when absent or hopeless
     message_id: bytes | None  # first <...> of Message-ID, with its brackets
     subject: str  # decoded, unfolded; "" when absent
+    sorting: bytes  # packed sort keys and references; sorting.unpack() gives them back
     extents: tuple[tuple[int, int], ...]  # [start, end) of leaf bodies of 32 KiB and more, ascending, disjoint
 
 
@@ -59,14 +60,16 @@ def parse(octets: Buffer) -> Parsed:
     """Parse a whole message (without our trace head): the one call at intake. Never raises."""
     scanned = Scanner(octets)
     root, found = scanned.root, scanned.fields
+    sent_at, subject = _sent_at(found), _subject(found)
     return Parsed(
         envelope=render(found),
         bodystructure=render_bodystructure(root),
         structure=pack(root),
         header_cache=header.cached(found),
-        sent_at=_sent_at(found),
+        sent_at=sent_at,
         message_id=_message_id(found),
-        subject=_subject(found),
+        subject=subject,
+        sorting=sorting.pack(sorting.keys_of(found, sent_at, subject)),
         extents=tuple(_large_leaves(root)),
     )
 
