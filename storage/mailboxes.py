@@ -19,7 +19,7 @@ DEFAULT_MAILBOXES = (
 )
 MAILBOX_COLUMNS = (
     "mailbox_id, account_id, tenant_id, name, uidvalidity, uidnext, highestmodseq, message_count, unseen_count, "
-    "size_octets, recent_uid, special_use, is_selectable"
+    "size_octets, recent_uid, special_use, is_selectable, is_seen_shared"
 )
 _SELECT = f"SELECT {MAILBOX_COLUMNS} FROM mailbox"
 _INSERT = f"""
@@ -39,7 +39,7 @@ class MailboxNameError(StorageError):
 
 def mailbox_row(row: asyncpg.Record) -> Mailbox:
     """A row of MAILBOX_COLUMNS as a value."""
-    return Mailbox(*row[:13])
+    return Mailbox(*row[:14])
 
 
 async def list_mailboxes(connection: Connection, account_id: int) -> list[Mailbox]:
@@ -67,10 +67,23 @@ def _parents(name: str) -> list[str]:
     return [SEPARATOR.join(levels[:depth]) for depth in range(1, len(levels))]
 
 
-async def create(connection: Connection, account_id: int, name: str, special_use: str | None = None) -> Mailbox:
+async def nearest(connection: Connection, account_id: int, name: str) -> Mailbox | None:
+    """The nearest superior of the name that exists."""
+    row = await connection.fetchrow(
+        f"{_SELECT} WHERE account_id = $1 AND name = ANY ($2::text[]) ORDER BY length(name) DESC LIMIT 1",
+        account_id,
+        _parents(name),
+    )
+    return mailbox_row(row) if row else None
+
+
+async def create(
+    connection: Connection, account_id: int, name: str, special_use: str | None = None, *, heir_of: int | None = None
+) -> Mailbox:
     """Create the mailbox and the superior names it lacks (RFC 3501 §6.3.3). Raises MailboxExistsError, MailboxNameError.
 
-    A \\Noselect name that has inferiors only becomes selectable, with a new UIDVALIDITY.
+    A \\Noselect name that has inferiors only becomes selectable, with a new UIDVALIDITY. What is new gets the access control
+    list of the mailbox `heir_of`.
     """
     parents = _parents(name)
     async with connection.transaction():
@@ -78,8 +91,7 @@ async def create(connection: Connection, account_id: int, name: str, special_use
             "SELECT count(*) FROM mailbox WHERE account_id = $1 AND special_use = $2", account_id, special_use
         ):
             raise MailboxNameError(f"{special_use} is taken")
-        for parent in parents:
-            await connection.execute(_INSERT, account_id, parent, None)
+        made = await _make_parents(connection, account_id, parents)
         row = await connection.fetchrow(_INSERT, account_id, name, special_use)
         if row is None:
             row = await connection.fetchrow(
@@ -89,7 +101,30 @@ async def create(connection: Connection, account_id: int, name: str, special_use
             )  # fmt: skip
         if row is None:
             raise MailboxExistsError("the mailbox exists")
+        if heir_of is not None:
+            await _inherit(connection, heir_of, [*made, row["mailbox_id"]])
     return mailbox_row(row)
+
+
+async def _make_parents(connection: Connection, account_id: int, parents: list[str]) -> list[int]:
+    """Create those that are missing; gives their ids."""
+    made = [await connection.fetchval(_INSERT, account_id, parent, None) for parent in parents]
+    return [mailbox_id for mailbox_id in made if mailbox_id is not None]
+
+
+async def _inherit(connection: Connection, parent_id: int, mailbox_ids: list[int]) -> None:
+    r"""Give new mailboxes the parent's list (RFC 4314 §4, CREATE) and its way with \Seen."""
+    await connection.execute(
+        "INSERT INTO mailbox_acl (mailbox_id, tenant_id, account_id, is_negative, rights) "
+        "SELECT n.mailbox_id, l.tenant_id, l.account_id, l.is_negative, l.rights "
+        "FROM unnest($2::bigint[]) AS n (mailbox_id), mailbox_acl AS l WHERE l.mailbox_id = $1 ON CONFLICT DO NOTHING",
+        parent_id, mailbox_ids,
+    )  # fmt: skip
+    await connection.execute(
+        "UPDATE mailbox SET is_seen_shared = false WHERE mailbox_id = ANY ($2::bigint[]) "
+        "AND NOT (SELECT is_seen_shared FROM mailbox WHERE mailbox_id = $1)",
+        parent_id, mailbox_ids,
+    )  # fmt: skip
 
 
 async def delete(connection: Connection, account_id: int, name: str) -> None:
@@ -123,9 +158,10 @@ async def delete(connection: Connection, account_id: int, name: str) -> None:
         await _notify(connection, row["mailbox_id"])
 
 
-async def rename(connection: Connection, account_id: int, old: str, new: str) -> None:
+async def rename(connection: Connection, account_id: int, old: str, new: str, *, heir_of: int | None = None) -> None:
     """Rename the mailbox with its inferiors. Renaming INBOX moves its messages to a new mailbox (RFC 3501 §6.3.5).
 
+    Access control lists stay with their mailboxes; superior names that are made get that of `heir_of`.
     Raises MailboxNotFoundError, MailboxExistsError, MailboxNameError.
     """
     parents = _parents(new)
@@ -144,8 +180,9 @@ async def rename(connection: Connection, account_id: int, old: str, new: str) ->
                 source.mailbox_id, target.mailbox_id,
             )  # fmt: skip
             return
-        for parent in parents:
-            await connection.execute(_INSERT, account_id, parent, None)
+        made = await _make_parents(connection, account_id, parents)
+        if heir_of is not None and made:
+            await _inherit(connection, heir_of, made)
         try:
             await connection.execute(
                 "UPDATE mailbox SET name = $3 || substr(name, length($2) + 1) "

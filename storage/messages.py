@@ -2,15 +2,39 @@
 that holds the mailbox row's lock (schema/0004_mailbox_functions.sql), so MODSEQ is monotonic at commit."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import asyncpg
 
 from storage.errors import MailboxNotFoundError
 from storage.mailboxes import MAILBOX_COLUMNS, mailbox_row
 from storage.pool import Connection, reported
-from storage.rows import Changes, Copied, Mailbox, MessageRow, StoredFlags
+from storage.rows import (
+    ANSWERED,
+    DELETED,
+    DRAFT,
+    FLAGGED,
+    SEEN,
+    Changes,
+    Copied,
+    Mailbox,
+    MessageRow,
+    StoredFlags,
+)
 
+KEYWORDS = 32  # beside the bits of the system flags, where it is said which flags may change
+EVERY_FLAG = SEEN | ANSWERED | FLAGGED | DELETED | DRAFT | KEYWORDS
+
+
+class Sharing(NamedTuple):
+    """What is different about a COPY or MOVE between mailboxes of others."""
+
+    source_viewer: int = 0  # whose \Seen the messages have
+    target_viewer: int = 0  # whose \Seen they get
+    may: int = EVERY_FLAG  # what flags they keep (RFC 4314 §4)
+
+
+OWNERS = Sharing()
 Operation = Literal["add", "remove", "replace"]
 Fact = Literal["envelope", "bodystructure", "structure", "header_cache", "head", "sorting"]
 
@@ -18,6 +42,17 @@ _ROW = "uid, modseq, flags, keywords, size_octets, internaldate, content_id"
 _HEAD = "SELECT highestmodseq, uidnext, expunged_forgotten FROM mailbox WHERE mailbox_id = $1"
 _SNAPSHOT = f"SELECT {_ROW} FROM message WHERE mailbox_id = $1 ORDER BY uid"
 _CHANGED = f"SELECT {_ROW} FROM message WHERE mailbox_id = $1 AND modseq > $2 ORDER BY uid"
+# The same for a viewer with a \Seen of its own ($2, or $3 behind the MODSEQ): schema/0008_sharing.sql.
+_VIEWER_ROW = (
+    "m.uid, greatest(m.modseq, s.modseq) AS modseq, (m.flags & ~1 | coalesce(s.is_seen, false)::int)::smallint AS flags, "
+    "m.keywords, m.size_octets, m.internaldate, m.content_id FROM message AS m "
+    "{join} viewer_seen AS s ON s.mailbox_id = $1 AND s.uid = m.uid AND s.account_id = {viewer}"
+)
+_SNAPSHOT_AS = f"SELECT {_VIEWER_ROW.format(join='LEFT JOIN', viewer='$2')} WHERE m.mailbox_id = $1 ORDER BY m.uid"
+_CHANGED_AS = (
+    f"SELECT {_VIEWER_ROW.format(join='LEFT JOIN', viewer='$3')} WHERE m.mailbox_id = $1 AND m.modseq > $2 UNION "
+    f"SELECT {_VIEWER_ROW.format(join='JOIN', viewer='$3')} WHERE m.mailbox_id = $1 AND s.modseq > $2 ORDER BY uid"
+)
 _EXPUNGED = "SELECT uid FROM expunged WHERE mailbox_id = $1 AND modseq > $2 ORDER BY uid"
 _FACTS = "SELECT content_id, {columns} FROM content WHERE content_id = ANY ($1::bigint[])"
 _SAVEDATES = "SELECT uid, savedate FROM message WHERE mailbox_id = $1 AND uid BETWEEN $2 AND $3"
@@ -39,17 +74,23 @@ async def _call(connection: Connection, statement: str, *arguments: object) -> l
         raise
 
 
-async def snapshot(connection: Connection, mailbox_id: int) -> tuple[Mailbox, list[MessageRow]]:
-    """The mailbox and all its messages, ascending by UID, of one moment. Raises MailboxNotFoundError."""
+async def snapshot(connection: Connection, mailbox_id: int, viewer: int = 0) -> tuple[Mailbox, list[MessageRow]]:
+    r"""The mailbox and all its messages, ascending by UID, of one moment. Raises MailboxNotFoundError.
+
+    `viewer`, here and below, is the account whose own \Seen is meant, 0 for the one that the mailbox keeps.
+    """
     async with reported(), connection.transaction(isolation="repeatable_read", readonly=True):
         found = await connection.fetchrow(f"SELECT {MAILBOX_COLUMNS} FROM mailbox WHERE mailbox_id = $1", mailbox_id)
         if found is None:
             raise MailboxNotFoundError(f"mailbox {mailbox_id}")
-        rows = await connection.fetch(_SNAPSHOT, mailbox_id)
+        if viewer:
+            rows = await connection.fetch(_SNAPSHOT_AS, mailbox_id, viewer)
+        else:
+            rows = await connection.fetch(_SNAPSHOT, mailbox_id)
     return mailbox_row(found), [_message_row(row) for row in rows]
 
 
-async def changes(connection: Connection, mailbox_id: int, since_modseq: int) -> Changes:
+async def changes(connection: Connection, mailbox_id: int, since_modseq: int, viewer: int = 0) -> Changes:
     """What happened after `since_modseq`, of one moment. Raises MailboxNotFoundError when the mailbox is gone."""
     async with reported():
         head = await connection.fetchrow(_HEAD, mailbox_id)
@@ -62,7 +103,11 @@ async def changes(connection: Connection, mailbox_id: int, since_modseq: int) ->
         if head is None:
             raise MailboxNotFoundError(f"mailbox {mailbox_id}")
         is_whole = since_modseq < head["expunged_forgotten"]  # the keeper trimmed what we ask for
-        changed = await connection.fetch(_CHANGED, mailbox_id, 0 if is_whole else since_modseq)
+        since = 0 if is_whole else since_modseq
+        if viewer:
+            changed = await connection.fetch(_CHANGED_AS, mailbox_id, since, viewer)
+        else:
+            changed = await connection.fetch(_CHANGED, mailbox_id, since)
         expunged = [] if is_whole else await connection.fetch(_EXPUNGED, mailbox_id, since_modseq)
     return Changes(
         head["highestmodseq"],
@@ -81,28 +126,54 @@ async def store_flags(
     flags: int,
     keywords: Sequence[str],
     unchanged_since: int | None = None,
+    *,
+    viewer: int = 0,
+    may: int = EVERY_FLAG,
 ) -> StoredFlags:
-    """Change flags. Messages that have the wanted flags already keep their MODSEQ and are not in the answer.
+    """Change those of the flags that `may` holds: bits of system flags, and KEYWORDS.
 
-    Raises MailboxNotFoundError.
+    Messages that have the wanted flags already keep their MODSEQ and are not in the answer. Raises MailboxNotFoundError.
     """
-    statement = "SELECT * FROM store_flags($1, $2, $3, $4, $5, $6)"
-    rows = await _call(connection, statement, mailbox_id, list(uids), operation, flags, list(keywords), unchanged_since)
+    arguments = (mailbox_id, list(uids), operation, flags, list(keywords), unchanged_since)
+    if not viewer and may == EVERY_FLAG:
+        rows = await _call(connection, "SELECT * FROM store_flags($1, $2, $3, $4, $5, $6)", *arguments)
+    else:
+        statement = "SELECT * FROM store_flags_as($1, $2, $3, $4, $5, $6, $7, $8)"
+        rows = await _call(connection, statement, *arguments, viewer, may)
     changed = tuple(_message_row(row) for row in rows if not row["refused"])
     refused = tuple(row["uid"] for row in rows if row["refused"])
     return StoredFlags(changed[0].modseq if changed else 0, changed, refused)
 
 
-async def copy(connection: Connection, source_mailbox_id: int, uids: Sequence[int], target_mailbox_id: int) -> Copied:
+async def copy(
+    connection: Connection,
+    source_mailbox_id: int,
+    uids: Sequence[int],
+    target_mailbox_id: int,
+    sharing: Sharing = OWNERS,
+) -> Copied:
     """Place the messages in another mailbox of the same tenant as well; all or none. Raises MailboxNotFoundError."""
-    statement = "SELECT * FROM copy_messages($1, $2, $3)"
-    return _copied(await _call(connection, statement, source_mailbox_id, list(uids), target_mailbox_id))
+    return await _place(connection, "copy_messages", source_mailbox_id, uids, target_mailbox_id, sharing)
 
 
-async def move(connection: Connection, source_mailbox_id: int, uids: Sequence[int], target_mailbox_id: int) -> Copied:
+async def move(
+    connection: Connection,
+    source_mailbox_id: int,
+    uids: Sequence[int],
+    target_mailbox_id: int,
+    sharing: Sharing = OWNERS,
+) -> Copied:
     """Copy and remove in one transaction. Raises MailboxNotFoundError."""
-    statement = "SELECT * FROM move_messages($1, $2, $3)"
-    return _copied(await _call(connection, statement, source_mailbox_id, list(uids), target_mailbox_id))
+    return await _place(connection, "move_messages", source_mailbox_id, uids, target_mailbox_id, sharing)
+
+
+async def _place(
+    connection: Connection, function: str, source: int, uids: Sequence[int], target: int, sharing: Sharing
+) -> Copied:
+    if sharing == OWNERS:
+        return _copied(await _call(connection, f"SELECT * FROM {function}($1, $2, $3)", source, list(uids), target))
+    statement = f"SELECT * FROM {function}_as($1, $2, $3, $4, $5, $6)"
+    return _copied(await _call(connection, statement, source, list(uids), target, *sharing))
 
 
 def _copied(rows: list[asyncpg.Record]) -> Copied:

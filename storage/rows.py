@@ -21,6 +21,18 @@ class Recipient:
 
 
 @dataclass(frozen=True, slots=True)
+class AppPassword:
+    """A random password for one program or device."""
+
+    app_password_id: int
+    digest: bytes  # SHA-256
+    scram_sha_256: str  # RFC 5803 §2
+    scopes: frozenset[str]  # imap, pop3, smtp, sieve
+    networks: tuple[str, ...]  # CIDR; empty: from anywhere
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Login:
     """What is needed to check a password."""
 
@@ -29,6 +41,51 @@ class Login:
     login: str
     password_hash: str  # argon2id, PHC string format
     is_disabled: bool
+    scram_sha_256: str | None = None  # the same password's SCRAM verifier, RFC 5803 §2
+    tenant: str = ""
+    app_passwords: tuple[AppPassword, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AppPasswordRow:
+    """An app password as the command line shows it."""
+
+    app_password_id: int
+    login: str
+    label: str
+    scopes: list[str]
+    networks: list[str]
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """A failed login, with what identifies who tried. It is kept for days, and nowhere else."""
+
+    happened_at: datetime
+    tenant_id: int | None  # whose account was meant
+    service: str
+    mechanism: str
+    reason: str
+    peer: str  # IP address
+    login: str
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttackRow:
+    """An attack as the command line shows it."""
+
+    happened_at: datetime
+    tenant: str | None
+    service: str
+    mechanism: str
+    reason: str
+    peer: str
+    login: str
+    client: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +105,7 @@ class Mailbox:
     recent_uid: int  # UIDs >= this have not been told to any session as \Recent
     special_use: str | None  # r"\Sent", r"\Trash", …: RFC 6154
     is_selectable: bool
-    is_seen_shared: bool = True  # False: everybody but the owner has a \\Seen of their own
+    is_seen_shared: bool = True  # False: everybody but the owner has a \Seen of their own
 
 
 @dataclass(frozen=True, slots=True)
