@@ -18,6 +18,8 @@ new_content AS (
 new_part AS (
     INSERT INTO content_part (content_id, tenant_id, start_octet, size_octets, digest)
     SELECT * FROM unnest($22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[], $26::bytea[])),
+new_waiting AS (
+    INSERT INTO search_waiting (content_id) SELECT unnest($8::bigint[])),
 new_journal AS (
     INSERT INTO journal (tenant_id, content_id, direction, envelope, digest, size_octets, accepted_at)
     SELECT * FROM unnest($33::bigint[], $34::bigint[], $35::text[], $36::bytea[], $37::bytea[], $38::bigint[], $39::timestamptz[])
@@ -49,7 +51,9 @@ told AS MATERIALIZED (
     SELECT pg_notify('postwerk_mailbox', string_agg(mailbox_id::text, ' '))
       FROM (SELECT mailbox_id, row_number() OVER () / 300 AS part FROM slot) AS parts GROUP BY part
      UNION ALL
-    SELECT pg_notify('postwerk_journal', '') FROM (SELECT FROM new_journal LIMIT 1) AS any_entry)
+    SELECT pg_notify('postwerk_journal', '') FROM (SELECT FROM new_journal LIMIT 1) AS any_entry
+     UNION ALL
+    SELECT pg_notify('postwerk_search', '') WHERE cardinality($8::bigint[]) > 0)
 SELECT uid, uidvalidity, modseq, (SELECT count(*) FROM told) FROM numbered ORDER BY ordinal
 """
 

@@ -6,7 +6,6 @@ header. Texts are collation keys of i;unicode-casemap (RFC 5051), which compare 
 
 import re
 import struct
-import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
 from hashlib import blake2b
@@ -15,6 +14,7 @@ from typing import NamedTuple
 from protocol.message import address_list, dates, words
 from protocol.message.header import RawField, read, unfold
 from protocol.message.strings import remembering
+from protocol.message.text import canonical
 
 MAX_REFERENCES = 500  # of one message; the last ones, which are the nearest, count
 MAX_SUBJECT_OCTETS = 1000  # of a collation key; behind a longer one stands a hash of all of it: equality stays exact
@@ -160,11 +160,8 @@ def _without_trailers(text: str, start: int, end: int) -> tuple[int, bool]:
 
 
 def collation_key(text: str) -> bytes:
-    """The key of i;unicode-casemap (RFC 5051 §2): titlecase by simple mappings, decomposed, as UTF-8."""
-    if text.isascii():
-        return text.upper().encode("ascii")
-    titled = "".join([title if len(title := character.title()) == 1 else character for character in text])
-    return unicodedata.normalize("NFKD", titled).encode("utf-8", "surrogatepass")
+    """The key of i;unicode-casemap (RFC 5051 §2), as UTF-8."""
+    return canonical(text).encode("utf-8", "surrogatepass")
 
 
 def _bounded(key: bytes) -> bytes:

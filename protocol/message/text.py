@@ -2,17 +2,26 @@
 
 For substring search only: markup is stripped crudely and nothing is laid out. Never fails; unknown charsets and
 broken encodings give what can be read.
+
+The index is filled and the unindexed is scanned by the same functions, so that both give one answer. Whoever changes
+what they collect or how canonical() writes it gives TEXT_VERSION the next number: what was indexed by another version is
+scanned until it is indexed again.
 """
 
 import html
 import re
+import unicodedata
 from binascii import a2b_qp
 
 from protocol.message import header, words
 from protocol.message.content import parameter
 from protocol.message.mime import Buffer, Part
 
+TEXT_VERSION = 1
 MAX_TEXT_PARTS = 1_000  # of one message; later ones are not read
+
+_MAX_MAPPED = 20_000  # characters beyond ASCII whose mapping is kept
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 _HIDDEN = re.compile(r"<(?:!--|(script|style)\b)", re.IGNORECASE)
 _END_OF = {
@@ -25,6 +34,54 @@ _BREAK = re.compile(
     r"<(?:br|p|div|tr|td|th|li|h[1-6]|table|blockquote|hr)\b[^<>]*+>|</(?:p|div|tr|li|h[1-6])\s*+>", re.IGNORECASE
 )
 _TAG = re.compile(r"</?[A-Za-z!?][^<>]*+>")
+
+
+def canonical(text: str) -> str:
+    """Give text as i;unicode-casemap compares it, RFC 5051 §2: each character titlecased, then decomposed.
+
+    Character by character: the canonical form of a text joined from two is that of the one and that of the other joined.
+    """
+    if text.isascii():
+        return text.upper()
+    # Octets of ASCII letters alone change their case here, many times faster than a table does it.
+    raised = text.encode("utf-8", "surrogatepass").upper().decode("utf-8", "surrogatepass")
+    return _BEYOND_ASCII.sub(lambda found: found[0].translate(_CASEMAP), raised)
+
+
+class _Casemap(dict[int, str]):
+    """The table of str.translate, filled as characters occur."""
+
+    def __missing__(self, code: int) -> str:
+        mapped = _decomposed(_titlecased(chr(code)))
+        if len(self) < _MAX_MAPPED:
+            self[code] = mapped
+        return mapped
+
+
+_CASEMAP = _Casemap()
+
+
+def _titlecased(character: str) -> str:
+    """Its titlecase in UnicodeData.txt, which knows single characters only: "ß" has none there."""
+    title = character.title()
+    return title if len(title) == 1 else character
+
+
+def _decomposed(character: str) -> str:
+    """Its decomposition in UnicodeData.txt, compatibility included, to the end; Hangul syllables have none there."""
+    written = unicodedata.decomposition(character).split()
+    if written and written[0].startswith("<"):
+        del written[0]
+    return "".join([_decomposed(chr(int(code, 16))) for code in written]) or character
+
+
+def canonical_text(head: bytes, octets: Buffer, part: Part) -> tuple[str, str]:
+    """Give the canonical (header text, body text) of the message: what SEARCH TEXT and BODY look through.
+
+    `head` stands before the octets (our trace fields) and belongs to the header; part is the root of the octets.
+    """
+    header = header_text(head + octets[part.header_start : part.body_start], None)
+    return canonical(header), canonical(body_text(octets, part))
 
 
 def header_text(section: bytes, name: bytes | None) -> str:
@@ -47,9 +104,14 @@ def searchable(octets: Buffer, part: Part) -> tuple[str, str]:
     The body text is that of all text/* and message/* leaves, and the headers of the messages within, in order. Lines
     end with LF. It is as long as the text itself: no part of it is left out.
     """
+    return header_text(octets[part.header_start : part.body_start], None), body_text(octets, part)
+
+
+def body_text(octets: Buffer, part: Part) -> str:
+    """Give the body text alone."""
     pieces: list[str] = []
     _collect(octets, part, pieces)
-    return header_text(octets[part.header_start : part.body_start], None), "\n".join(pieces)
+    return "\n".join(pieces)
 
 
 def part_text(octets: Buffer, part: Part) -> str:
