@@ -21,6 +21,12 @@ class Item(Enum):
     RFC822_TEXT = b"RFC822.TEXT"
     SECTION = b"BODY[]"
     MODSEQ = b"MODSEQ"  # RFC 7162 §3.1.4
+    BINARY = b"BINARY[]"  # RFC 3516 §4.2
+    BINARY_SIZE = b"BINARY.SIZE"
+    EMAILID = b"EMAILID"  # RFC 8474 §5.3
+    THREADID = b"THREADID"
+    SAVEDATE = b"SAVEDATE"  # RFC 8514 §4.2
+    PREVIEW = b"PREVIEW"  # RFC 8970 §3.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +48,29 @@ class FetchAttribute:
     """One thing to fetch."""
 
     item: Item
-    section: Section | None = None  # with Item.SECTION only
+    section: Section | None = None  # with Item.SECTION, BINARY and BINARY_SIZE only
     partial: tuple[int, int] | None = None  # first octet from 0, and how many (1 or more)
     is_peek: bool = False
+    is_lazy: bool = False  # PREVIEW (LAZY), RFC 8970 §4.1
 
     @property
     def label(self) -> bytes:
         """The name in the response: the section is repeated, the partial only with its first octet."""
         if self.section is None:
             return self.item.value
-        label = b"BODY[" + self.section.render() + b"]"
+        label = _BRACKETED[self.item] + b"[" + self.section.render() + b"]"
         return label + b"<%d>" % self.partial[0] if self.partial else label
 
     @property
     def sets_seen(self) -> bool:
         r"""Whether fetching it sets \Seen (RFC 3501 §6.4.5)."""
-        if self.item is Item.SECTION:
+        if self.item in (Item.SECTION, Item.BINARY):
             return not self.is_peek
         return self.item in (Item.RFC822, Item.RFC822_TEXT)
 
 
-_SIMPLE = {item.value: FetchAttribute(item) for item in Item if item is not Item.SECTION}
+_BRACKETED = {Item.SECTION: b"BODY", Item.BINARY: b"BINARY", Item.BINARY_SIZE: b"BINARY.SIZE"}
+_SIMPLE = {item.value: FetchAttribute(item) for item in Item if item not in _BRACKETED}
 _FAST = (_SIMPLE[b"FLAGS"], _SIMPLE[b"INTERNALDATE"], _SIMPLE[b"RFC822.SIZE"])
 _MACROS = {
     b"FAST": _FAST,
@@ -123,11 +131,36 @@ def _fetch_att(cursor: Cursor) -> FetchAttribute:
         if cursor.is_next(b"[") and word in (b"BODY", b"BODY.PEEK"):
             section = _section(cursor)
             return FetchAttribute(Item.SECTION, section, _partial(cursor), is_peek=word == b"BODY.PEEK")
+        if cursor.is_next(b"[") and word.startswith(b"BINARY"):
+            return _binary(cursor, word)
         simple = _SIMPLE.get(word)
         if simple is not None:
-            return simple
+            return _preview(cursor) if simple.item is Item.PREVIEW else simple
     cursor.position = start
     return cursor.fail("a FETCH attribute")
+
+
+# fetch-att =/ "BINARY" [".PEEK"] section-binary [partial] / "BINARY.SIZE" section-binary        (RFC 3516 §7)
+# section-binary = "[" [section-part] "]"
+def _binary(cursor: Cursor, word: bytes) -> FetchAttribute:
+    start = cursor.position
+    section = _section(cursor)
+    if section.what or word not in (b"BINARY", b"BINARY.PEEK", b"BINARY.SIZE"):
+        cursor.position = start
+        cursor.fail("a FETCH attribute")
+    if word == b"BINARY.SIZE":
+        return FetchAttribute(Item.BINARY_SIZE, section)
+    return FetchAttribute(Item.BINARY, section, _partial(cursor), is_peek=word == b"BINARY.PEEK")
+
+
+# fetch-att =/ "PREVIEW" [SP "(" preview-mod *(SP preview-mod) ")"]        (RFC 8970 §6)
+def _preview(cursor: Cursor) -> FetchAttribute:
+    if not cursor.take(b" ("):
+        return _SIMPLE[b"PREVIEW"]
+    if not cursor.take_keyword(b"LAZY"):
+        cursor.fail("LAZY")
+    cursor.expect(b")")
+    return _LAZY_PREVIEW
 
 
 # section         = "[" [section-spec] "]"
@@ -188,3 +221,4 @@ def _partial(cursor: Cursor) -> tuple[int, int] | None:
 
 _NUMBER64 = 2**63 - 1
 _WHOLE = Section()
+_LAZY_PREVIEW = FetchAttribute(Item.PREVIEW, is_lazy=True)

@@ -254,9 +254,14 @@ def fetch_octets(label: bytes, octets: bytes | None) -> bytes:
     return b"%b NIL" % label if octets is None else b"%b {%d}\r\n%b" % (label, len(octets), octets)
 
 
-def fetch_octets_head(label: bytes, size_octets: int) -> bytes:
-    """`BODY[] {342}` and its line end: exactly so many octets must be sent next."""
-    return b"%b {%d}\r\n" % (label, size_octets)
+def fetch_binary(label: bytes, octets: bytes) -> bytes:
+    """`BINARY[1] {342}…`, or `~{342}…` where there is a NUL, which no other literal may hold (RFC 3516 §4.2)."""
+    return b"%b %b{%d}\r\n%b" % (label, b"~" if b"\0" in octets else b"", len(octets), octets)
+
+
+def fetch_octets_head(label: bytes, size_octets: int, *, is_binary: bool = False) -> bytes:
+    """`BODY[] {342}`, or `BINARY[1] ~{342}`, and its line end: exactly so many octets must be sent next."""
+    return b"%b %b{%d}\r\n" % (label, b"~" if is_binary else b"", size_octets)
 
 
 # Lists

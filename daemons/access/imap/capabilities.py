@@ -19,6 +19,7 @@ AFTER_LOGIN = (
     b"MOVE",
     b"SPECIAL-USE",
     b"CREATE-SPECIAL-USE",
+    b"PREVIEW",
 )
 
 

@@ -11,16 +11,19 @@ from contextlib import aclosing
 from typing import Any
 
 from daemons.access.imap.columns import COLUMNS, TRACE_FIELDS, Batch, Column, cached_fields, uids_of
+from daemons.access.imap.lookups import LOOKED_UP, look_up
 from daemons.access.imap.reading import Facts, facts_of
-from daemons.access.imap.sections import CHUNK_OCTETS, MessageSections, Octets, section_of
+from daemons.access.imap.sections import CHUNK_OCTETS, OCTET_ITEMS, Encoded, MessageSections, Octets, section_of
 from daemons.access.imap.selected import Range, Selected
 from daemons.access.imap.selecting import chosen
 from daemons.access.imap.session import Completion, RefusalError, Session, log
 from daemons.access.imap.storing import change_flags, message_ranges
 from protocol.imap import command, response
 from protocol.imap.fetch import FetchAttribute, Item, Section
+from protocol.imap.modifiers import NO_MODIFIERS
 from protocol.message import unpack
 from protocol.message.header import CACHED_FIELDS
+from protocol.message.transfer import UnknownEncodingError
 from storage.errors import NotFoundError, StorageError
 from storage.messages import Fact
 from storage.rows import SEEN
@@ -40,6 +43,7 @@ class Plan:
         self.formats: list[bytes] = []
         self.columns: list[Column] = []
         self.sections: list[tuple[FetchAttribute, Section]] = []
+        self.looked_up = [attribute for attribute in attributes if attribute.item in LOOKED_UP]
         self.has_flags = _FLAGS in attributes
         self.sets_seen = any(attribute.sets_seen for attribute in attributes)
         facts: set[Fact] = set()
@@ -80,7 +84,7 @@ class Plan:
 
 async def fetch(session: Session, asked: command.Fetch) -> Completion:
     """FETCH. Messages that others have expunged are left out (RFC 2180 §4.1.2)."""
-    if asked.changed_since is not None:
+    if asked.modifiers != NO_MODIFIERS:
         raise RefusalError.bad("CONDSTORE is not offered")
     selected = chosen(session)
     ranges = message_ranges(selected, asked.sequence, is_uid=asked.is_uid)
@@ -95,6 +99,7 @@ async def fetch(session: Session, asked: command.Fetch) -> Completion:
                 seen = await _set_seen(session, selected, start, end)
             batch = _batch(selected, plan, start, end, facts)
             is_missing |= len(batch.positions) < end - start
+            await look_up(session, batch, plan.looked_up)
             if plan.sections:
                 is_missing |= not await _send_sections(session, plan, batch, seen)
             else:
@@ -161,7 +166,7 @@ async def _send_sections(session: Session, plan: Plan, batch: Batch, seen: set[i
             answer.add(b"FLAGS (%b)" % texts[batch.rows.kinds[place]])
         try:
             for attribute, section in plan.sections:
-                await answer.add_section(attribute, await sections.octets(attribute, section), sections)
+                await answer.add_section(attribute, section, sections)
         except NotFoundError:  # expunged a moment ago, and swept
             is_whole = False
             continue
@@ -185,16 +190,23 @@ class Answer:
         self._pieces.append(item if self._is_empty else b" " + item)
         self._is_empty = False
 
-    async def add_section(self, attribute: FetchAttribute, octets: Octets | None, sections: MessageSections) -> None:
+    async def add_section(self, attribute: FetchAttribute, section: Section, sections: MessageSections) -> None:
         """Add a section. Raises StorageError; after streaming has begun, ConnectionError."""
+        is_binary = attribute.item is Item.BINARY
         try:
-            if octets is None:
+            found = await (sections.octets if attribute.item in OCTET_ITEMS else sections.content)(attribute, section)
+            if attribute.item is Item.BINARY_SIZE:
+                self.add(b"%b %d" % (attribute.label, found.size if found else 0))
+            elif found is None:
                 self.add(attribute.label + b" NIL")
-            elif octets.size <= CHUNK_OCTETS:
-                self.add(response.fetch_octets(attribute.label, await sections.read(octets)))
+            elif isinstance(found, Octets) and found.size <= CHUNK_OCTETS:
+                render = response.fetch_binary if is_binary else response.fetch_octets
+                self.add(render(attribute.label, await sections.read(found)))
             else:
-                self.add(response.fetch_octets_head(attribute.label, octets.size))
-                await self._stream(octets, sections)
+                self.add(response.fetch_octets_head(attribute.label, found.size, is_binary=is_binary))
+                await self._stream(found, sections)
+        except UnknownEncodingError:
+            raise RefusalError.no(b"UNKNOWN-CTE", "a part is in an encoding that is not known here") from None
         except StorageError as error:
             if not self._is_streaming:
                 raise
@@ -202,7 +214,7 @@ class Answer:
             self._session.connection.abort()  # the literal's length has been announced: nothing else can follow
             raise ConnectionAbortedError("cut off within a literal") from error
 
-    async def _stream(self, octets: Octets, sections: MessageSections) -> None:
+    async def _stream(self, octets: Octets | Encoded, sections: MessageSections) -> None:
         self._is_streaming = True
         async for chunk in sections.stream(octets):
             self._pieces.append(chunk)

@@ -5,6 +5,7 @@ A message is its head (the trace fields that we added) and its original. The par
 
 import functools
 import re
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import cast
@@ -12,12 +13,15 @@ from typing import cast
 from protocol.imap.fetch import FetchAttribute, Item, Section
 from protocol.message import Part, extent
 from protocol.message.header import select_fields
-from protocol.message.section import Specifier
+from protocol.message.section import Specifier, find
+from protocol.message.transfer import decode, decoder_of
 from storage.blobs.store import BlobReader
 
 CHUNK_OCTETS = 1 << 20  # a section above this is sent in chunks of at most that
 
 _OF_ITEM = {Item.RFC822: Section(), Item.RFC822_HEADER: Section(what="HEADER"), Item.RFC822_TEXT: Section(what="TEXT")}
+
+OCTET_ITEMS = frozenset({Item.SECTION, *_OF_ITEM})  # what gives octets as they are; BINARY gives the content of parts
 
 
 def section_of(attribute: FetchAttribute) -> Section | None:
@@ -53,6 +57,15 @@ class Octets:
         return Octets(prefix, start, min(self.end, start + count - len(prefix)))
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A large part that is decoded while it is sent: octets [first, first + size) of the content."""
+
+    part: Part
+    first: int
+    size: int
+
+
 class MessageSections:
     """Reads sections of one message."""
 
@@ -85,14 +98,52 @@ class MessageSections:
             return Octets(select_fields(header, names, negate=section.what.endswith(".NOT")))
         return octets
 
+    async def content(self, attribute: FetchAttribute, section: Section) -> Octets | Encoded | None:
+        """Where the octets of BINARY[…] are; None when there is no such part. Raises StorageError, UnknownEncodingError.
+
+        A multipart or a message has no encoding of its own (RFC 2045 §6.4), so these come as they are.
+        """
+        first, count = attribute.partial or (0, sys.maxsize)
+        if not section.path:
+            layout = await self._blobs.layout(self._content_id)
+            return Octets(layout.head, 0, layout.original_octets).cut(first, count)
+        assert self._tree is not None
+        part = find(self._tree, section.path)
+        if part is None:
+            return None
+        octets = Octets(b"", part.body_start, part.end)
+        if part.children or decoder_of(part.encoding) is None:
+            return octets.cut(first, count)
+        if octets.size <= CHUNK_OCTETS:
+            return Octets(decode(await self.read(octets), part.encoding)[first : first + count])
+        size = 0
+        async for piece in self._decoded(part):
+            size += len(piece)
+        return Encoded(part, first, max(0, min(count, size - first)))
+
+    async def _decoded(self, part: Part) -> AsyncIterator[bytes]:
+        """The part's content in pieces."""
+        decoder = decoder_of(part.encoding)
+        assert decoder is not None
+        async for chunk in self.stream(Octets(b"", part.body_start, part.end)):
+            yield decoder.feed(chunk)
+        yield decoder.finish()
+
     async def read(self, octets: Octets) -> bytes:
         """All of it at once. Raises StorageError."""
         if octets.start >= octets.end:
             return octets.prefix
         return octets.prefix + await self._blobs.read(self._content_id, octets.start, octets.end)
 
-    async def stream(self, octets: Octets) -> AsyncIterator[bytes]:
+    async def stream(self, octets: Octets | Encoded) -> AsyncIterator[bytes]:
         """All of it in chunks. Raises StorageError."""
+        if isinstance(octets, Encoded):
+            at, end = 0, octets.first + octets.size
+            async for piece in self._decoded(octets.part):
+                if octets.first < at + len(piece) and at < end:
+                    yield piece[max(0, octets.first - at) : end - at]
+                at += len(piece)
+            return
         if octets.prefix:
             yield octets.prefix
         layout = await self._blobs.layout(self._content_id)

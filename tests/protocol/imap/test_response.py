@@ -95,14 +95,16 @@ def test_section_labels(section: Section, label: bytes) -> None:
 
 
 def test_what_sets_seen() -> None:
-    r"""BODY[…], RFC822 and RFC822.TEXT set \Seen, their other forms do not (RFC 3501 §6.4.5)."""
+    r"""BODY[…], BINARY[…], RFC822 and RFC822.TEXT set \Seen, their other forms do not (RFC 3501 §6.4.5)."""
     whole = Section()
+    bracketed = {Item.SECTION, Item.BINARY}
     sets = {Item.RFC822, Item.RFC822_TEXT}
     for item in Item:
-        if item is not Item.SECTION:
+        if item not in bracketed:
             assert FetchAttribute(item).sets_seen == (item in sets)
-    assert FetchAttribute(Item.SECTION, whole).sets_seen
-    assert not FetchAttribute(Item.SECTION, whole, is_peek=True).sets_seen
+    for item in bracketed:
+        assert FetchAttribute(item, whole).sets_seen
+        assert not FetchAttribute(item, whole, is_peek=True).sets_seen
 
 
 def test_codes() -> None:
