@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from protocol.imap.fetch import FetchAttribute
+from protocol.imap.modifiers import NO_MODIFIERS, FetchModifiers, Resync
 from protocol.imap.search import SearchKey
 from protocol.imap.sequence import SequenceSet
 
@@ -93,7 +94,8 @@ class Select(Command):
     """SELECT, RFC 3501 §6.3.1."""
 
     mailbox: str
-    parameters: tuple[bytes, ...] = ()  # (CONDSTORE), RFC 7162 §3.1.8
+    is_condstore: bool = False  # RFC 7162 §3.1.8
+    resync: Resync | None = None  # RFC 7162 §3.2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ class Examine(Command):
     """EXAMINE, RFC 3501 §6.3.2."""
 
     mailbox: str
-    parameters: tuple[bytes, ...] = ()
+    is_condstore: bool = False
+    resync: Resync | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +229,7 @@ class Fetch(Command):
     sequence: SequenceSet
     attributes: tuple[FetchAttribute, ...]
     is_uid: bool = False
-    changed_since: int | None = None  # RFC 7162 §3.1.4.1
+    modifiers: FetchModifiers = NO_MODIFIERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,3 +260,11 @@ class Move(Command):
     sequence: SequenceSet
     mailbox: str
     is_uid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UidBatches(Command):
+    """UIDBATCHES: UID ranges of `size_messages` messages each, from the newest down (draft-ietf-mailmaint-imap-uidbatches)."""
+
+    size_messages: int
+    batches: tuple[int, int] | None = None  # the first and the last one wanted, counted from 1

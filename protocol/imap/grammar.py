@@ -27,6 +27,13 @@ from protocol.imap.dates import take_date_time
 from protocol.imap.fetch import expect_fetch_attributes
 from protocol.imap.flags import expect_flag_list, expect_flags_to_store
 from protocol.imap.listing import expect_create, expect_list_command, expect_lsub, expect_status
+from protocol.imap.modifiers import (
+    NO_MODIFIERS,
+    Resync,
+    expect_fetch_modifiers,
+    expect_select_parameters,
+    expect_unchanged_since,
+)
 from protocol.imap.names import expect_mailbox
 from protocol.imap.sequence import sequence_set
 
@@ -144,20 +151,13 @@ def _enable(cursor: Cursor, tag: bytes) -> Command:
 
 
 # select        = "SELECT" SP mailbox [select-params]
-# select-params = SP "(" select-param *(SP select-param) ")"        (RFC 4466 §6)
-def _mailbox_and_parameters(cursor: Cursor) -> tuple[str, tuple[bytes, ...]]:
+def _mailbox_and_parameters(cursor: Cursor) -> tuple[str, bool, Resync | None]:
     cursor.expect_space()
     mailbox = expect_mailbox(cursor)
     if cursor.is_at_end():
-        return mailbox, ()
+        return mailbox, False, None
     cursor.expect_space()
-    return mailbox, expect_list(cursor, _select_param)
-
-
-def _select_param(cursor: Cursor) -> bytes:
-    if not cursor.take_keyword(b"CONDSTORE"):
-        cursor.fail("a SELECT parameter")
-    return b"CONDSTORE"
+    return mailbox, *expect_select_parameters(cursor)
 
 
 def _select(cursor: Cursor, tag: bytes) -> Command:
@@ -218,39 +218,27 @@ def _append(cursor: Cursor, tag: bytes) -> Command:
 
 
 # fetch          = "FETCH" SP sequence-set SP (…) [SP "(" fetch-modifier *(SP fetch-modifier) ")"]
-# fetch-modifier = "CHANGEDSINCE" SP mod-sequence-value        (RFC 7162 §7)
 def _fetch(cursor: Cursor, tag: bytes, *, is_uid: bool = False) -> Command:
     cursor.expect_space()
     sequence = sequence_set(cursor)
     cursor.expect_space()
     attributes = expect_fetch_attributes(cursor)
-    changed_since = None
+    modifiers = NO_MODIFIERS
     if not cursor.is_at_end():
         cursor.expect_space()
-        changed_since = _modseq_modifier(cursor, b"CHANGEDSINCE", least=1)
-    return command.Fetch(tag, sequence, attributes, is_uid, changed_since)
-
-
-def _modseq_modifier(cursor: Cursor, name: bytes, *, least: int) -> int:
-    cursor.expect(b"(")
-    if not cursor.take_keyword(name):
-        cursor.fail(name.decode("ascii"))
-    cursor.expect_space()
-    modseq = expect_number(cursor, "a mod-sequence", least=least, most=2**63 - 1)
-    cursor.expect(b")")
-    return modseq
+        modifiers = expect_fetch_modifiers(cursor)
+    return command.Fetch(tag, sequence, attributes, is_uid, modifiers)
 
 
 # store           = "STORE" SP sequence-set [SP "(" store-modifier ")"] SP store-att-flags
 # store-att-flags = (["+" / "-"] "FLAGS" [".SILENT"]) SP (flag-list / (flag *(SP flag)))
-# store-modifier  = "UNCHANGEDSINCE" SP mod-sequence-valzer        (RFC 7162 §7)
 def _store(cursor: Cursor, tag: bytes, *, is_uid: bool = False) -> Command:
     cursor.expect_space()
     sequence = sequence_set(cursor)
     cursor.expect_space()
     unchanged_since = None
     if cursor.is_next(b"("):
-        unchanged_since = _modseq_modifier(cursor, b"UNCHANGEDSINCE", least=0)
+        unchanged_since = expect_unchanged_since(cursor)
         cursor.expect_space()
     operation: Literal["replace", "add", "remove"] = "replace"
     if cursor.take(b"+"):
@@ -285,6 +273,18 @@ def _move(cursor: Cursor, tag: bytes, *, is_uid: bool = False) -> Command:
 def _uid_expunge(cursor: Cursor, tag: bytes) -> Command:
     cursor.expect_space()
     return command.Expunge(tag, sequence_set(cursor))
+
+
+# uidbatches = "UIDBATCHES" SP nz-number [SP nz-number ":" nz-number]        (draft-ietf-mailmaint-imap-uidbatches)
+def _uidbatches(cursor: Cursor, tag: bytes) -> Command:
+    cursor.expect_space()
+    size = expect_number(cursor, "a number of messages", least=1)
+    if cursor.is_at_end():
+        return command.UidBatches(tag, size)
+    cursor.expect_space()
+    first = expect_number(cursor, "a range of batches", least=1)
+    cursor.expect(b":")
+    return command.UidBatches(tag, size, (first, expect_number(cursor, "a range of batches", least=1)))
 
 
 # uid = "UID" SP (copy / fetch / search / store / …)
@@ -332,6 +332,7 @@ _PRODUCTIONS: Mapping[bytes, Production] = {
     b"COPY": _copy,
     b"MOVE": _move,
     b"UID": _uid,
+    b"UIDBATCHES": _uidbatches,
 }
 
 _UID_PRODUCTIONS: Mapping[bytes, Production] = {

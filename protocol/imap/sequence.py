@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from protocol.imap.cursor import Cursor
+from protocol.imap.cursor import Cursor, expect_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,21 @@ def _seq_number(cursor: Cursor, digits: bytes, start: int) -> int | None:
             return number
     cursor.position = start
     return cursor.fail("a sequence set")
+
+
+# partial-range       = partial-range-first / partial-range-last        (RFC 9394 §4)
+# partial-range-first = nz-number ":" nz-number
+# partial-range-last  = MINUS nz-number ":" MINUS nz-number
+def partial_range(cursor: Cursor) -> tuple[int, int]:
+    """Two positions counted from 1, the lower one first; negative ones count from the end, -1 being the last."""
+    is_from_end = cursor.take(b"-")
+    first = expect_number(cursor, "a range of positions", least=1)
+    cursor.expect(b":")
+    if is_from_end:
+        cursor.expect(b"-")
+    last = expect_number(cursor, "a range of positions", least=1)
+    low, high = min(first, last), max(first, last)
+    return (-low, -high) if is_from_end else (low, high)
 
 
 _SAVED = SequenceSet((), is_saved=True)

@@ -12,7 +12,7 @@ from storage.errors import MailboxNotFoundError
 async def select(session: Session, asked: command.Select | command.Examine) -> Completion:
     """SELECT and EXAMINE. A failure leaves no mailbox selected (RFC 3501 §6.3.1)."""
     session.deselect()
-    if asked.parameters:
+    if asked.is_condstore or asked.resync:
         raise RefusalError.bad("unknown parameter")
     is_read_only = isinstance(asked, command.Examine)
     mailbox = await find(session, asked.mailbox)

@@ -35,11 +35,13 @@ from protocol.imap.command import (
     Status,
     Store,
     Subscribe,
+    UidBatches,
     Unselect,
     Unsubscribe,
 )  # fmt: skip
 from protocol.imap.events import AppendOctets, AppendStarts, Continue
 from protocol.imap.fetch import FetchAttribute, Item, Section
+from protocol.imap.modifiers import FetchModifiers, Resync
 from protocol.imap.sequence import SequenceSet
 from tests.protocol.imap.feeds import read_three_ways
 
@@ -90,8 +92,22 @@ COMMANDS: list[tuple[bytes, Command]] = [
     (b"a SELECT inbox", Select(b"a", "INBOX")),
     (b"a  SELECT   iNbOx/Sub", Select(b"a", "INBOX/Sub")),
     (b"a SELECT inboxes", Select(b"a", "inboxes")),
-    (b'a SELECT "Entw&APw-rfe" (CONDSTORE)', Select(b"a", "Entwürfe", (b"CONDSTORE",))),
+    (b'a SELECT "Entw&APw-rfe" (CONDSTORE)', Select(b"a", "Entwürfe", is_condstore=True)),
     (b"a EXAMINE {3+}\r\nA B", Examine(b"a", "A B")),
+    (b"a SELECT A (QRESYNC (67890007 20050715))", Select(b"a", "A", resync=Resync(67890007, 20050715))),
+    (
+        b"a EXAMINE A (QRESYNC (7 20 1:3) CONDSTORE)",
+        Examine(b"a", "A", is_condstore=True, resync=Resync(7, 20, SequenceSet(((1, 3),)))),
+    ),
+    (
+        b"a SELECT A (QRESYNC (7 20 1:3 (1,2 4,6)))",
+        Select(
+            b"a",
+            "A",
+            resync=Resync(7, 20, SequenceSet(((1, 3),)), (SequenceSet(((1, 1), (2, 2))), SequenceSet(((4, 4), (6, 6))))),
+        ),
+    ),
+    (b"a SELECT A (QRESYNC (7 20 (1 4)))", Select(b"a", "A", resync=Resync(7, 20, None, (ONE, SequenceSet(((4, 4),)))))),
     (b"a CREATE A/", Create(b"a", "A/")),
     (rb"a CREATE Gone (USE (\trash \X-Mine))", Create(b"a", "Gone", (rb"\Trash", rb"\X-Mine"))),
     (b"a CREATE A (USE ())", Create(b"a", "A")),
@@ -148,7 +164,20 @@ COMMANDS: list[tuple[bytes, Command]] = [
         b"a FETCH 1 BODY[2.HEADER.FIELDS.NOT ({2+}\r\nTo)]",
         Fetch(b"a", ONE, (body(2, what="HEADER.FIELDS.NOT", fields=(b"To",)),)),
     ),
-    (b"a FETCH 1 (MODSEQ) (CHANGEDSINCE 12345)", Fetch(b"a", ONE, (FetchAttribute(Item.MODSEQ),), changed_since=12345)),
+    (
+        b"a FETCH 1 (MODSEQ) (CHANGEDSINCE 12345)",
+        Fetch(b"a", ONE, (FetchAttribute(Item.MODSEQ),), modifiers=FetchModifiers(12345)),
+    ),
+    (
+        b"a UID FETCH 1 (FLAGS) (VANISHED CHANGEDSINCE 9 PARTIAL -1:-30)",
+        Fetch(b"a", ONE, (FetchAttribute(Item.FLAGS),), is_uid=True, modifiers=FetchModifiers(9, True, (-1, -30))),
+    ),
+    (
+        b"a UID FETCH 1 FLAGS (PARTIAL 20:11)",
+        Fetch(b"a", ONE, (FetchAttribute(Item.FLAGS),), is_uid=True, modifiers=FetchModifiers(partial=(11, 20))),
+    ),
+    (b"a UIDBATCHES 2000", UidBatches(b"a", 2000)),
+    (b"a UIDBATCHES 500 3:4", UidBatches(b"a", 500, (3, 4))),
     # STORE, COPY, MOVE
     (rb"a STORE 1 FLAGS (\seen \Deleted)", Store(b"a", ONE, "replace", (rb"\Seen", rb"\Deleted"))),
     (b"a STORE 1 FLAGS ()", Store(b"a", ONE, "replace", ())),
