@@ -21,13 +21,10 @@ _CACHED_NAMES = 20_000
 # The first of the candidates that the domain has: the address itself, the address without its +detail, the catch-all.
 _RESOLVE = """
 SELECT a.tenant_id, a.account_id, m.mailbox_id, NOT a.receives OR a.is_disabled AS is_disabled,
-       coalesce((SELECT sum(size_octets) FROM mailbox WHERE account_id = a.account_id) >= a.quota_octets, false)
-    OR coalesce(t.quota_octets <= CASE WHEN t.quota_octets IS NOT NULL THEN
-               (SELECT sum(size_octets) FROM mailbox WHERE tenant_id = t.tenant_id) END, false) AS is_over_quota
+       EXISTS (SELECT FROM room_left(a.account_id) AS room WHERE room.octets <= 0 OR room.messages <= 0) AS is_over_quota
   FROM domain AS d
   JOIN address AS r USING (domain_id)
   JOIN account AS a USING (account_id)
-  JOIN tenant AS t ON t.tenant_id = a.tenant_id
   JOIN mailbox AS m ON m.account_id = a.account_id AND m.name = 'INBOX'
  WHERE d.name = $1 AND r.local_part = ANY ($2::text[])
  ORDER BY array_position($2::text[], r.local_part) LIMIT 1

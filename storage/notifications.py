@@ -1,4 +1,4 @@
-"""What other processes changed: one LISTEN connection per process, callbacks by mailbox.
+"""What other processes changed: one LISTEN connection per process, callbacks by mailbox and by account.
 
 A lost notification only costs latency: whoever subscribes also polls. While the connection is down, and once after it came
 back, every subscriber is called, since anything may have changed in between.
@@ -7,7 +7,8 @@ back, every subscriber is called, since anything may have changed in between.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import asyncpg
 
@@ -15,14 +16,30 @@ from storage.pool import AWAY, server_settings
 
 _RECONNECT_SECONDS = 0.5
 _PROBE_SECONDS = 10.0
-MAILBOX, DIRECTORY, JOURNAL, OUTBOUND = (
+MAILBOX, DIRECTORY, JOURNAL, OUTBOUND, ACCOUNT, SHARING = (
     "postwerk_mailbox",
     "postwerk_directory",
     "postwerk_journal",
     "postwerk_outbound",
+    "postwerk_account",
+    "postwerk_sharing",
 )
 
 Callback = Callable[[], None]
+_Registered = TypeVar("_Registered", bound=Callable[..., None])
+
+
+@dataclass(frozen=True, slots=True)
+class AccountEvent:
+    """What changed for an account, besides messages."""
+
+    kind: str  # "mailboxes" (names, uses, rights), "subscriptions", "metadata"
+    mailbox_id: int = 0  # of "metadata"; 0 is the server
+    entry: str = ""  # of "metadata"
+    origin: str = ""  # who did it, in the words of the one who did: to be passed over by himself
+
+
+AccountCallback = Callable[[AccountEvent | None], None]  # None: anything may have changed
 
 
 class ChangeHub:
@@ -34,8 +51,10 @@ class ChangeHub:
     def __init__(self, dsn: str, role: str | None) -> None:
         self._dsn = dsn
         self._role = role
-        self._mailboxes: dict[int, set[Callback]] = {}
-        self._channels: dict[str, set[Callback]] = {}
+        # A tuple for each, not a set: nearly all have one subscriber, and there may be tens of thousands of them.
+        self._mailboxes: dict[int, tuple[Callback, ...]] = {}
+        self._accounts: dict[tuple[str, int], tuple[AccountCallback, ...]] = {}
+        self._channels: dict[str, tuple[Callback, ...]] = {}
         self._wanted: set[str] = set()
         self._news = asyncio.Event()  # wanted has grown, or the connection has ended
         self.is_connected = False
@@ -43,21 +62,27 @@ class ChangeHub:
     def subscribe(self, mailbox_id: int, callback: Callback) -> Callback:
         """Call back whenever that mailbox may have changed in any process. Returns the function that ends it."""
         self._want(MAILBOX)
-        return _subscribe(self._mailboxes.setdefault(mailbox_id, set()), callback, lambda: self._forget(mailbox_id))
+        return _subscribe(self._mailboxes, mailbox_id, callback)
+
+    def subscribe_account(self, account_id: int, callback: AccountCallback) -> Callback:
+        """Call back when the account's mailboxes, subscriptions or annotations changed. Returns the function that ends it."""
+        self._want(ACCOUNT)
+        return _subscribe(self._accounts, ("account", account_id), callback)
+
+    def subscribe_tenant(self, tenant_id: int, callback: AccountCallback) -> Callback:
+        """Call back when annotations changed that all accounts of the tenant share. Returns the function that ends it."""
+        self._want(ACCOUNT)
+        return _subscribe(self._accounts, ("tenant", tenant_id), callback)
 
     def on(self, channel: str, callback: Callback) -> Callback:
-        """Call back on every notification of DIRECTORY, JOURNAL or OUTBOUND. Returns the function that ends it."""
+        """Call back on every notification of DIRECTORY, JOURNAL, OUTBOUND or SHARING. Returns the function that ends it."""
         self._want(channel)
-        return _subscribe(self._channels.setdefault(channel, set()), callback, lambda: None)
+        return _subscribe(self._channels, channel, callback)
 
     def _want(self, channel: str) -> None:
         if channel not in self._wanted:
             self._wanted.add(channel)
             self._news.set()
-
-    def _forget(self, mailbox_id: int) -> None:
-        if not self._mailboxes.get(mailbox_id, True):
-            del self._mailboxes[mailbox_id]
 
     async def run(self) -> None:
         """Listen until cancelled, reconnecting as often as needed."""
@@ -80,9 +105,8 @@ class ChangeHub:
                 self._news.clear()
                 if fresh := self._wanted - listening:
                     for channel in sorted(fresh):
-                        await connection.add_listener(
-                            channel, self._on_mailbox if channel == MAILBOX else self._on_channel
-                        )
+                        heard = {MAILBOX: self._on_mailbox, ACCOUNT: self._on_account}.get(channel, self._on_channel)
+                        await connection.add_listener(channel, heard)
                     listening |= fresh
                     self.is_connected = True
                     self._call_all()  # anything may have changed before we listened
@@ -96,24 +120,48 @@ class ChangeHub:
 
     def _on_mailbox(self, _connection: Any, _process: int, _channel: str, payload: object) -> None:
         for name in str(payload).split():
-            for callback in tuple(self._mailboxes.get(int(name), ())):
+            for callback in self._mailboxes.get(int(name), ()):
                 callback()
 
+    def _on_account(self, _connection: Any, _process: int, _channel: str, payload: object) -> None:
+        whose, number, kind, *rest = str(payload).split(" ", 5)
+        mailbox_id, origin, entry = rest or ("0", "", "")
+        event = AccountEvent(kind, int(mailbox_id), entry, origin)
+        for callback in self._accounts.get((whose, int(number)), ()):
+            callback(event)
+
     def _on_channel(self, _connection: Any, _process: int, channel: str, _payload: object) -> None:
-        for callback in tuple(self._channels.get(channel, ())):
+        for callback in self._channels.get(channel, ()):
             callback()
 
     def _call_all(self) -> None:
         for callbacks in (*self._mailboxes.values(), *self._channels.values()):
-            for callback in tuple(callbacks):
+            for callback in callbacks:
                 callback()
+        for hearers in tuple(self._accounts.values()):
+            for hearer in hearers:
+                hearer(None)
 
 
-def _subscribe(callbacks: set[Callback], callback: Callback, then: Callback) -> Callback:
-    callbacks.add(callback)
+_Key = TypeVar("_Key")
+
+
+def _subscribe(subscribers: dict[_Key, tuple[_Registered, ...]], key: _Key, callback: _Registered) -> Callback:
+    """Add the callback under the key. Tuples are replaced, never changed: whoever runs over one runs on safely."""
+    subscribers[key] = (*subscribers.get(key, ()), callback)
+
+    is_over = False
 
     def end() -> None:
-        callbacks.discard(callback)
-        then()
+        nonlocal is_over
+        if is_over:
+            return
+        is_over = True
+        rest = list(subscribers.get(key, ()))
+        rest.remove(callback)
+        if rest:
+            subscribers[key] = tuple(rest)
+        else:
+            subscribers.pop(key, None)
 
     return end

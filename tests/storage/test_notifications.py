@@ -1,0 +1,78 @@
+"""What the database tells of accounts: in the transaction that changed them, to who asked for that account."""
+
+import asyncio
+from typing import TypeAlias
+
+import asyncpg
+
+from daemons.context import Context
+from storage import mailboxes, metadata
+from storage.metadata import SERVER, Bounds
+from storage.notifications import AccountEvent
+from tests.conftest import Person, add_person
+from tests.storage.messages_made import fill, mailbox_id
+
+Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+BOUNDS = Bounds(entries=10, octets=1000)
+
+
+class Heard:
+    """What one subscriber was told."""
+
+    def __init__(self) -> None:
+        self.events: asyncio.Queue[AccountEvent | None] = asyncio.Queue()
+
+    async def next(self) -> AccountEvent | None:
+        async with asyncio.timeout(10):
+            return await self.events.get()
+
+
+async def subscribed(context: Context, account_id: int) -> Heard:
+    """A subscriber to an account whose subscription is in force."""
+    heard = Heard()
+    context.changes.subscribe_account(account_id, heard.events.put_nowait)
+    assert await heard.next() is None  # anything may have changed before we listened
+    return heard
+
+
+async def test_mailboxes_and_subscriptions(context: Context, account: Person, owner: Owner) -> None:
+    """Creating, renaming and deleting mailboxes and subscribing are told to the account's subscribers only."""
+    heard = await subscribed(context, account.account_id)
+    bob = await add_person(context.settings, owner, "bob@example.test")
+    await mailboxes.create(owner, bob.account_id, "Secret")
+    await mailboxes.create(owner, account.account_id, "A")
+    assert await heard.next() == AccountEvent("mailboxes")
+    await mailboxes.rename(owner, account.account_id, "A", "B")
+    assert await heard.next() == AccountEvent("mailboxes")
+    await mailboxes.subscribe(owner, account.account_id, "B")
+    assert await heard.next() == AccountEvent("subscriptions")
+    await fill(context, account, await mailbox_id(owner, account), 1)  # messages are told by mailbox
+    await mailboxes.delete(owner, account.account_id, "B")
+    assert await heard.next() == AccountEvent("mailboxes")
+    assert heard.events.empty()
+
+
+async def test_annotations(context: Context, account: Person, owner: Owner) -> None:
+    """A changed annotation is told with its mailbox, entry and origin; one that stays as it was is not."""
+    heard = await subscribed(context, account.account_id)
+    box = await mailbox_id(owner, account)
+
+    async def write(place: int, entry: str, value: bytes | None) -> None:
+        await metadata.write(
+            owner, account.tenant_id, account.account_id, place, {entry: value}, bounds=BOUNDS, origin="s1"
+        )
+
+    await write(box, "/private/a b", b"1")
+    assert await heard.next() == AccountEvent("metadata", box, "/private/a b", "s1")
+    await write(box, "/private/a b", b"1")
+    await write(box, "/shared/comment", b"2")
+    assert await heard.next() == AccountEvent("metadata", box, "/shared/comment", "s1")
+    await write(box, "/shared/comment", None)
+    assert await heard.next() == AccountEvent("metadata", box, "/shared/comment", "s1")
+    await write(SERVER, "/private/c", b"3")
+    assert await heard.next() == AccountEvent("metadata", SERVER, "/private/c", "s1")
+    end = context.changes.subscribe_tenant(account.tenant_id, heard.events.put_nowait)
+    await write(SERVER, "/shared/comment", b"4")
+    assert await heard.next() == AccountEvent("metadata", SERVER, "/shared/comment", "s1")
+    end()
+    end()

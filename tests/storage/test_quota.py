@@ -1,0 +1,103 @@
+"""Room for mail: limits of accounts and of the tenant's pool, and sessions that ask for the same room at once."""
+
+import asyncio
+from typing import TypeAlias
+
+import asyncpg
+import pytest
+
+from daemons.context import Context
+from storage import quota
+from storage.errors import OverQuotaError
+from tests.conftest import Person, add_person
+from tests.storage.messages_made import fill, mailbox_id
+
+Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+async def test_usage(context: Context, account: Person, owner: Owner) -> None:
+    """An account's usage is what all its mailboxes hold, beside its own limits."""
+    await fill(context, account, await mailbox_id(owner, account), 2)
+    found = await quota.usage(owner, account.account_id)
+    assert found == await quota.usage_of_login(owner, account.tenant_id, account.login)
+    assert found is not None
+    assert (found.used_octets, found.used_messages, found.quota_octets, found.quota_messages) == (34, 2, None, None)
+    await quota.set_limits(owner, account.account_id, 1000, 5)
+    found = await quota.usage(owner, account.account_id)
+    assert found is not None
+    assert (found.quota_octets, found.quota_messages) == (1000, 5)
+    assert await quota.pool_usage(owner, account.tenant_id) is None
+    await owner.execute("UPDATE tenant SET quota_octets = 5000")
+    pool = await quota.pool_usage(owner, account.tenant_id)
+    assert pool == quota.PoolUsage(account.tenant_id, "example", 5000, 34)
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        "UPDATE account SET quota_octets = 40",
+        "UPDATE account SET quota_messages = 1",
+        "UPDATE tenant SET quota_octets = 40",
+    ],
+)
+async def test_limits(context: Context, account: Person, owner: Owner, limit: str) -> None:
+    """Octets, messages and the pool each refuse what is one too many, and nothing before."""
+    await owner.execute(limit)
+    await quota.check_room(owner, account.account_id, 17)
+    async with quota.held(context.pool, account.account_id, 17):
+        pass
+    await fill(context, account, await mailbox_id(owner, account), 1)
+    with pytest.raises(OverQuotaError):
+        await quota.check_room(owner, account.account_id, 24)
+    with pytest.raises(OverQuotaError):
+        async with quota.held(context.pool, account.account_id, 24):
+            pytest.fail("there was no room")
+
+
+async def test_parallel_sessions_share_the_room(context: Context, account: Person, owner: Owner) -> None:
+    """Of many that ask at once for the pool's last room, in several accounts, exactly as many get it as there is room."""
+    bob = await add_person(context.settings, owner, "bob@example.test")
+    await owner.execute("UPDATE tenant SET quota_octets = 300")
+    got = refused = 0
+    everyone_has_asked = asyncio.Barrier(20)
+
+    async def ask(account_id: int) -> None:
+        nonlocal got, refused
+        try:
+            async with quota.held(context.pool, account_id, 100):
+                got += 1
+                await everyone_has_asked.wait()
+        except OverQuotaError:
+            refused += 1
+            await everyone_has_asked.wait()
+
+    await asyncio.gather(*(ask(person.account_id) for person in (account, bob) for _ in range(10)))
+    assert (got, refused) == (3, 17)
+    assert await owner.fetchval("SELECT count(*) FROM quota_hold") == 0
+
+
+async def test_a_promise_expires(context: Context, account: Person, owner: Owner) -> None:
+    """What a crash leaves promised counts no more when its time is over."""
+    await owner.execute("UPDATE account SET quota_octets = 100")
+    await owner.execute(
+        "INSERT INTO quota_hold (tenant_id, account_id, size_octets, message_count, expires_at) "
+        "SELECT tenant_id, account_id, 60, 1, now() + interval '1 minute' FROM account"
+    )
+    with pytest.raises(OverQuotaError):
+        await quota.check_room(owner, account.account_id, 50)
+    await owner.execute("UPDATE quota_hold SET expires_at = now()")
+    await quota.check_room(owner, account.account_id, 50)
+    async with quota.held(context.pool, account.account_id, 50):
+        assert await owner.fetchval("SELECT count(*) FROM quota_hold") == 1
+
+
+async def test_a_full_account_is_known_to_the_directory(context: Context, account: Person, owner: Owner) -> None:
+    """Delivery learns that an account has reached its number of messages."""
+    found = await context.directory.resolve("alice", "example.test")
+    assert found is not None
+    assert not found.is_over_quota
+    await owner.execute("UPDATE account SET quota_messages = 0")
+    context.directory.clear()  # as the notification does
+    found = await context.directory.resolve("alice", "example.test")
+    assert found is not None
+    assert found.is_over_quota
