@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from daemons.access.imap.commands import imap_session
+from daemons.access.imap.grants import Grants
 from daemons.access.imap.session import Shared
 from daemons.access.imap.views import Views
 from daemons.access.pop3.service import Pop3Service
-from daemons.authentication import Authenticator
+from daemons.authentication import build_authenticator
 from daemons.context import Context
 from daemons.runtime import Ready
 from daemons.sockets import Connection, Listener, Networks, listening
@@ -31,7 +32,8 @@ async def open_shared(context: Context) -> Shared:
     )
     spool = Spool(context.settings.spool_directory)
     await spool.prepare()
-    return Shared(context, settings, views, Authenticator(context.directory, context.settings.authentication), spool)
+    authenticator = build_authenticator(context)
+    return Shared(context, settings, views, authenticator, spool, Grants(context.pool, context.changes))
 
 
 async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None:
@@ -44,6 +46,8 @@ async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None
     listeners: dict[str, Listener] = {}
     async with AsyncExitStack() as stack:
         stack.callback(shared.views.close)
+        stack.push_async_callback(shared.authenticator.close)
+        stack.callback(shared.grants.close)
 
         async def add(name: str, addresses: list[str] | None, handler: Callable[[Connection], Awaitable[None]]) -> None:
             is_tls = name.endswith("s")

@@ -35,10 +35,11 @@ BEGIN
 END $$;
 CREATE TRIGGER mailbox_acl_tenant BEFORE INSERT OR UPDATE ON mailbox_acl FOR EACH ROW EXECUTE FUNCTION check_mailbox_acl();
 
--- Sessions look at their rights again when a list changes.
+-- Processes forget what they knew of rights, and sessions that have the mailbox selected look again: in this order.
 CREATE FUNCTION notify_sharing() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_notify('postwerk_sharing', coalesce(NEW.mailbox_id, OLD.mailbox_id)::text);
+    PERFORM pg_notify('postwerk_sharing', '');
+    PERFORM pg_notify('postwerk_mailbox', coalesce(NEW.mailbox_id, OLD.mailbox_id)::text);
     RETURN NULL;
 END $$;
 CREATE TRIGGER mailbox_acl_changed AFTER INSERT OR UPDATE OR DELETE ON mailbox_acl

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from daemons.access.imap.rights import demand, rights_on
+from daemons.access.imap.rights import demand, look_up
 from daemons.access.imap.session import Completion, RefusalError, Session
 from protocol.imap import command, match, response
 from storage import mailboxes
@@ -196,17 +196,16 @@ async def find(session: Session, name: str, *, needs: str = "r", missing: bytes 
     """The selectable mailbox of that name, on which the session has the rights that the command needs.
 
     NO with `missing` as code when there is none, or none that the session may know of; NOPERM when rights are lacking
-    (RFC 4314 §6). The mailbox may belong to another account: use mailbox.account_id for whatever is its owner's.
-    Raises StorageError.
+    (RFC 4314 §6). The mailbox may belong to another account: use mailbox.account_id for whatever is its owner's, and
+    mailbox.name where the client is told of it. Raises StorageError.
     """
-    async with session.database() as connection:
-        mailbox = await mailboxes.find(connection, session.account.account_id, name)
-    if mailbox is None:
+    found = await look_up(session, name)
+    if found is None:
         raise RefusalError.no(missing, "no such mailbox")
-    demand(await rights_on(session, mailbox.mailbox_id), needs, missing=missing)
-    if not mailbox.is_selectable:
+    demand(found.rights, needs, missing=missing)
+    if not found.mailbox.is_selectable:
         raise RefusalError.no(b"CANNOT", "mailbox holds only other mailboxes")
-    return mailbox
+    return found.mailbox
 
 
 async def check_quota(session: Session, size_octets: int) -> None:

@@ -10,12 +10,9 @@ from collections.abc import Iterable, Sequence
 
 from daemons.access.imap.view import Rows, View
 from protocol.imap.sequence import SequenceSet
+from storage.sharing import ALL_RIGHTS
 
 Range = tuple[int, int]
-
-
-ALL_RIGHTS = frozenset("lrswipkxtea")
-"""RFC 4314 §2.1."""
 
 
 class Selected:
@@ -23,8 +20,8 @@ class Selected:
 
     def __init__(self, view: View, *, is_read_only: bool, rights: frozenset[str] = ALL_RIGHTS) -> None:
         self.view = view
-        self.is_read_only = is_read_only
-        self.rights = rights  # of the user, as of SELECT
+        self.is_read_only = is_read_only  # by EXAMINE; what rights allow is another matter
+        self.rights = rights  # RFC 4314 §2.1; Session.recheck keeps them current
         # The first `count` entries of `uids` are the session's messages. The array is the view's own where possible: it
         # only grows at the end, and an expunge gives the view a new one.
         self.uids = view.rows.uids

@@ -14,6 +14,8 @@ from enum import Enum
 from typing import Literal
 
 from config.imap import Imap
+from daemons.access.imap import permissions
+from daemons.access.imap.grants import Grants
 from daemons.access.imap.selected import Selected
 from daemons.access.imap.views import Views
 from daemons.authentication import Authenticator, Identity
@@ -81,6 +83,7 @@ class Shared:
     views: Views
     authenticator: Authenticator
     spool: Spool
+    grants: Grants
     sessions: set["Session"] = field(default_factory=set)
     account_sessions: dict[int, int] = field(default_factory=dict)
 
@@ -284,6 +287,30 @@ class Session:
 
     # -- what others changed ----------------------------------------------------------------------------------------
 
+    async def recheck(self) -> None:
+        """Take over what others changed about the rights on the selected mailbox (RFC 4314 §5.1.1). Raises StorageError.
+
+        Without the right to read the session ends: every command in the selected state would fail, and clients take a
+        closed connection better. Costs nothing in a mailbox of one's own, and elsewhere nothing while no list changes.
+        """
+        selected = self.selected
+        if selected is None or selected.view.account_id == self.account.account_id:
+            return
+        rights = await self.shared.grants.rights(
+            self.account.account_id, self.account.tenant_id, selected.view.mailbox_id
+        )
+        if rights == selected.rights:
+            return
+        before = permissions.is_read_write(selected)
+        selected.rights = rights
+        if "r" not in rights:
+            self.bye("the selected mailbox may not be read any more")
+            return
+        self.put(permissions.describe_flags(selected))
+        if not selected.is_read_only and permissions.is_read_write(selected) != before:
+            code = b"READ-ONLY" if before else b"READ-WRITE"  # RFC 3501 §7.1
+            self.put(response.untagged("OK", code, "rights on this mailbox have changed"))
+
     async def sync(self, *, tells_expunges: bool) -> None:
         """Put untagged EXPUNGE, EXISTS, RECENT and FETCH of all changes; costs nothing when there are none.
 
@@ -294,6 +321,9 @@ class Session:
         if selected is None:
             return
         try:
+            await self.recheck()
+            if self.is_over:
+                return
             await self.shared.views.freshen(selected.view)
             if selected.is_current:
                 return

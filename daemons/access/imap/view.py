@@ -86,10 +86,12 @@ class Rows:
 class View:
     """The state of one mailbox as of highestmodseq. Made and released by Views."""
 
-    def __init__(self, pool: Pool, mailbox: Mailbox, rows: Sequence[MessageRow], now: float) -> None:
+    def __init__(self, pool: Pool, mailbox: Mailbox, rows: Sequence[MessageRow], now: float, viewer: int = 0) -> None:
         self._pool = pool
         self._lock = asyncio.Lock()
         self.mailbox_id = mailbox.mailbox_id
+        self.account_id = mailbox.account_id  # the owner
+        self.viewer = viewer  # the account whose own \Seen this is, 0 for the mailbox's
         self.uidvalidity = mailbox.uidvalidity
         self.rows = Rows(FlagTable())
         self.uidnext = mailbox.uidnext
@@ -127,7 +129,7 @@ class View:
             self.is_stale = False  # before the query: a notification during it means another one
             try:
                 async with reported(), self._pool.acquire() as connection:
-                    changes = await messages.changes(connection, self.mailbox_id, self.highestmodseq)
+                    changes = await messages.changes(connection, self.mailbox_id, self.highestmodseq, self.viewer)
             except BaseException:
                 self.is_stale = True
                 raise

@@ -1,4 +1,6 @@
-"""All mailbox views of one process: loaded once, counted, and kept a while after the last session has left.
+r"""All mailbox views of one process: loaded once, counted, and kept a while after the last session has left.
+
+A view is of a mailbox, or of a mailbox and a viewer where each has a \Seen of its own: then the viewer is an account, else 0.
 
 The only place that subscribes to change notifications for IMAP. A notification that is lost costs latency only: a view
 that has not been checked for poll_seconds asks the database at the next occasion, and views with sessions in IDLE are
@@ -18,53 +20,53 @@ from storage.pool import Pool, reported
 _CONNECTED_FACTOR = 10
 
 
+Key = tuple[int, int]  # mailbox, viewer
+
+
 class Views:
-    """Views by mailbox. acquire() and release() come in pairs."""
+    """Views by mailbox and viewer. acquire() and release() come in pairs."""
 
     def __init__(self, pool: Pool, changes: ChangeHub, *, cached_messages: int, poll_seconds: float) -> None:
         self._pool = pool
         self._changes = changes
         self._cached_messages = cached_messages
         self.poll_seconds = poll_seconds
-        self._loading: dict[int, asyncio.Lock] = {}
-        self._views: dict[int, View] = {}
-        self._sessions: dict[int, int] = {}
-        self._unsubscribe: dict[int, Callable[[], None]] = {}
-        self._resting: OrderedDict[int, int] = OrderedDict()  # views without sessions -> messages, least recent first
+        self._loading: dict[Key, asyncio.Lock] = {}
+        self._views: dict[Key, View] = {}
+        self._viewers: dict[int, tuple[int, ...]] = {}  # of the mailboxes with views; nearly always (0,)
+        self._sessions: dict[Key, int] = {}
+        self._unsubscribe: dict[Key, Callable[[], None]] = {}
+        self._resting: OrderedDict[Key, int] = OrderedDict()  # views without sessions -> messages, least recent first
 
     async def acquire(self, mailbox_id: int, viewer: int = 0) -> View:
-        r"""The current view of a mailbox, one more session counted. Raises StorageError.
-
-        `viewer` is the account whose own \Seen flags the view shows, 0 where the mailbox has one set for all.
-        """
-        assert not viewer
-        self._sessions[mailbox_id] = self._sessions.get(mailbox_id, 0) + 1
-        self._resting.pop(mailbox_id, None)
+        """The current view of a mailbox, one more session counted. Raises StorageError."""
+        key = (mailbox_id, viewer)
+        self._sessions[key] = self._sessions.get(key, 0) + 1
+        self._resting.pop(key, None)
         try:
-            lock = self._loading.setdefault(mailbox_id, asyncio.Lock())
+            lock = self._loading.setdefault(key, asyncio.Lock())
             async with lock:
-                view = self._views.get(mailbox_id)
+                view = self._views.get(key)
                 if view is None:
-                    view = await self._load(mailbox_id)
+                    view = await self._load(key)
             await self.freshen(view)
         except BaseException:
-            self._leave(mailbox_id)
+            self._leave(key)
             raise
         return view
 
     def release(self, view: View) -> None:
         """One session less; the last one leaves the view to the cache."""
-        self._leave(view.mailbox_id)
+        self._leave((view.mailbox_id, view.viewer))
 
-    def peek(self, mailbox_id: int) -> View | None:
+    def peek(self, mailbox_id: int, viewer: int = 0) -> View | None:
         """The view if it is in memory, as it is."""
-        return self._views.get(mailbox_id)
+        return self._views.get((mailbox_id, viewer))
 
     def touch(self, mailbox_id: int) -> None:
         """This process has just changed the mailbox: nobody need wait for the notification."""
-        view = self._views.get(mailbox_id)
-        if view is not None:
-            view.touch()
+        for viewer in self._viewers.get(mailbox_id, ()):
+            self._views[mailbox_id, viewer].touch()
 
     async def freshen(self, view: View) -> None:
         """Make the view current; no SQL when nothing has happened and the last check is recent. Raises StorageError."""
@@ -73,10 +75,20 @@ class Views:
             await view.refresh(now)
 
     def forget(self, mailbox_id: int) -> None:
-        """Drop a view whose mailbox is gone, whoever still holds it."""
-        self._views.pop(mailbox_id, None)
-        self._resting.pop(mailbox_id, None)
-        unsubscribe = self._unsubscribe.pop(mailbox_id, None)
+        """Drop the views of a mailbox that is gone, whoever still holds them."""
+        for viewer in self._viewers.get(mailbox_id, ()):
+            self._drop((mailbox_id, viewer))
+
+    def _drop(self, key: Key) -> None:
+        if self._views.pop(key, None) is not None:
+            mailbox_id, gone = key
+            rest = tuple(viewer for viewer in self._viewers[mailbox_id] if viewer != gone)
+            if rest:
+                self._viewers[mailbox_id] = rest
+            else:
+                del self._viewers[mailbox_id]
+        self._resting.pop(key, None)
+        unsubscribe = self._unsubscribe.pop(key, None)
         if unsubscribe is not None:
             unsubscribe()
 
@@ -92,17 +104,18 @@ class Views:
 
     def close(self) -> None:
         """End all subscriptions."""
-        for mailbox_id in list(self._views):
-            self.forget(mailbox_id)
+        for key in list(self._views):
+            self._drop(key)
 
-    async def _load(self, mailbox_id: int) -> View:
+    async def _load(self, key: Key) -> View:
         # Subscribed before the snapshot, so that no change falls between; one that is in both costs an empty query.
+        mailbox_id, viewer = key
         has_changed = False
 
         def changed() -> None:
             nonlocal has_changed
             has_changed = True
-            view = self._views.get(mailbox_id)
+            view = self._views.get(key)
             if view is not None:
                 view.touch()
 
@@ -110,24 +123,25 @@ class Views:
         try:
             now = asyncio.get_running_loop().time()
             async with reported(), self._pool.acquire() as connection:
-                mailbox, rows = await messages.snapshot(connection, mailbox_id)
-            view = View(self._pool, mailbox, rows, now)
+                mailbox, rows = await messages.snapshot(connection, mailbox_id, viewer)
+            view = View(self._pool, mailbox, rows, now, viewer)
         except BaseException:
             unsubscribe()
             raise
         view.is_stale = has_changed
-        self._views[mailbox_id] = view
-        self._unsubscribe[mailbox_id] = unsubscribe
+        self._views[key] = view
+        self._viewers[mailbox_id] = (*self._viewers.get(mailbox_id, ()), viewer)
+        self._unsubscribe[key] = unsubscribe
         return view
 
-    def _leave(self, mailbox_id: int) -> None:
-        self._sessions[mailbox_id] -= 1
-        if self._sessions[mailbox_id]:
+    def _leave(self, key: Key) -> None:
+        self._sessions[key] -= 1
+        if self._sessions[key]:
             return
-        del self._sessions[mailbox_id]
-        self._loading.pop(mailbox_id, None)
-        view = self._views.get(mailbox_id)
+        del self._sessions[key]
+        self._loading.pop(key, None)
+        view = self._views.get(key)
         if view is not None:
-            self._resting[mailbox_id] = len(view.rows.uids) + 100  # an empty view has a price, too
+            self._resting[key] = len(view.rows.uids) + 100  # an empty view has a price, too
         while self._resting and sum(self._resting.values()) > self._cached_messages:
-            self.forget(next(iter(self._resting)))
+            self._drop(next(iter(self._resting)))
