@@ -45,7 +45,6 @@ async def test_emailid_and_threadid(service: Service) -> None:
         assert await _value(client, b"(EMAILID THREADID)") == b"EMAILID (%b) THREADID (%b)" % (emails[0], threads[0])
 
 
-@proves(b"SAVEDATE")
 async def test_savedate(service: Service) -> None:
     """SAVEDATE is when the message came into this mailbox, whatever its INTERNALDATE, and a copy has its own (RFC 8514)."""
     began = datetime.now(UTC) - timedelta(seconds=1)
