@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from config.units import Octets, Seconds
+from config.units import DAY, Octets, Seconds
 
 
 class Authentication(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,3 +47,25 @@ class Authentication(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     password_limit: Annotated[
         Octets, Meta(description="Longest password that is looked at; a longer one is a wrong one.")
     ] = Octets(1024)
+    scram: Annotated[
+        bool,
+        Meta(
+            description="Keep SCRAM-SHA-256 verifiers beside the argon2id hashes, and offer SCRAM. A verifier that is stolen "
+            "is quicker to guess than an argon2id hash; a client with SCRAM never sends the password."
+        ),
+    ] = True
+    app_password_limit: Annotated[
+        int,
+        Meta(ge=0, le=100, description="App passwords of one account. `postwerk app-password add` refuses more."),
+    ] = 30
+    attack_memory: Annotated[
+        Seconds, Meta(description="How long failed logins are kept with address and login; seven days at most.")
+    ] = Seconds(7 * DAY)
+    attack_backlog: Annotated[
+        int, Meta(ge=1, description="Failed logins that wait to be recorded, per process; more are counted only.")
+    ] = 10_000
+
+    def __post_init__(self) -> None:
+        """Check the limit that is law, not taste. Raises ValueError."""
+        if self.attack_memory > 7 * DAY:
+            raise ValueError("attack_memory: seven days at most")

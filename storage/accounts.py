@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import asyncpg
 
+from storage.credentials import LOGIN, login_of
 from storage.errors import ExistsError, NotFoundError, UnavailableError
 from storage.mailboxes import DEFAULT_MAILBOXES
 from storage.notifications import DIRECTORY, ChangeHub
@@ -29,7 +30,6 @@ SELECT a.tenant_id, a.account_id, m.mailbox_id, NOT a.receives OR a.is_disabled 
  WHERE d.name = $1 AND r.local_part = ANY ($2::text[])
  ORDER BY array_position($2::text[], r.local_part) LIMIT 1
 """
-_LOGIN = "SELECT account_id, tenant_id, login, password_hash, is_disabled FROM account WHERE login = $1"
 
 
 def domain_name(domain: str) -> str:
@@ -39,6 +39,12 @@ def domain_name(domain: str) -> str:
         with suppress(UnicodeError):
             name = name.encode("ascii").decode("idna")
     return name
+
+
+def login_name(name: str) -> str:
+    """The form in which logins are stored, of any spelling."""
+    local_part, at, domain = name.rpartition("@")
+    return local_part.lower() + at + domain_name(domain)
 
 
 def _split(address: str) -> tuple[str, str]:
@@ -89,13 +95,12 @@ class Directory:
 
     async def login(self, name: str) -> Login | None:
         """What is needed to check a password. Raises UnavailableError."""
-        local_part, at, domain = name.rpartition("@")
-        login = local_part.lower() + at + domain_name(domain)
+        login = login_name(name)
         known = self._logins.get(login)
         if known is not None and known[0] > time.monotonic():
             return known[1]
-        row = await self._row(_LOGIN, login)
-        found = Login(*row) if row else None
+        row = await self._row(LOGIN, login)
+        found = login_of(row) if row else None
         self._remember(self._logins, login, found)
         return found
 
@@ -161,7 +166,13 @@ async def remove_domain(connection: Connection, name: str) -> None:
 
 
 async def add_account(
-    connection: Connection, tenant: str, login: str, password_hash: str, quota_octets: int | None = None
+    connection: Connection,
+    tenant: str,
+    login: str,
+    password_hash: str,
+    quota_octets: int | None = None,
+    *,
+    scram: str | None = None,
 ) -> int:
     """Create the account with its address and its default mailboxes. Returns the account_id.
 
@@ -171,10 +182,10 @@ async def add_account(
     async with connection.transaction():
         account_id = await _added(
             connection,
-            "INSERT INTO account (tenant_id, login, password_hash, quota_octets) "
-            "SELECT d.tenant_id, $1, $2, $3 FROM domain AS d JOIN tenant AS t USING (tenant_id) WHERE d.name = $4 AND t.name = $5 "
-            "RETURNING account_id",
-            f"{local_part}@{domain}", password_hash, quota_octets, domain, tenant,
+            "INSERT INTO account (tenant_id, login, password_hash, quota_octets, scram_sha_256) "
+            "SELECT d.tenant_id, $1, $2, $3, $6 FROM domain AS d JOIN tenant AS t USING (tenant_id) "
+            "WHERE d.name = $4 AND t.name = $5 RETURNING account_id",
+            f"{local_part}@{domain}", password_hash, quota_octets, domain, tenant, scram,
         )  # fmt: skip
         await add_address(connection, login, login)
         names = [name for name, _ in DEFAULT_MAILBOXES]
@@ -212,11 +223,11 @@ async def remove_account(connection: Connection, login: str) -> None:
         await _removed(connection, "DELETE FROM account WHERE login = $1 RETURNING 1", name)
 
 
-async def set_password(connection: Connection, login: str, password_hash: str) -> None:
-    """Raises NotFoundError."""
+async def set_password(connection: Connection, login: str, password_hash: str, *, scram: str | None = None) -> None:
+    """Replace the hash and, with it, the SCRAM verifier of the same password. Raises NotFoundError."""
     local_part, domain = _split(login)
-    statement = "UPDATE account SET password_hash = $2 WHERE login = $1 RETURNING 1"
-    await _removed(connection, statement, f"{local_part}@{domain}", password_hash)
+    statement = "UPDATE account SET password_hash = $2, scram_sha_256 = $3 WHERE login = $1 RETURNING 1"
+    await _removed(connection, statement, f"{local_part}@{domain}", password_hash, scram)
 
 
 async def add_address(connection: Connection, address: str, login: str) -> int:

@@ -1,23 +1,28 @@
 """Password verification: right, wrong and unknown, remembered and slowed."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from config.authentication import Authentication
 from config.units import Seconds
-from daemons import authentication
-from daemons.authentication import Authenticator, Identity, hash_password, network_of
-from storage.rows import Login
+from daemons.authentication import Authenticator, Identity, Origin, hash_password, network_of, passwords
+from storage.rows import AppPassword, Attack, Login
 
 ALICE = Identity(1, 7, "alice@example.test")
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 STRANGER = "198.51.100.7"
 
 
 class Accounts:
-    """Logins in memory: what the authenticator needs of storage.accounts.Directory."""
+    """Logins in memory: what the authenticator needs of storage.accounts.Directory and storage.credentials.Credentials."""
 
     def __init__(self, **passwords: str) -> None:
+        self.attacks: list[Attack] = []
+        self.used: list[tuple[list[int], list[int]]] = []
         self.rows = {
             f"{name}@example.test": Login(number, 7, f"{name}@example.test", hash_password(password), False)
             for number, (name, password) in enumerate(passwords.items(), 1)
@@ -26,9 +31,27 @@ class Accounts:
     async def login(self, name: str) -> Login | None:
         return self.rows.get(name.lower())
 
+    async def salt_secret(self) -> bytes:
+        return b"s" * 32
+
+    async def keep_verifiers(self, accounts: Sequence[int], hashes: Sequence[str], verifiers: Sequence[str]) -> None:
+        for account_id, password_hash, verifier in zip(accounts, hashes, verifiers, strict=True):
+            for login, row in self.rows.items():
+                if (row.account_id, row.password_hash) == (account_id, password_hash):
+                    self.rows[login] = replace(row, scram_sha_256=verifier)
+
+    async def touch(self, accounts: Sequence[int], app_passwords: Sequence[int]) -> None:
+        self.used.append((list(accounts), list(app_passwords)))
+
+    async def record(self, attacks: Sequence[Attack]) -> None:
+        self.attacks += attacks
+
     def change(self, login: str, password_hash: str, *, is_disabled: bool = False) -> None:
         row = self.rows[login]
         self.rows[login] = Login(row.account_id, row.tenant_id, row.login, password_hash, is_disabled)
+
+    def give(self, login: str, *app_passwords: AppPassword) -> None:
+        self.rows[login] = replace(self.rows[login], app_passwords=app_passwords)
 
 
 class Stage:
@@ -38,7 +61,12 @@ class Stage:
         self.now = 1000.0
         self.waits: list[float] = []
         self.authenticator = Authenticator(
-            accounts, settings or Authentication(), clock=lambda: self.now, wait=self.wait
+            accounts,
+            accounts,
+            settings or Authentication(),
+            clock=lambda: self.now,
+            now=lambda: NOW,
+            wait=self.wait,
         )
 
     async def wait(self, seconds: float) -> None:
@@ -48,20 +76,20 @@ class Stage:
     async def verify(
         self, password: str, *, login: str = "alice@example.test", peer: str = STRANGER, is_trusted: bool = False
     ) -> Identity | None:
-        return await self.authenticator.verify(login, password, peer=peer, is_trusted=is_trusted)
+        return await self.authenticator.verify(login, password, Origin(peer, "imap", is_trusted))
 
 
 @pytest.fixture(name="hashes")
 def counted_hashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every stored hash that is computed against, in order: the real function, only watched."""
     computed: list[str] = []
-    matches = authentication._matches
+    matches = passwords.matches
 
     def watched(password_hash: str, secret: bytes) -> bool:
         computed.append(password_hash)
         return matches(password_hash, secret)
 
-    monkeypatch.setattr(authentication, "_matches", watched)
+    monkeypatch.setattr(passwords, "matches", watched)
     return computed
 
 
@@ -164,7 +192,7 @@ async def test_failures_slow_the_account_and_the_network() -> None:
     stage = Stage(Accounts(alice="secret", bob="secret"), Authentication(failure_delay_limit=Seconds(4)))
     for _ in range(5):
         assert await stage.verify("wrong", login="bob@example.test") is None
-    assert stage.waits == [1, 1, 2, 2, 4, 4, 4, 4]  # network, then account
+    assert stage.waits == [1, 2, 4, 4]  # for network and account at the same time
     stage.waits.clear()
     assert await stage.verify("secret") == ALICE
     assert stage.waits == [4]  # another account, the same network
@@ -216,7 +244,7 @@ async def test_a_login_cannot_be_mistaken_for_a_network() -> None:
 async def test_remembered_failures_are_bounded() -> None:
     """Thousands of invented logins do not grow memory beyond the limit."""
     stage = Stage(Accounts(), Authentication(failure_entries=10))
-    failures = stage.authenticator._failures
+    failures = stage.authenticator.failures
     for number in range(1000):
         failures.add(f"account {number}", f"network {number}")
     assert len(failures._counts) == 10

@@ -1,7 +1,8 @@
-"""Commands of any state and of the not authenticated state: RFC 3501 §6.1, §6.2, ID (RFC 2971), ENABLE (RFC 5161)."""
+"""Commands of any state and of the not authenticated state: RFC 3501 §6.1, §6.2, ID (RFC 2971)."""
 
 from daemons.access.imap import capabilities
 from daemons.access.imap.session import Completion, RefusalError, Session
+from daemons.authentication import ActingError, DeniedError, Identity
 from daemons.logs import logger
 from protocol import sasl
 from protocol.imap import command, response
@@ -9,7 +10,6 @@ from protocol.imap.events import Line
 
 log = logger("imap")
 
-_FAILED = RefusalError.no(b"AUTHENTICATIONFAILED", "login or password is wrong")
 _PRODUCT: dict[bytes, bytes | None] = {b"name": b"Postwerk"}
 
 
@@ -37,12 +37,6 @@ async def identify(session: Session, _: command.Id) -> Completion:
     return Completion("done")
 
 
-async def enable(session: Session, _: command.Enable) -> Completion:
-    """ENABLE, RFC 5161 §3.1. No extension here needs it yet; unknown names are passed over."""
-    session.put(response.enabled(()))
-    return Completion("done")
-
-
 async def start_tls(session: Session, requested: command.StartTls) -> Completion | None:
     """STARTTLS, RFC 3501 §6.2.1."""
     context = session.shared.context.tls
@@ -60,41 +54,47 @@ async def login(session: Session, given: command.Login) -> Completion:
         user, password = given.user.decode(), given.password.decode()
     except UnicodeDecodeError:
         raise RefusalError.no(b"AUTHENTICATIONFAILED", "login and password must be UTF-8") from None
-    return await _verified(session, user, password)
+    identity = await session.shared.authenticator.verify(user, password, capabilities.origin(session))
+    if identity is None:
+        raise _failed(session)
+    return _logged_in(session, identity)
 
 
 async def authenticate(session: Session, given: command.Authenticate) -> Completion:
     """AUTHENTICATE, RFC 3501 §6.2.2, with RFC 4959's initial response."""
-    mechanism = sasl.mechanism(given.mechanism)
-    if mechanism is None:
-        raise RefusalError.no(None, "unknown mechanism")
-    if not capabilities.may_log_in(session):
+    origin = capabilities.origin(session)
+    if not origin.is_protected:
         raise RefusalError.no(b"PRIVACYREQUIRED", "start TLS first")
+    exchange = session.shared.authenticator.exchange(given.mechanism, origin)
+    if exchange is None:
+        raise RefusalError.no(b"CANNOT", "unknown mechanism")
     try:
-        step = mechanism.step(given.initial)
+        step = await exchange.step(given.initial)
         while isinstance(step, sasl.Challenge):
             session.put(b"+ " + sasl.encode_challenge(step) + b"\r\n")
             session.reader.expect_line()
             event = await session.next_event()
             if not isinstance(event, Line):
                 raise RefusalError.bad("the exchange was broken off")
-            step = mechanism.step(sasl.decode_response(event.octets))
+            step = await exchange.step(sasl.decode_response(event.octets))
     except sasl.CancelledError:
         raise RefusalError.bad("cancelled") from None
     except sasl.SaslError as error:
         raise RefusalError.bad(str(error)) from None
-    if not step.acts_as_itself:
-        raise RefusalError.no(b"AUTHORIZATIONFAILED", "nobody may act for another here")
-    return await _verified(session, step.authcid, step.password)
-
-
-async def _verified(session: Session, user: str, password: str) -> Completion:
-    connection = session.connection
-    verify = session.shared.authenticator.verify
-    identity = await verify(user, password, peer=connection.peer, is_trusted=connection.is_trusted)
-    if identity is None:
+    except ActingError:
         session.failed_logins += 1
-        log.info("login failed")
-        raise _FAILED
+        raise RefusalError.no(b"AUTHORIZATIONFAILED", "nobody may act for another here") from None
+    except DeniedError:
+        raise _failed(session) from None
+    return _logged_in(session, step)
+
+
+def _failed(session: Session) -> RefusalError:
+    session.failed_logins += 1
+    log.info("login failed")
+    return RefusalError.no(b"AUTHENTICATIONFAILED", "login or password is wrong")
+
+
+def _logged_in(session: Session, identity: Identity) -> Completion:
     session.log_in(identity)
     return Completion("logged in", b"CAPABILITY " + b" ".join(capabilities.tokens(session)))

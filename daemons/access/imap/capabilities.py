@@ -4,6 +4,7 @@ tests/daemons/imap/test_capabilities.py fails for a token without a test.
 """
 
 from daemons.access.imap.session import Session, State
+from daemons.authentication import Origin
 
 BEFORE_LOGIN = (b"IMAP4rev1", b"SASL-IR", b"LITERAL+", b"ID", b"ENABLE")
 AFTER_LOGIN = (
@@ -28,12 +29,19 @@ def tokens(session: Session) -> tuple[bytes, ...]:
     if session.state is not State.NOT_AUTHENTICATED:
         return AFTER_LOGIN
     starts_tls = (b"STARTTLS",) if may_start_tls(session) else ()
-    return (*BEFORE_LOGIN, *starts_tls, b"AUTH=PLAIN" if may_log_in(session) else b"LOGINDISABLED")
+    mechanisms = session.shared.authenticator.mechanisms(origin(session))
+    return (*BEFORE_LOGIN, *starts_tls, *([b"AUTH=" + name for name in mechanisms] or [b"LOGINDISABLED"]))
 
 
 def may_start_tls(session: Session) -> bool:
     """STARTTLS is offered until TLS is on (RFC 3501 §6.2.1)."""
     return session.shared.context.tls is not None and not session.connection.is_secure
+
+
+def origin(session: Session) -> Origin:
+    """Where the session's attempts to log in come from, as its connection is now."""
+    allows_cleartext = session.shared.settings.cleartext_authentication
+    return session.shared.authenticator.origin(session.connection, "imap", allows_cleartext=allows_cleartext)
 
 
 def may_log_in(session: Session) -> bool:

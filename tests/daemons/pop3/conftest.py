@@ -12,18 +12,18 @@ import msgspec
 import pytest
 
 from config.settings import Settings
+from config.units import Seconds
 from daemons.access.pop3.service import Pop3Service
-from daemons.authentication import Authenticator
+from daemons.authentication import build_authenticator
 from daemons.certificates import Issued
 from daemons.context import Context
+from daemons.delivery import prepare
 from daemons.sockets import Networks, listening
 from storage import mailboxes
-from storage.rows import ContentFacts, NewMessage, Placement
+from storage.rows import Placement
 from tests.conftest import Person
 
 Result = TypeVar("Result")
-
-_FACTS = ContentFacts(b"NIL", b"NIL", b"", b"", None, None, "")  # POP3 reads octets only
 
 
 class Client:
@@ -108,7 +108,7 @@ class Stage:
             inbox = await mailboxes.find(connection, person.account_id, "INBOX")
         assert inbox is not None
         for original in originals:
-            message = NewMessage(person.tenant_id, head, original, _FACTS, [Placement(inbox.mailbox_id)])
+            message = await prepare(person.tenant_id, head, original, [Placement(inbox.mailbox_id)])
             await self.context.ingest.store([message])
 
     async def message_count(self, person: Person) -> int:
@@ -121,7 +121,7 @@ class Stage:
 @asynccontextmanager
 async def staged(context: Context, ca: str) -> AsyncIterator[Stage]:
     """The service on two free ports, and a client's view of its certificate."""
-    service = Pop3Service(context, Authenticator(context.directory, context.settings.authentication))
+    service = Pop3Service(context, build_authenticator(context))
     trusted = Networks(context.settings.trusted_networks)
     async with (
         listening(["127.0.0.1:0"], service.converse, trusted=trusted) as plain,
@@ -129,6 +129,12 @@ async def staged(context: Context, ca: str) -> AsyncIterator[Stage]:
     ):
         tls = ssl.create_default_context(cafile=ca)
         yield Stage(context, service, plain.endpoints[0][1], secure.endpoints[0][1], tls)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """As everywhere, but that a test may log in as often as it likes."""
+    return with_pop3(settings, login_delay=Seconds(0))
 
 
 @pytest.fixture

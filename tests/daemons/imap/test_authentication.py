@@ -1,0 +1,141 @@
+"""AUTHENTICATE with every mechanism, and LOGIN, over real TLS connections."""
+
+import asyncio
+import base64
+import ssl
+from pathlib import Path
+
+import pytest
+
+from daemons.authentication.channel_binding import end_point, exporter
+from protocol import sasl
+from tests.conftest import PASSWORD
+from tests.daemons.imap.conftest import Service
+from tests.daemons.imap.conversation import Client
+from tests.daemons.imap.proofs import proves
+
+NONCE = "rOprNGfwEbeRWgbNEkqO"
+FAILED = b"t NO [AUTHENTICATIONFAILED] login or password is wrong"
+
+
+async def exchange(client: Client, name: bytes, mechanism: sasl.ClientMechanism, *, starts: bool = True) -> bytes:
+    """Go through AUTHENTICATE as a client and give the tagged answer."""
+    command = b"t AUTHENTICATE " + name
+    if starts:
+        command += b" " + (base64.b64encode(mechanism.respond(None)) or b"=")
+    client.write(command + b"\r\n")
+    while (line := await client.line()).startswith(b"+ "):
+        client.write(base64.b64encode(mechanism.respond(base64.b64decode(line[2:]))) + b"\r\n")
+    return line
+
+
+async def connected(service: Service, tls: ssl.SSLContext | None = None) -> Client:
+    """A connection in TLS, not logged in."""
+    return await Client.connect(service.endpoints["imaps"], tls or service.tls)
+
+
+def channel(client: Client) -> ssl.SSLObject:
+    """The client's side of TLS."""
+    found = client._writer.get_extra_info("ssl_object")
+    assert isinstance(found, ssl.SSLObject)
+    return found
+
+
+@pytest.fixture(name="verified")
+async def with_verifier(service: Service) -> Service:
+    """The service, whose account has its SCRAM verifier: it has logged in with its password once."""
+    async with await service.client():
+        pass
+    async with asyncio.timeout(10):
+        while await service.context.pool.fetchval("SELECT scram_sha_256 FROM account") is None:
+            await asyncio.sleep(0)
+    service.context.directory.clear()
+    return service
+
+
+@proves(b"AUTH=LOGIN")
+async def test_auth_login(service: Service) -> None:
+    """AUTHENTICATE LOGIN asks for the name and the password in the words that Outlook knows."""
+    async with await connected(service) as client:
+        client.write(b"t AUTHENTICATE LOGIN\r\n")
+        assert base64.b64decode((await client.line())[2:]) == b"Username:"
+        client.write(base64.b64encode(service.person.login.encode()) + b"\r\n")
+        assert base64.b64decode((await client.line())[2:]) == b"Password:"
+        client.write(base64.b64encode(PASSWORD.encode()) + b"\r\n")
+        assert (await client.line()).startswith(b"t OK [CAPABILITY ")
+
+
+@proves(b"AUTH=SCRAM-SHA-256")
+@pytest.mark.parametrize("starts", [True, False], ids=["initial", "asked"])
+async def test_auth_scram(verified: Service, starts: bool) -> None:
+    """AUTHENTICATE SCRAM-SHA-256 proves both sides to each other, and a wrong password to none (RFC 7677)."""
+    async with await connected(verified) as client:
+        wrong = sasl.ScramClient(verified.person.login, "wrong", nonce=NONCE)
+        assert await exchange(client, b"SCRAM-SHA-256", wrong, starts=starts) == FAILED
+        assert not wrong.is_verified
+        right = sasl.ScramClient(verified.person.login, PASSWORD, nonce=NONCE)
+        assert (await exchange(client, b"SCRAM-SHA-256", right, starts=starts)).startswith(b"t OK ")
+        assert right.is_verified
+
+
+@proves(b"AUTH=SCRAM-SHA-256-PLUS")
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_auth_scram_plus(verified: Service, certificate_file: str, version: ssl.TLSVersion) -> None:
+    """AUTHENTICATE SCRAM-SHA-256-PLUS binds to the TLS channel in every way there is, and to no other channel."""
+    verified.tls.maximum_version = version
+    async with await connected(verified) as client:
+        assert b"AUTH=SCRAM-SHA-256-PLUS" in client.greeting
+    names = ("tls-exporter" if version is ssl.TLSVersion.TLSv1_3 else "tls-unique"), "tls-server-end-point"
+    for name in names:
+        async with await connected(verified) as client:
+            tls = channel(client)
+            octets = {
+                "tls-exporter": exporter(tls),
+                "tls-unique": tls.get_channel_binding("tls-unique"),
+                "tls-server-end-point": end_point(certificate_file),
+            }[name]
+            assert octets is not None
+            relayed = sasl.ScramClient(verified.person.login, PASSWORD, nonce=NONCE, binding=(name, octets[::-1]))
+            assert await exchange(client, b"SCRAM-SHA-256-PLUS", relayed) == FAILED
+            bound = sasl.ScramClient(verified.person.login, PASSWORD, nonce=NONCE, binding=(name, octets))
+            assert (await exchange(client, b"SCRAM-SHA-256-PLUS", bound)).startswith(b"t OK ")
+            assert bound.is_verified
+
+
+async def test_hidden_plus_is_noticed(verified: Service) -> None:
+    """A client that could bind and was not offered it ends the exchange: somebody took -PLUS out of the list."""
+    async with await connected(verified) as client:
+        deceived = sasl.ScramClient(verified.person.login, PASSWORD, nonce=NONCE, is_able=True)
+        answer = await exchange(client, b"SCRAM-SHA-256", deceived)
+        assert answer == b"t BAD server does support channel binding"
+
+
+async def test_nobody_acts_for_another(verified: Service) -> None:
+    """An authorization identity that is not one's own is refused in every mechanism that has one."""
+    login = verified.person.login
+    for name, mechanism in (
+        (b"PLAIN", sasl.PlainClient(login, PASSWORD, authzid="bob@example.test")),
+        (b"SCRAM-SHA-256", sasl.ScramClient(login, PASSWORD, nonce=NONCE, authzid="bob@example.test")),
+    ):
+        async with await connected(verified) as client:
+            answer = await exchange(client, name, mechanism)
+            assert answer == b"t NO [AUTHORIZATIONFAILED] nobody may act for another here"
+
+
+async def test_mechanisms_that_are_not_offered(service: Service) -> None:
+    """A mechanism that is unknown, or not offered on this connection, is refused."""
+    async with await connected(service) as client:
+        assert (await client.command(b"AUTHENTICATE CRAM-MD5"))[-1] == b"t NO [CANNOT] unknown mechanism"
+    async with await Client.connect(service.endpoints["imap"]) as client:
+        for name in sasl.MECHANISMS:
+            assert b"AUTH=" + name not in client.greeting
+            answer = (await client.command(b"AUTHENTICATE " + name))[-1]
+            assert answer == b"t NO [PRIVACYREQUIRED] start TLS first"
+
+
+@pytest.fixture
+def certificate_file(service: Service) -> str:
+    """The server's certificate, as PEM."""
+    found = service.context.settings.tls.certificate
+    assert Path(found).exists()
+    return found
