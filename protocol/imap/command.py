@@ -218,8 +218,9 @@ class Search(Command):
 
     key: SearchKey
     is_uid: bool = False
-    returns: tuple[bytes, ...] | None = None  # MIN, MAX, ALL, COUNT, SAVE; () means ALL
+    returns: tuple[bytes, ...] | None = None  # MIN, MAX, ALL, COUNT, SAVE, PARTIAL, UPDATE, …; () means ALL
     charset: str | None = None  # as Python names it; None if the client named none
+    partial: tuple[int, int] | None = None  # of PARTIAL: from and to, counted from 1, or from the end if negative
 
 
 @dataclass(frozen=True, slots=True)

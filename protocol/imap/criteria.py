@@ -16,8 +16,9 @@ from protocol.imap.cursor import (
 )
 from protocol.imap.dates import expect_date
 from protocol.imap.flags import expect_keyword
+from protocol.imap.objectid import is_objectid
 from protocol.imap.search import SearchKey
-from protocol.imap.sequence import sequence_set
+from protocol.imap.sequence import partial_range, sequence_set
 
 Key = Callable[[Cursor, str], SearchKey]
 
@@ -25,7 +26,8 @@ BADCHARSET = (
     b"BADCHARSET (US-ASCII UTF-8 ISO-8859-1 ISO-8859-15 WINDOWS-1252 ISO-2022-JP SHIFT_JIS EUC-JP GB18030 BIG5 KOI8-R)"
 )
 
-_RETURN_OPTIONS = {b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE"}
+# RFC 4731 §3.1, RFC 5182 §2, RFC 5267 §3, RFC 6203 §4, RFC 9394 §3.1
+_RETURN_OPTIONS = {b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE", b"UPDATE", b"CONTEXT", b"RELEVANCY", b"PARTIAL"}
 # Charsets are looked up in Python's own table of names, never by codecs.lookup() of what a client sent: that would import
 # and remember whatever name it is given. These codecs of the table turn no octets into text.
 _NO_CHARSETS = {"base64_codec", "bz2_codec", "hex_codec", "mbcs", "quopri_codec", "rot_13", "uu_codec", "zlib_codec"}
@@ -33,43 +35,62 @@ _CHARSETS = {name: codec for name, codec in encodings.aliases.aliases.items() if
 _CHARSETS |= {codec: codec for codec in set(_CHARSETS.values())}
 
 
-# search             = "SEARCH" [search-return-opts] SP search-program        (RFC 4731 §4 with RFC 4466 §6)
-# search-return-opts = SP "RETURN" SP "(" [search-return-opt *(SP search-return-opt)] ")"
-# search-program     = ["CHARSET" SP charset SP] search-key *(SP search-key)
+# search         = "SEARCH" [search-return-opts] SP search-program        (RFC 4731 §4 with RFC 4466 §6)
+# search-program = ["CHARSET" SP charset SP] search-key *(SP search-key)
 def expect_search(cursor: Cursor, tag: bytes, *, is_uid: bool) -> Search:
     """Expect what follows SEARCH, to the end of the command."""
     cursor.expect_space()
-    returns = None
-    if cursor.take_keyword(b"RETURN"):
-        cursor.expect_space()
-        returns = tuple(dict.fromkeys(expect_list(cursor, _search_return_opt, may_be_empty=True)))
-        cursor.expect_space()
+    returns, partial = take_return_options(cursor)
     charset = None
     if cursor.take_keyword(b"CHARSET"):
         cursor.expect_space()
-        charset = _charset(cursor)
+        charset = expect_charset(cursor)
         cursor.expect_space()
     # Without CHARSET the strings are US-ASCII (RFC 3501 §6.4.4) or UTF-8 (RFC 9051 §6.4.4); the latter includes the former.
+    return Search(tag, expect_search_keys(cursor, charset or "utf-8"), is_uid, returns, charset, partial)
+
+
+# search-return-opts = SP "RETURN" SP "(" [search-return-opt *(SP search-return-opt)] ")"
+def take_return_options(cursor: Cursor) -> tuple[tuple[bytes, ...] | None, tuple[int, int] | None]:
+    """The words of RETURN, each once, and the range of PARTIAL; a space behind them. (None, None) where no RETURN stands."""
+    if not cursor.take_keyword(b"RETURN"):
+        return None, None
+    cursor.expect_space()
+    found = expect_list(cursor, _search_return_opt, may_be_empty=True)
+    cursor.expect_space()
+    words = tuple(dict.fromkeys(word for word, _ in found))
+    ranges = [partial for _, partial in found if partial is not None]
+    if len(ranges) > 1 or (ranges and b"ALL" in words):
+        cursor.refuse("no more than one PARTIAL, and that without ALL")  # RFC 9394 §3.1
+    return words, ranges[0] if ranges else None
+
+
+def _search_return_opt(cursor: Cursor) -> tuple[bytes, tuple[int, int] | None]:
+    start = cursor.position
+    word = cursor.take_word()
+    if word is None or word not in _RETURN_OPTIONS:
+        cursor.position = start
+        cursor.fail("a SEARCH return option")
+    if word == b"PARTIAL":
+        cursor.expect_space()
+        return word, partial_range(cursor)
+    return word, None
+
+
+def expect_search_keys(cursor: Cursor, charset: str) -> SearchKey:
+    """Search keys to the end of the command, as one."""
     cursor.count_item()
-    keys = [_search_key(cursor, charset or "utf-8")]
+    keys = [_search_key(cursor, charset)]
     while not cursor.is_at_end():
         cursor.expect_space()
         cursor.count_item()
-        keys.append(_search_key(cursor, charset or "utf-8"))
-    return Search(tag, _all_of(keys), is_uid, returns, charset)
-
-
-def _search_return_opt(cursor: Cursor) -> bytes:
-    start = cursor.position
-    word = cursor.take_word()
-    if word in _RETURN_OPTIONS:
-        return word
-    cursor.position = start
-    return cursor.fail("a SEARCH return option")
+        keys.append(_search_key(cursor, charset))
+    return _all_of(keys)
 
 
 # charset = atom / quoted
-def _charset(cursor: Cursor) -> str:
+def expect_charset(cursor: Cursor) -> str:
+    """A charset, by the name of its codec. NO [BADCHARSET] for one that is not known."""
     name = expect_astring(cursor, "a charset").decode("ascii", "replace").lower()
     codec = _CHARSETS.get(name.replace("-", "_").replace(" ", "_").replace(":", "_"))
     try:
@@ -176,6 +197,26 @@ def _modseq(cursor: Cursor, charset: str) -> SearchKey:
     return search.ModSeq(expect_number(cursor, "a mod-sequence", most=_NUMBER64))
 
 
+# "EMAILID" SP objectid, "THREADID" SP objectid        (RFC 8474 §7)
+def _objectid(make: Callable[[bytes], SearchKey]) -> Key:
+    def production(cursor: Cursor, charset: str) -> SearchKey:
+        octets = expect_astring(cursor, "an objectid")
+        if not is_objectid(octets):
+            cursor.refuse("not an objectid")
+        return make(octets)
+
+    return production
+
+
+# search-key =/ "FUZZY" SP search-key        (RFC 6203 §6)
+def _fuzzy(cursor: Cursor, charset: str) -> SearchKey:
+    cursor.enter()
+    cursor.count_item()
+    key = search.Fuzzy(_search_key(cursor, charset))
+    cursor.leave()
+    return key
+
+
 _NUMBER64 = 2**63 - 1
 _SET_STARTS = {b"%d" % digit for digit in range(10)} | {b"*", b"$"}
 _FLAGS = (b"Answered", b"Deleted", b"Draft", b"Flagged", b"Seen")
@@ -183,6 +224,7 @@ _SIMPLE: dict[bytes, SearchKey] = {
     **{name.upper(): search.HasFlag(b"\\" + name) for name in _FLAGS},
     **{b"UN" + name.upper(): search.Not(search.HasFlag(b"\\" + name)) for name in _FLAGS},
     b"ALL": search.All(),
+    b"SAVEDATESUPPORTED": search.All(),  # every mailbox of ours keeps the date, RFC 8514 §4.3
     b"RECENT": search.Recent(),
     b"OLD": search.Not(search.Recent()),
     b"NEW": search.And((search.Recent(), search.Not(search.HasFlag(rb"\Seen")))),
@@ -192,6 +234,9 @@ _PRODUCTIONS: dict[bytes, Key] = {
     b"BEFORE": _on_day(search.Before),
     b"ON": _on_day(search.On),
     b"SINCE": _on_day(search.Since),
+    b"SAVEDBEFORE": _on_day(search.SavedBefore),
+    b"SAVEDON": _on_day(search.SavedOn),
+    b"SAVEDSINCE": _on_day(search.SavedSince),
     b"SENTBEFORE": _on_day(search.SentBefore),
     b"SENTON": _on_day(search.SentOn),
     b"SENTSINCE": _on_day(search.SentSince),
@@ -208,4 +253,7 @@ _PRODUCTIONS: dict[bytes, Key] = {
     b"NOT": _not,
     b"OR": _or,
     b"MODSEQ": _modseq,
+    b"EMAILID": _objectid(search.EmailId),
+    b"THREADID": _objectid(search.ThreadId),
+    b"FUZZY": _fuzzy,
 }

@@ -35,6 +35,7 @@ from protocol.imap.modifiers import (
     expect_unchanged_since,
 )
 from protocol.imap.names import expect_mailbox
+from protocol.imap.ordering import expect_cancel_update, expect_multi_search, expect_sort, expect_thread
 from protocol.imap.sequence import sequence_set
 
 Production = Callable[[Cursor, bytes], Command]
@@ -327,6 +328,10 @@ _PRODUCTIONS: Mapping[bytes, Production] = {
     b"UNSELECT": _alone(command.Unselect),
     b"EXPUNGE": _alone(command.Expunge),
     b"SEARCH": lambda cursor, tag: expect_search(cursor, tag, is_uid=False),
+    b"SORT": lambda cursor, tag: expect_sort(cursor, tag, is_uid=False),
+    b"THREAD": lambda cursor, tag: expect_thread(cursor, tag, is_uid=False),
+    b"ESEARCH": expect_multi_search,
+    b"CANCELUPDATE": expect_cancel_update,
     b"FETCH": _fetch,
     b"STORE": _store,
     b"COPY": _copy,
@@ -339,6 +344,8 @@ _UID_PRODUCTIONS: Mapping[bytes, Production] = {
     b"FETCH": lambda cursor, tag: _fetch(cursor, tag, is_uid=True),
     b"STORE": lambda cursor, tag: _store(cursor, tag, is_uid=True),
     b"SEARCH": lambda cursor, tag: expect_search(cursor, tag, is_uid=True),
+    b"SORT": lambda cursor, tag: expect_sort(cursor, tag, is_uid=True),
+    b"THREAD": lambda cursor, tag: expect_thread(cursor, tag, is_uid=True),
     b"COPY": lambda cursor, tag: _copy(cursor, tag, is_uid=True),
     b"MOVE": lambda cursor, tag: _move(cursor, tag, is_uid=True),
     b"EXPUNGE": _uid_expunge,

@@ -161,8 +161,65 @@ class ModSeq:
     modseq: int
 
 
+@dataclass(frozen=True, slots=True)
+class SavedBefore:
+    """The message was saved in the mailbox before the day (RFC 8514 §4.3)."""
+
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
+class SavedOn:
+    """The message was saved in the mailbox within the day (RFC 8514 §4.3)."""
+
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSince:
+    """The message was saved in the mailbox within or after the day (RFC 8514 §4.3)."""
+
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
+class EmailId:
+    """EMAILID is exactly this (RFC 8474 §6)."""
+
+    objectid: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadId:
+    """THREADID is exactly this (RFC 8474 §6)."""
+
+    objectid: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fuzzy:
+    """The key may match nearly (RFC 6203 §3)."""
+
+    key: "SearchKey"
+
+
 SearchKey = (
     All | And | Or | Not | HasFlag | Recent | SequenceNumbers | Uids
     | Before | On | Since | SentBefore | SentOn | SentSince
     | Header | Body | Text | Larger | Smaller | Older | Younger | ModSeq
+    | SavedBefore | SavedOn | SavedSince | EmailId | ThreadId | Fuzzy
 )  # fmt: skip
+
+
+def mentions(key: SearchKey, *kinds: type) -> bool:
+    """Whether a key of one of these kinds is anywhere in the tree."""
+    if isinstance(key, kinds):
+        return True
+    match key:
+        case And(keys):
+            return any(mentions(part, *kinds) for part in keys)
+        case Or(left, right):
+            return mentions(left, *kinds) or mentions(right, *kinds)
+        case Not(inner) | Fuzzy(inner):
+            return mentions(inner, *kinds)
+    return False
