@@ -1,4 +1,4 @@
-"""The grammar of LIST, LSUB, STATUS and CREATE: RFC 3501 §6.3, RFC 5258 §6, RFC 5819 §4, RFC 6154 §6."""
+"""The grammar of LIST, LSUB, STATUS and CREATE: RFC 3501 §6.3, RFC 5258 §6, RFC 5819 §4, RFC 6154 §6, RFC 8440 §4."""
 
 from collections.abc import Iterable
 
@@ -11,13 +11,16 @@ STATUS_ITEMS = frozenset(
         *(b"MESSAGES", b"RECENT", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN"),
         *(b"SIZE", b"DELETED"),  # RFC 9051 §6.3.11
         b"HIGHESTMODSEQ",  # RFC 7162 §3.1.7
+        b"APPENDLIMIT",  # RFC 7889 §3.2
+        b"MAILBOXID",  # RFC 8474 §4.3
+        b"DELETED-STORAGE",  # RFC 9208 §4.1.4
     )
 )
 SPECIAL_USES = (rb"\All", rb"\Archive", rb"\Drafts", rb"\Flagged", rb"\Important", rb"\Junk", rb"\Sent", rb"\Trash")
 
 _CANONICAL_USES = {use.upper(): use for use in SPECIAL_USES}
 _SELECTION_OPTIONS = frozenset((b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"))
-_RETURN_OPTIONS = frozenset((b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE"))
+_RETURN_OPTIONS = frozenset((b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"MYRIGHTS"))
 
 
 # list             = "LIST" [SP list-select-opts] SP mailbox SP mbox-or-pat [SP list-return-opts]
@@ -59,7 +62,7 @@ def _list_select_opt(cursor: Cursor) -> bytes:
     return _one_of(cursor, _SELECTION_OPTIONS, "a LIST selection option")
 
 
-# return-option = "SUBSCRIBED" / "CHILDREN" / "SPECIAL-USE" / "STATUS" SP "(" status-att *(SP status-att) ")"
+# return-option = "SUBSCRIBED" / "CHILDREN" / "SPECIAL-USE" / "MYRIGHTS" / "STATUS" SP "(" status-att *(SP status-att) ")"
 def _return_option(cursor: Cursor) -> tuple[bytes, tuple[bytes, ...]]:
     if cursor.take_keyword(b"STATUS"):
         cursor.expect_space()
