@@ -15,6 +15,7 @@ from config.keeper import Keeper
 from config.listen import Listen
 from config.logs import Logs
 from config.pop3 import Pop3
+from config.search import Search
 from config.smtp import Smtp
 from config.tls import Tls
 
@@ -48,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pop3: Pop3 = Pop3()
     authentication: Authentication = Authentication()
     archive: Archive = Archive()
+    search: Search = Search()
     keeper: Keeper = Keeper()
     logs: Logs = Logs()
 

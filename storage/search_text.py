@@ -56,8 +56,8 @@ _DROP = "DELETE FROM search_waiting WHERE content_id = ANY ($1::bigint[])"
 _RELEASE = (
     "UPDATE search_waiting SET attempts = attempts - 1, not_before = '-infinity' WHERE content_id = ANY ($1::bigint[])"
 )
-_BACKLOG = "SELECT count(*) FROM (SELECT FROM search_waiting LIMIT $1) AS some"
-_UNREADABLE = "SELECT count(*) FROM (SELECT FROM search_text WHERE version = 0 LIMIT $1) AS some"
+_BACKLOG = "SELECT count(*) FROM (SELECT FROM search_waiting LIMIT $1) AS counted"
+_UNREADABLE = "SELECT count(*) FROM (SELECT FROM search_text WHERE version = 0 LIMIT $1) AS counted"
 
 _CONTAINING = """
 SELECT w.content_id, s.content_id IS NULL AS is_missing

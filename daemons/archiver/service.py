@@ -1,4 +1,5 @@
-"""archiver: turns journal rows into leaves of the tenants' evidence logs, and signs where the logs stand.
+"""archiver: turns journal rows into leaves of the tenants' evidence logs, and signs where the logs stand. Beside that it
+fills the search index (indexing.py).
 
 Several archivers may work at once. One that dies loses nothing: its rows are free again with its transaction, and its
 unsigned leaves are signed by whoever comes next.
@@ -15,10 +16,11 @@ import asyncpg
 from prometheus_client import Counter
 
 from config.archive import Archive
+from daemons.archiver.indexing import Indexer
 from daemons.context import Context
 from daemons.logs import logger
 from daemons.runtime import Ready
-from storage import journal
+from storage import journal, search_text
 from storage.archive import evidence
 from storage.archive.checkpoint import Signer
 from storage.archive.head import publish_head
@@ -180,13 +182,20 @@ async def _wait(event: asyncio.Event, seconds: float) -> bool:
 
 
 async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None:
-    """Run one archiver until `stopping` is set."""
+    """Run one archiver and one indexer until `stopping` is set."""
     settings = context.settings
     heads = Path(settings.state) / "archive"
     archiver = Archiver(context.pool, settings.archive, settings.hostname, settings.archive_key_file, heads)
-    forget = context.changes.on(JOURNAL, archiver.wake)
+    indexer = Indexer(context.pool, context.blobs, settings.search)
+    subscriptions = (
+        context.changes.on(JOURNAL, archiver.wake),
+        context.changes.on(search_text.CHANNEL, indexer.wake),
+    )
     try:
         ready({})
-        await archiver.run(stopping)
+        async with asyncio.TaskGroup() as workers:
+            workers.create_task(archiver.run(stopping), name="archiver")
+            workers.create_task(indexer.run(stopping), name="indexer")
     finally:
-        forget()
+        for forget in subscriptions:
+            forget()

@@ -76,12 +76,9 @@ def _decomposed(character: str) -> str:
 
 
 def canonical_text(head: bytes, octets: Buffer, part: Part) -> tuple[str, str]:
-    """Give the canonical (header text, body text) of the message: what SEARCH TEXT and BODY look through.
-
-    `head` stands before the octets (our trace fields) and belongs to the header; part is the root of the octets.
-    """
-    header = header_text(head + octets[part.header_start : part.body_start], None)
-    return canonical(header), canonical(body_text(octets, part))
+    """Give searchable() in its canonical form: what SEARCH TEXT and BODY look through."""
+    header, body = searchable(octets, part, head)
+    return canonical(header), canonical(body)
 
 
 def header_text(section: bytes, name: bytes | None) -> str:
@@ -98,13 +95,13 @@ def _name(field: header.Field) -> str:
     return words.decode_octets(field.name, None)
 
 
-def searchable(octets: Buffer, part: Part) -> tuple[str, str]:
-    """Give (header text, body text) of the message whose root is part.
+def searchable(octets: Buffer, part: Part, head: bytes = b"") -> tuple[str, str]:
+    """Give (header text, body text) of the message whose root is part. `head` stands before the octets: our trace fields.
 
     The body text is that of all text/* and message/* leaves, and the headers of the messages within, in order. Lines
     end with LF. It is as long as the text itself: no part of it is left out.
     """
-    return header_text(octets[part.header_start : part.body_start], None), body_text(octets, part)
+    return header_text(head + octets[part.header_start : part.body_start], None), body_text(octets, part)
 
 
 def body_text(octets: Buffer, part: Part) -> str:
