@@ -75,6 +75,27 @@ class Imap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             description="Longest command line without its literals (RFC 7162 §4 asks for 8,192 octets). Reply: BAD [TOOBIG]."
         ),
     ] = Octets(64 * KIB)
+    message_limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Messages one FETCH, STORE, SEARCH, COPY, MOVE, APPEND or UID EXPUNGE may take, told as MESSAGELIMIT; "
+            "RFC 9738 asks for 1,000 at least. Reply: OK [MESSAGELIMIT], the newest ones are done; COPY, APPEND, SORT and THREAD: "
+            "NO [MESSAGELIMIT]. 0: no such limit.",
+        ),
+    ] = 1_000_000
+    save_limit: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Messages one COPY or APPEND may take where message_limit is 0, told as SAVELIMIT. "
+            "Reply: NO [MESSAGELIMIT].",
+        ),
+    ] = 1_000_000
+    progress_interval: Annotated[
+        Seconds,
+        Meta(description="How often a command that takes long says so: * OK [INPROGRESS] (RFC 9585)."),
+    ] = Seconds(10)
     keyword_limit: Annotated[
         int,
         Meta(
@@ -82,6 +103,39 @@ class Imap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             description="Different keywords in one mailbox. Reply to the STORE or APPEND that exceeds it: NO [LIMIT].",
         ),
     ] = 200
+    contact: Annotated[
+        str | None,
+        Meta(
+            description="URI of whom to ask about this server, shown as METADATA /shared/admin (RFC 5464 §6.2.2). Default: none.",
+            examples=["mailto:postmaster@example.com"],
+        ),
+    ] = None
+    metadata_value_limit: Annotated[
+        Octets,
+        Meta(
+            description="Longest value of an annotation; RFC 5464 §4.1 asks for 1,024 octets. Reply: NO [METADATA MAXSIZE n]."
+        ),
+    ] = Octets(32 * KIB)
+    metadata_entries: Annotated[
+        int,
+        Meta(
+            ge=10,
+            description="Annotations of one mailbox, or of the server; private and shared ones are counted apart. RFC 5464 §4.1 "
+            "asks for 10. Reply: NO [METADATA TOOMANY].",
+        ),
+    ] = 100
+    metadata_octets: Annotated[
+        Octets,
+        Meta(description="Values of all annotations that one account has written. Reply: NO [METADATA TOOMANY]."),
+    ] = Octets(4 * MIB)
+    notify_mailboxes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Mailboxes one session may watch with NOTIFY. Reply: NO [NOTIFICATIONOVERFLOW], or untagged OK with that "
+            "code when they become more later.",
+        ),
+    ] = 2000
     response_batch: Annotated[
         Octets,
         Meta(

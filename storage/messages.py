@@ -54,6 +54,11 @@ _CHANGED_AS = (
     f"SELECT {_VIEWER_ROW.format(join='JOIN', viewer='$3')} WHERE m.mailbox_id = $1 AND s.modseq > $2 ORDER BY uid"
 )
 _EXPUNGED = "SELECT uid FROM expunged WHERE mailbox_id = $1 AND modseq > $2 ORDER BY uid"
+_EXPUNGED_SINCE = """
+SELECT CASE WHEN m.expunged_forgotten <= $2
+            THEN ARRAY(SELECT uid FROM expunged WHERE mailbox_id = $1 AND modseq > $2 ORDER BY uid) END AS uids
+  FROM mailbox AS m WHERE m.mailbox_id = $1
+"""
 _FACTS = "SELECT content_id, {columns} FROM content WHERE content_id = ANY ($1::bigint[])"
 _SAVEDATES = "SELECT uid, savedate FROM message WHERE mailbox_id = $1 AND uid BETWEEN $2 AND $3"
 _KNOWN_FACTS = frozenset({"envelope", "bodystructure", "structure", "header_cache", "head", "sorting"})
@@ -116,6 +121,19 @@ async def changes(connection: Connection, mailbox_id: int, since_modseq: int, vi
         tuple(row["uid"] for row in expunged),
         is_whole,
     )
+
+
+async def expunged_since(connection: Connection, mailbox_id: int, modseq: int) -> list[int] | None:
+    """UIDs expunged after `modseq`, ascending; None when the keeper has trimmed what is asked for.
+
+    Raises MailboxNotFoundError.
+    """
+    async with reported():
+        found = await connection.fetchrow(_EXPUNGED_SINCE, mailbox_id, modseq)
+    if found is None:
+        raise MailboxNotFoundError(f"mailbox {mailbox_id}")
+    uids: list[int] | None = found["uids"]
+    return uids
 
 
 async def store_flags(

@@ -4,22 +4,12 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from protocol.imap.names import DELIMITER
+from protocol.imap.sequence import ranges_of, render_ranges
 
 
 def compress(numbers: Iterable[int]) -> bytes:
     """`1:3,7` for 1, 2, 3, 7. The order is kept, runs of +1 are joined: so COPYUID's two sets stay paired."""
-    parts = []
-    low = high = -1
-    for number in numbers:
-        if number == high + 1 and low >= 0:
-            high = number
-            continue
-        if low >= 0:
-            parts.append(b"%d" % low if low == high else b"%d:%d" % (low, high))
-        low = high = number
-    if low >= 0:
-        parts.append(b"%d" % low if low == high else b"%d:%d" % (low, high))
-    return b",".join(parts)
+    return render_ranges(ranges_of(numbers))
 
 
 def full_pattern(reference: str, pattern: str) -> str:

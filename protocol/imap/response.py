@@ -11,6 +11,7 @@ from typing import Literal
 from protocol.imap import names
 from protocol.imap.dates import render_date_time
 from protocol.imap.match import compress
+from protocol.imap.sequence import ranges_of, render_ranges
 
 Status = Literal["OK", "NO", "BAD", "PREAUTH", "BYE"]
 
@@ -19,6 +20,8 @@ _QUOTED = re.compile(rb"[\x20-\x7e]*")
 _ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+")
 _LONGEST_QUOTED = 1024  # ours: longer strings go as literals, which clients read faster and without a line limit
 
+
+_RANGES_PER_LINE = 1000  # ours: clients have limits for a line
 
 # Strings
 
@@ -101,6 +104,16 @@ def copyuid(uidvalidity: int, source_uids: Sequence[int], target_uids: Sequence[
     return b"COPYUID %d %b %b" % (uidvalidity, compress(source_uids), compress(target_uids))
 
 
+def in_progress(tag: bytes, done: int | None = None, goal: int | None = None) -> bytes:
+    """`* OK [INPROGRESS ("A1" 175 1000)] …`, RFC 9585 §4. A tag with "]" is left out: it would end the code for some clients."""
+    words = (
+        b"NIL" if b"]" in tag else quoted(tag),
+        b"NIL" if done is None else b"%d" % done,
+        b"%d" % goal if goal else b"NIL",
+    )
+    return untagged("OK", b"INPROGRESS " + parenthesized(words), "still at it")
+
+
 def permanentflags(flags: Iterable[bytes]) -> bytes:
     r"""The code PERMANENTFLAGS, with rb"\*" among the flags where keywords can be made."""
     return b"PERMANENTFLAGS " + flag_list(flags)
@@ -160,9 +173,9 @@ DELIMITER_LINE = b'* LIST (\\Noselect) "/" ""\r\n'
 """The answer to `LIST "" ""`, RFC 3501 §6.3.8."""
 
 
-def status_line(name: bytes, items: Iterable[tuple[bytes, int]]) -> bytes:
+def status_line(name: bytes, items: Iterable[tuple[bytes, int | bytes]]) -> bytes:
     """`* STATUS name (MESSAGES 231 UIDNEXT 44292)`, in the order of items; the name as mailbox_name() gave it."""
-    words = [b"%b %d" % item for item in items]
+    words = [b"%b %d" % (item, value) if isinstance(value, int) else b"%b %b" % (item, value) for item, value in items]
     return line(b"STATUS", name, parenthesized(words))
 
 
@@ -179,10 +192,33 @@ def search_line(numbers: Iterable[int], modseq: int | None = None) -> bytes:
     return line(*words)
 
 
-def esearch_line(tag: bytes, is_uid: bool, items: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """`* ESEARCH (TAG "A1") UID COUNT 3 ALL 1:3`, RFC 4731 §3.1; items are name and rendered value."""
-    words = [b"ESEARCH", b"(TAG %b)" % quoted(tag), *([b"UID"] if is_uid else [])]
+def sort_line(numbers: Iterable[int], modseq: int | None = None) -> bytes:
+    """`* SORT 2 84 882`, RFC 5256 §4, with (MODSEQ n) as in search_line (RFC 7162 §3.1.6)."""
+    return search_line(numbers, modseq).replace(b"SEARCH", b"SORT", 1)
+
+
+def thread_line(threads: bytes) -> bytes:
+    """`* THREAD (2)(3 6 (4 23)(44 7 96))`, RFC 5256 §4, of rendered thread-lists."""
+    return line(b"THREAD", threads) if threads else line(b"THREAD")
+
+
+def esearch_line(
+    tag: bytes, is_uid: bool, items: Iterable[tuple[bytes, bytes]], *, mailbox: bytes = b"", uidvalidity: int = 0
+) -> bytes:
+    """`* ESEARCH (TAG "A1") UID COUNT 3 ALL 1:3`, RFC 4731 §3.1; items are name and rendered value.
+
+    With a mailbox (its rendered name) it is what RFC 7377 §2.1 answers for each one that was searched.
+    """
+    correlator = b"TAG " + quoted(tag)
+    if mailbox:
+        correlator += b" MAILBOX %b UIDVALIDITY %d" % (mailbox, uidvalidity)
+    words = [b"ESEARCH", b"(" + correlator + b")", *([b"UID"] if is_uid else [])]
     return line(*words, *[b"%b %b" % item for item in items])
+
+
+def noupdate(tag: bytes, text: str) -> bytes:
+    """`* NO [NOUPDATE "B02"] text`: the result of that search is not kept up to date (RFC 5267 §4.3)."""
+    return untagged("NO", b"NOUPDATE " + quoted(tag), text)
 
 
 # Mailbox size and message status, RFC 3501 §7.3, §7.4
@@ -201,6 +237,23 @@ def recent(count: int) -> bytes:
 def expunge(seqnum: int) -> bytes:
     """`* 44 EXPUNGE`."""
     return b"* %d EXPUNGE\r\n" % seqnum
+
+
+def vanished(uids: Iterable[int]) -> list[bytes]:
+    """`* VANISHED 405,407:410`, RFC 7162 §3.2.10, as many lines as it takes; none without UIDs."""
+    return vanished_ranges(ranges_of(uids), is_earlier=False)
+
+
+def vanished_ranges(ranges: Sequence[tuple[int, int]], *, is_earlier: bool = True) -> list[bytes]:
+    """`* VANISHED (EARLIER) 41,43:116`: what a client that comes back has missed (RFC 7162 §3.2.10.1)."""
+    head = b"VANISHED (EARLIER)" if is_earlier else b"VANISHED"
+    steps = range(0, len(ranges), _RANGES_PER_LINE)
+    return [line(head, render_ranges(ranges[at : at + _RANGES_PER_LINE])) for at in steps]
+
+
+def modified(numbers: Iterable[int]) -> bytes:
+    """The code MODIFIED, RFC 7162 §3.1.3: which messages a conditional STORE left as they were."""
+    return b"MODIFIED " + compress(numbers)
 
 
 def fetch(seqnum: int, pieces: Iterable[bytes]) -> bytes:

@@ -49,6 +49,39 @@ def _merged(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
+def ranges_of(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Ascending numbers as (low, high) pairs."""
+    found: list[tuple[int, int]] = []
+    low = high = -1
+    for number in numbers:
+        if number != high + 1 or low < 0:
+            if low >= 0:
+                found.append((low, high))
+            low = number
+        high = number
+    if low >= 0:
+        found.append((low, high))
+    return found
+
+
+def render_ranges(ranges: Iterable[tuple[int, int]]) -> bytes:
+    """`1:3,7` for (1, 3), (7, 7)."""
+    return b",".join([b"%d" % low if low == high else b"%d:%d" % (low, high) for low, high in ranges])
+
+
+def absent(ranges: Iterable[tuple[int, int]], numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """What of resolved ranges is not among ascending `numbers`."""
+    found = []
+    for low, high in ranges:
+        for number in numbers[bisect_left(numbers, low) : bisect_right(numbers, high)]:
+            if low < number:
+                found.append((low, number - 1))
+            low = number + 1
+        if low <= high:
+            found.append((low, high))
+    return found
+
+
 def positions(ranges: Iterable[tuple[int, int]], numbers: Sequence[int]) -> list[tuple[int, int]]:
     """Where resolved ranges lie in ascending `numbers`: half-open (start, end) index pairs, none empty."""
     found = []

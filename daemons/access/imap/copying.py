@@ -1,30 +1,33 @@
 """COPY and MOVE with their UID forms: RFC 3501 §6.4.7, RFC 6851, COPYUID of RFC 4315 §3."""
 
+from collections.abc import Awaitable, Callable
+
+from daemons.access.imap.limiting import check_saved, completed, limited
 from daemons.access.imap.mailboxes import check_quota, find
+from daemons.access.imap.progress import alive
 from daemons.access.imap.selected import Selected
-from daemons.access.imap.selecting import chosen, writable
+from daemons.access.imap.selecting import chosen, expunged, writable
 from daemons.access.imap.session import Completion, RefusalError, Session
 from daemons.access.imap.storing import message_ranges
 from protocol.imap import command, response
 from storage import messages
 from storage.errors import MailboxNotFoundError
-from storage.rows import Copied
+from storage.pool import Connection
+from storage.rows import Copied, Mailbox
+
+Placing = Callable[[Connection, int, list[int], int], Awaitable[Copied]]
 
 
 async def copy(session: Session, asked: command.Copy) -> Completion:
     """COPY: all messages or none."""
     selected = chosen(session)
-    uids = _wanted(selected, asked)
+    uids, _ = _wanted(session, selected, asked)
     target = await find(session, asked.mailbox, missing=b"TRYCREATE")
     if not uids:
         return Completion("nothing to copy")
     rows = selected.view.rows
     await check_quota(session, sum(rows.sizes[place] for uid in uids if (place := rows.position(uid)) >= 0))
-    try:
-        async with session.database() as connection:
-            copied = await messages.copy(connection, selected.view.mailbox_id, uids, target.mailbox_id)
-    except MailboxNotFoundError:
-        raise RefusalError.no(b"TRYCREATE", "no such mailbox") from None
+    copied = await _placed(session, asked, uids, target, messages.copy)
     session.shared.views.touch(target.mailbox_id)
     return Completion("copied", _copyuid(copied))
 
@@ -32,32 +35,57 @@ async def copy(session: Session, asked: command.Copy) -> Completion:
 async def move(session: Session, asked: command.Move) -> Completion:
     """MOVE, RFC 6851 §3.3: COPYUID goes before the EXPUNGE responses, which the synchronisation sends."""
     selected = writable(session)
-    uids = _wanted(selected, asked)
+    uids, limit_code = _wanted(session, selected, asked)
     target = await find(session, asked.mailbox, missing=b"TRYCREATE")
     if not uids:
         return Completion("nothing to move")
-    try:
-        async with session.database() as connection:
-            moved = await messages.move(connection, selected.view.mailbox_id, uids, target.mailbox_id)
-    except MailboxNotFoundError:
-        raise RefusalError.no(b"TRYCREATE", "no such mailbox") from None
+    moved = await _placed(session, asked, uids, target, messages.move)
     code = _copyuid(moved)
-    if code is not None:
-        session.put(response.untagged("OK", code, "moved"))
+    if code is None:
+        return Completion("nothing to move")
+    session.put(response.untagged("OK", code, "moved"))
     session.shared.views.touch(selected.view.mailbox_id)
     session.shared.views.touch(target.mailbox_id)
-    return Completion("moved")
+    return completed(session, await expunged(session, "moved"), limit_code)
 
 
-def _wanted(selected: Selected, asked: command.Copy | command.Move) -> list[int]:
-    """The UIDs to place. By sequence number, one that is gone makes the whole command fail (RFC 2180 §4.4.1)."""
-    uids = selected.uids_at(message_ranges(selected, asked.sequence, is_uid=asked.is_uid))
+async def _placed(
+    session: Session, asked: command.Copy | command.Move, uids: list[int], target: Mailbox, place: Placing
+) -> Copied:
+    """Copy or move. By sequence number, one that another process has expunged undoes it all. Raises StorageError."""
+    source_id = chosen(session).view.mailbox_id
+    try:
+        async with alive(session, asked.tag), session.database() as connection:
+            if asked.is_uid:
+                return await place(connection, source_id, uids, target.mailbox_id)
+            async with connection.transaction():
+                placed = await place(connection, source_id, uids, target.mailbox_id)
+                if len(placed.source_uids) < len(uids):
+                    session.shared.views.touch(source_id)
+                    raise RefusalError.no(b"EXPUNGEISSUED", "some of the messages are gone")
+                return placed
+    except MailboxNotFoundError:
+        raise RefusalError.no(b"TRYCREATE", "no such mailbox") from None
+
+
+def _wanted(session: Session, selected: Selected, asked: command.Copy | command.Move) -> tuple[list[int], bytes | None]:
+    """The UIDs to place, and MESSAGELIMIT if these are not all that were asked for.
+
+    By sequence number, one that is gone makes the whole command fail (RFC 2180 §4.4.1).
+    """
+    ranges = message_ranges(selected, asked.sequence, is_uid=asked.is_uid)
+    limit_code = None
+    if isinstance(asked, command.Copy):
+        check_saved(session, sum(end - start for start, end in ranges))
+    else:
+        ranges, limit_code = limited(session, selected, ranges)
+    uids = selected.uids_at(ranges)
     if selected.uids is selected.view.rows.uids:
-        return uids
+        return uids, limit_code
     present = [uid for uid in uids if selected.view.rows.position(uid) >= 0]
     if len(present) < len(uids) and not asked.is_uid:
         raise RefusalError.no(b"EXPUNGEISSUED", "some of the messages are gone")
-    return present
+    return present, limit_code
 
 
 def _copyuid(copied: Copied) -> bytes | None:

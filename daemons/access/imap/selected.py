@@ -9,10 +9,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
 from daemons.access.imap.view import Rows, View
+from protocol.imap import response
+from protocol.imap.flags import SYSTEM_FLAGS
 from protocol.imap.sequence import SequenceSet
 from storage.sharing import ALL_RIGHTS
 
 Range = tuple[int, int]
+
+_RIGHTS = {rb"\Seen": "s", rb"\Deleted": "t"}  # RFC 4314 §4; all others need "w"
 
 
 class Selected:
@@ -27,6 +31,8 @@ class Selected:
         self.uids = view.rows.uids
         self.count = len(view.rows.uids)
         self.reported_modseq = view.highestmodseq
+        self.uidnext = view.uidnext
+        self.told_keywords = frozenset[str]()
         self.recent: list[Range] = []  # ranges of UIDs that this session shows as \Recent
         self._known: dict[int, int] = {}  # UID -> MODSEQ of a flag change that the client need not be told of
 
@@ -46,6 +52,24 @@ class Selected:
     def last_uid(self) -> int:
         """The highest UID the session has been told of, or 0."""
         return self.uids[self.count - 1] if self.count else 0
+
+    @property
+    def highestmodseq_code(self) -> bytes:
+        """The response code HIGHESTMODSEQ (RFC 7162 §3.1.2.1): all changes up to it have been told."""
+        return b"HIGHESTMODSEQ %d" % self.reported_modseq
+
+    def take_flag_lines(self) -> bytes:
+        """FLAGS and PERMANENTFLAGS as of now."""
+        spellings = self.view.table.spellings
+        self.told_keywords = frozenset(spellings)
+        keywords = [keyword.encode() for keyword in spellings.values()]
+        permanent = (
+            [] if self.is_read_only else [name for name in SYSTEM_FLAGS if _RIGHTS.get(name, "w") in self.rights]
+        )
+        if not self.is_read_only and "w" in self.rights:
+            permanent += [*keywords, rb"\*"]
+        told = response.untagged("OK", response.permanentflags(permanent), "flags that stay")
+        return response.flags_line([*SYSTEM_FLAGS, *keywords]) + told
 
     def keep(self, uid: int, modseq: int) -> None:
         """The client knows this flag change already (its own STORE)."""
@@ -114,8 +138,8 @@ class Selected:
 
     # -- synchronisation --------------------------------------------------------------------------------------------
 
-    def take_expunged(self) -> list[int]:
-        """Drop what the view no longer has; gives the sequence numbers to tell, in telling order (descending)."""
+    def take_expunged(self) -> list[tuple[int, int]]:
+        """Drop what the view no longer has; gives (position, UID), in telling order (descending)."""
         theirs = self.view.rows.uids
         if self.uids is theirs:
             return []
@@ -125,7 +149,7 @@ class Selected:
             self.uids = theirs
             return []
         there = set(known)
-        gone = [position + 1 for position, uid in enumerate(mine) if uid not in there]
+        gone = [(position, uid) for position, uid in enumerate(mine) if uid not in there]
         gone.reverse()
         self.uids = theirs
         self.count = len(known)

@@ -1,19 +1,27 @@
 """SELECT, EXAMINE, CLOSE, UNSELECT and EXPUNGE: RFC 3501 §6.3.1, §6.3.2, §6.4.2, §6.4.3; RFC 3691; RFC 4315 §2.1."""
 
+from daemons.access.imap import resyncing
+from daemons.access.imap.limiting import completed, limited
 from daemons.access.imap.mailboxes import find
-from daemons.access.imap.selected import Selected
+from daemons.access.imap.progress import alive
+from daemons.access.imap.selected import Range, Selected
 from daemons.access.imap.session import Completion, RefusalError, Session, State
 from protocol.imap import command, response
-from protocol.imap.flags import SYSTEM_FLAGS
+from protocol.imap.sequence import ranges_of
 from storage import messages
 from storage.errors import MailboxNotFoundError
+from storage.rows import DELETED
 
 
 async def select(session: Session, asked: command.Select | command.Examine) -> Completion:
     """SELECT and EXAMINE. A failure leaves no mailbox selected (RFC 3501 §6.3.1)."""
-    session.deselect()
-    if asked.is_condstore or asked.resync:
-        raise RefusalError.bad("unknown parameter")
+    if asked.resync is not None:
+        resyncing.check(session, asked.resync)
+    if session.selected is not None:
+        session.deselect()
+        session.put(response.untagged("OK", b"CLOSED", "the mailbox before is closed"))  # RFC 7162 §3.2.11
+    if asked.is_condstore:
+        session.enable(b"CONDSTORE")
     is_read_only = isinstance(asked, command.Examine)
     mailbox = await find(session, asked.mailbox)
     try:
@@ -24,32 +32,38 @@ async def select(session: Session, asked: command.Select | command.Examine) -> C
     view.recent_uid = max(view.recent_uid, mailbox.recent_uid)
     session.selected = selected = Selected(view, is_read_only=is_read_only)
     session.state = State.SELECTED
+    first_unseen = view.first_unseen()  # while the view's positions are the session's
+    resync = asked.resync if asked.resync and asked.resync.uidvalidity == view.uidvalidity else None
+    vanished: list[bytes] = []
     try:
-        await session.claim_recent(selected)
+        if not session.has(b"IMAP4REV2"):
+            await session.claim_recent(selected)
+        if resync is not None:
+            vanished = await resyncing.vanished(session, selected, resync.modseq, resync.known_uids, resync.matches)
     except BaseException:
         session.deselect()
         raise
-    _describe(session, selected)
+    _describe(session, selected, mailbox.name, first_unseen)
+    if resync is not None:
+        session.put(b"".join(vanished))
+        await resyncing.tell_changed(session, selected, resync)
     if is_read_only:
         return Completion("selected, read only", b"READ-ONLY")
     return Completion("selected", b"READ-WRITE")
 
 
-def _describe(session: Session, selected: Selected) -> None:
-    view = selected.view
-    known = [*SYSTEM_FLAGS, *(keyword.encode() for keyword in view.table.spellings.values())]
-    permanent = [] if selected.is_read_only else [*known, rb"\*"]
-    lines = [
-        response.flags_line(known),
-        response.untagged("OK", response.permanentflags(permanent), "flags that stay"),
-        response.exists(selected.count),
-        response.recent(selected.recent_count()),
-    ]
-    first_unseen = view.first_unseen()
-    if 0 <= first_unseen < selected.count:
+def _describe(session: Session, selected: Selected, name: str, first_unseen: int) -> None:
+    is_rev2 = session.has(b"IMAP4REV2")
+    lines = [selected.take_flag_lines(), response.exists(selected.count)]
+    if is_rev2:
+        lines.append(response.list_line([], session.mailbox_name(name)))  # RFC 9051 §6.3.2
+    else:
+        lines.append(response.recent(selected.recent_count()))
+    if first_unseen >= 0 and not is_rev2 and not session.has(b"UIDONLY"):
         lines.append(response.untagged("OK", b"UNSEEN %d" % (first_unseen + 1), "first unseen message"))
-    lines.append(response.untagged("OK", b"UIDVALIDITY %d" % view.uidvalidity, "UIDs are valid"))
-    lines.append(response.untagged("OK", b"UIDNEXT %d" % max(view.uidnext, selected.last_uid + 1), "next UID"))
+    lines.append(response.untagged("OK", b"UIDVALIDITY %d" % selected.view.uidvalidity, "UIDs are valid"))
+    lines.append(response.untagged("OK", b"UIDNEXT %d" % selected.uidnext, "next UID"))
+    lines.append(response.untagged("OK", selected.highestmodseq_code, "highest"))
     session.put(b"".join(lines))
 
 
@@ -75,21 +89,48 @@ async def unselect(session: Session, _: command.Unselect) -> Completion:
 async def expunge(session: Session, asked: command.Expunge) -> Completion:
     """EXPUNGE, and UID EXPUNGE of RFC 4315 §2.1. The synchronisation that follows tells which messages went."""
     selected = writable(session)
-    uids = None
+    uids = limit_code = None
     if asked.uids is not None:
-        uids = selected.uids_at(selected.uid_positions(asked.uids))
+        uids, limit_code = _deleted(session, selected, selected.uid_positions(asked.uids))
         if not uids:
             return Completion("nothing to expunge")
-    await _expunge(session, uids)
-    return Completion("expunged")
+    async with alive(session, asked.tag):
+        if not await _expunge(session, uids):
+            return Completion("nothing to expunge")
+    return completed(session, await expunged(session, "expunged"), limit_code)
 
 
-async def _expunge(session: Session, uids: list[int] | None) -> None:
+def _deleted(session: Session, selected: Selected, ranges: list[Range]) -> tuple[list[int], bytes | None]:
+    r"""The UIDs to expunge: only \Deleted ones count for MESSAGELIMIT, but whether they are is the database's to say."""
+    limit_code = None
+    if sum(end - start for start, end in ranges) > session.shared.settings.message_limit > 0:
+        rows, deleted = selected.view.rows, selected.view.table.kinds_with(DELETED)
+        at = [
+            position
+            for start, end in ranges
+            for position, place in zip(*selected.rows_at(rows, start, end), strict=True)
+            if rows.kinds[place] in deleted
+        ]
+        ranges, limit_code = limited(session, selected, [(low, high + 1) for low, high in ranges_of(at)])
+    return selected.uids_at(ranges), limit_code
+
+
+async def expunged(session: Session, text: str) -> Completion:
+    """Tell what went, and up to where the client knows all, if it keeps account of that (RFC 7162 §3.2.7)."""
+    if not session.has(b"QRESYNC"):
+        return Completion(text)
+    await session.sync(tells_expunges=True)
+    return Completion(text, chosen(session).highestmodseq_code)
+
+
+async def _expunge(session: Session, uids: list[int] | None) -> bool:
+    """Whether anything was expunged."""
     mailbox_id = chosen(session).view.mailbox_id
     async with session.database() as connection:
         removed = await messages.expunge(connection, mailbox_id, uids)
     if removed:
         session.shared.views.touch(mailbox_id)
+    return bool(removed)
 
 
 def chosen(session: Session) -> Selected:

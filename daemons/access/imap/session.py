@@ -5,9 +5,10 @@ commands.py; grammar and rendering are protocol/imap's.
 """
 
 import asyncio
+import secrets
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -30,6 +31,7 @@ from storage import mailboxes
 from storage.errors import MailboxNotFoundError, StorageError
 from storage.pool import Connection as DatabaseConnection
 from storage.pool import reported
+from storage.quota import Rooms
 from storage.spool import Spool
 
 log = logger("imap")
@@ -84,6 +86,7 @@ class Shared:
     authenticator: Authenticator
     spool: Spool
     grants: Grants
+    rooms: Rooms
     sessions: set["Session"] = field(default_factory=set)
     account_sessions: dict[int, int] = field(default_factory=dict)
 
@@ -101,6 +104,7 @@ class Session:
         self.bad_count = 0
         self.failed_logins = 0
         self.is_stopping = False
+        self.origin = secrets.token_hex(6)  # comes back with what the session itself has done
         self.reader = CommandReader(self._limits())
         self._events: deque[Event] = deque()
         self._output: list[bytes] = []
@@ -229,6 +233,17 @@ class Session:
         """Whether the client has enabled this (RFC 5161), by name in upper case or by enabling what implies it."""
         return token in self.enabled
 
+    def enable(self, token: bytes) -> None:
+        """Turn an extension on, with what it implies. CONDSTORE also comes with the commands of RFC 7162 §3.1."""
+        if token in self.enabled:
+            return
+        self.enabled.add(token)
+        self.reader.is_utf8 = self.is_utf8
+        if token == b"QRESYNC":
+            self.enable(b"CONDSTORE")
+        if token == b"CONDSTORE" and self.selected is not None:
+            self.put(response.untagged("OK", self.selected.highestmodseq_code, "highest"))
+
     @property
     def is_utf8(self) -> bool:
         """Whether names go out as UTF-8 (RFC 9051 §5.1, RFC 9755 §3)."""
@@ -312,7 +327,7 @@ class Session:
             self.put(response.untagged("OK", code, "rights on this mailbox have changed"))
 
     async def sync(self, *, tells_expunges: bool) -> None:
-        """Put untagged EXPUNGE, EXISTS, RECENT and FETCH of all changes; costs nothing when there are none.
+        """Put untagged EXPUNGE or VANISHED, EXISTS, RECENT, FLAGS and FETCH of all changes; costs nothing when there are none.
 
         tells_expunges is False at the end of FETCH, STORE and SEARCH (RFC 3501 §7.4.1). When the database is away,
         the changes are told another time.
@@ -328,25 +343,48 @@ class Session:
             if selected.is_current:
                 return
             if tells_expunges:
-                for seqnum in selected.take_expunged():
-                    self.put(response.expunge(seqnum))
+                self._tell_expunged(selected)
             before = selected.count
             if selected.take_new():
-                await self.claim_recent(selected)
-                self.put(response.exists(selected.count) + response.recent(selected.recent_count()))
-            self._tell_flags(selected, before)
+                self.put(response.exists(selected.count))
+                if not self.has(b"IMAP4REV2"):
+                    await self.claim_recent(selected)
+                    self.put(response.recent(selected.recent_count()))
+            self.tell_keywords()
+            self.tell_flags(selected.take_changed(before))
         except MailboxNotFoundError:
             self.shared.views.forget(selected.view.mailbox_id)
             self.bye("the selected mailbox is gone")  # RFC 2180 §3.3
         except StorageError as error:
             log.warning("changes not told", reason=str(error))
 
-    def _tell_flags(self, selected: Selected, before: int) -> None:
+    def _tell_expunged(self, selected: Selected) -> None:
+        gone = selected.take_expunged()
+        if self.has(b"QRESYNC") or self.has(b"UIDONLY"):  # RFC 7162 §3.2.10, RFC 9586 §3.4
+            self.put(b"".join(response.vanished(sorted(uid for _, uid in gone))))
+        else:
+            self.put(b"".join([response.expunge(position + 1) for position, _ in gone]))
+
+    def tell_keywords(self) -> None:
+        """FLAGS and PERMANENTFLAGS again, before a keyword is told that they did not hold (RFC 3501 §7.2.6)."""
+        selected = self.selected
+        if selected is not None and not selected.told_keywords.issuperset(selected.view.table.spellings):
+            self.put(selected.take_flag_lines())
+
+    def tell_flags(self, found: Iterable[tuple[int, int]]) -> None:
+        """FETCH responses nobody asked for, of (position, place in the view's rows)."""
+        selected = self.selected
+        assert selected is not None
         rows, table = selected.view.rows, selected.view.table
-        for position, place in selected.take_changed(before):
+        template = self.message_template
+        template += b"FLAGS (%b)" if self.has(b"UIDONLY") else b"UID %d FLAGS (%b)"
+        template += b" MODSEQ (%d))\r\n" if self.has(b"CONDSTORE") else b")\r\n"
+        for position, place in found:
             uid = rows.uids[place]
             texts = table.recent_texts if selected.is_recent(uid) else table.texts
-            self.put(self.message_head(position, uid) + b"UID %d FLAGS (%b))\r\n" % (uid, texts[rows.kinds[place]]))
+            flags = texts[rows.kinds[place]]
+            values = (uid, flags) if self.has(b"UIDONLY") else (position + 1, uid, flags)
+            self.put(template % ((*values, rows.modseqs[place]) if self.has(b"CONDSTORE") else values))
 
     async def claim_recent(self, selected: Selected) -> None:
         r"""Let this session show \Recent on what no session was told of before. Raises StorageError.

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 
+from daemons.access.imap.limiting import completed, limited
+from daemons.access.imap.progress import alive
 from daemons.access.imap.selected import Range, Selected
 from daemons.access.imap.selecting import writable
 from daemons.access.imap.session import Completion, RefusalError, Session
 from daemons.access.imap.view import View
-from protocol.imap import command
+from protocol.imap import command, response
 from protocol.imap.flags import bits_of
 from protocol.imap.sequence import SequenceSet
 from storage import messages
@@ -18,28 +20,51 @@ from storage.rows import StoredFlags
 async def store(session: Session, asked: command.Store) -> Completion:
     """STORE. Messages that others have expunged are answered as RFC 2180 §4.2 has it."""
     if asked.unchanged_since is not None:
-        raise RefusalError.bad("CONDSTORE is not offered")
+        session.enable(b"CONDSTORE")
     selected = writable(session)
     ranges = message_ranges(selected, asked.sequence, is_uid=asked.is_uid)
+    ranges, limit_code = limited(session, selected, ranges)
     bits, keywords = spelled(session, selected.view, asked.flags, is_adding=asked.operation != "remove")
     uids = selected.uids_at(ranges)
-    stored = await change_flags(session, selected, uids, asked.operation, bits, keywords)
+    async with alive(session, asked.tag):
+        stored = await change_flags(
+            session, selected, uids, asked.operation, bits, keywords, unchanged_since=asked.unchanged_since
+        )
     for row in stored.changed:
         selected.keep(row.uid, row.modseq)
-    missing = _answer(session, selected, ranges, asked)
+    session.tell_keywords()
+    missing = _answer(session, selected, ranges, asked, {row.uid for row in stored.changed})
+    if stored.refused:
+        selected.view.is_stale = True  # who changed them may be another process: tell now what it did
+        completion = Completion("some have changed since", _modified(selected, stored.refused, is_uid=asked.is_uid))
+        if missing and not asked.is_uid:  # RFC 7162 §3.1.3, example 9
+            raise RefusalError.no(completion.code, "some of the messages are gone")
+        return completed(session, completion, limit_code)
     if missing and not asked.is_uid and not asked.is_silent:
         raise RefusalError.no(b"EXPUNGEISSUED", "some of the messages are gone")
-    return Completion("stored")
+    return completed(session, Completion("stored"), limit_code)
+
+
+def _modified(selected: Selected, refused: Sequence[int], *, is_uid: bool) -> bytes:
+    return response.modified(refused if is_uid else [selected.position(uid) + 1 for uid in refused])
 
 
 async def change_flags(
-    session: Session, selected: Selected, uids: Sequence[int], operation: Operation, bits: int, keywords: Sequence[str]
+    session: Session,
+    selected: Selected,
+    uids: Sequence[int],
+    operation: Operation,
+    bits: int,
+    keywords: Sequence[str],
+    *,
+    unchanged_since: int | None = None,
 ) -> StoredFlags:
     """Change flags in the database and then in the view. Raises StorageError."""
     if not uids:
         return StoredFlags(0, ())
     async with session.database() as connection:
-        stored = await messages.store_flags(connection, selected.view.mailbox_id, uids, operation, bits, keywords)
+        mailbox_id = selected.view.mailbox_id
+        stored = await messages.store_flags(connection, mailbox_id, uids, operation, bits, keywords, unchanged_since)
     await selected.view.absorb(stored, asyncio.get_running_loop().time())
     return stored
 
@@ -63,22 +88,29 @@ def message_ranges(selected: Selected, sequence: SequenceSet, *, is_uid: bool) -
     return selected.ranges(sequence, is_uid=is_uid)
 
 
-def _answer(session: Session, selected: Selected, ranges: list[Range], asked: command.Store) -> bool:
-    """Put the new flags of all messages asked for, unless silent; says whether some are gone."""
+def _answer(session: Session, selected: Selected, ranges: list[Range], asked: command.Store, changed: set[int]) -> bool:
+    """Put the new flags of all messages asked for; says whether some are gone.
+
+    Silent: nothing, or with CONDSTORE the new MODSEQ of those that changed (RFC 7162 §3.1.3).
+    """
     rows, table = selected.view.rows, selected.view.table
+    has_modseq = session.has(b"CONDSTORE")
+    with_uid = asked.is_uid and not session.has(b"UIDONLY")
     is_missing = False
     for start, end in ranges:
         positions, places = selected.rows_at(rows, start, end)
         is_missing |= len(positions) < end - start
-        if asked.is_silent:
+        if asked.is_silent and not (has_modseq and changed):
             continue
         for position, place in zip(positions, places, strict=True):
             uid = rows.uids[place]
-            texts = table.recent_texts if selected.recent and selected.is_recent(uid) else table.texts
-            flags = texts[rows.kinds[place]]
-            head = session.message_head(position, uid)
-            if asked.is_uid:
-                session.put(head + b"UID %d FLAGS (%b))\r\n" % (uid, flags))
-            else:
-                session.put(head + b"FLAGS (%b))\r\n" % flags)
+            if asked.is_silent and uid not in changed:
+                continue
+            items = [b"UID %d" % uid] if with_uid else []
+            if not asked.is_silent:
+                texts = table.recent_texts if selected.recent and selected.is_recent(uid) else table.texts
+                items.append(b"FLAGS (%b)" % texts[rows.kinds[place]])
+            if has_modseq:
+                items.append(b"MODSEQ (%d)" % rows.modseqs[place])
+            session.put(session.message_head(position, uid) + b" ".join(items) + response.FETCH_TAIL)
     return is_missing
