@@ -51,6 +51,10 @@ def _sizes(batch: Batch) -> Iterator[int]:
     return batch.column("sizes")
 
 
+def _modseqs(batch: Batch) -> Iterator[int]:
+    return batch.column("modseqs")
+
+
 def _dates(batch: Batch) -> Iterator[bytes]:
     return map(date_time, batch.column("dates"))
 
@@ -107,6 +111,7 @@ def _previews(batch: Batch) -> Iterator[bytes]:
 COLUMNS: dict[Item, tuple[bytes, Column, Fact | None]] = {
     Item.UID: (b"UID %d", uids_of, None),
     Item.FLAGS: (b"FLAGS (%b)", _flags, None),
+    Item.MODSEQ: (b"MODSEQ (%d)", _modseqs, None),
     Item.RFC822_SIZE: (b"RFC822.SIZE %d", _sizes, None),
     Item.INTERNALDATE: (b"INTERNALDATE %b", _dates, None),
     Item.ENVELOPE: (b"ENVELOPE %b", _envelopes, "envelope"),

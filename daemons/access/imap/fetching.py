@@ -10,8 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from daemons.access.imap import resyncing
 from daemons.access.imap.columns import COLUMNS, TRACE_FIELDS, Batch, Column, cached_fields, uids_of
+from daemons.access.imap.limiting import check_partial, completed, limited, part_of
 from daemons.access.imap.lookups import LOOKED_UP, look_up
+from daemons.access.imap.progress import Progress
 from daemons.access.imap.reading import Facts, facts_of
 from daemons.access.imap.sections import CHUNK_OCTETS, OCTET_ITEMS, Encoded, MessageSections, Octets, section_of
 from daemons.access.imap.selected import Range, Selected
@@ -20,7 +23,6 @@ from daemons.access.imap.session import Completion, RefusalError, Session, log
 from daemons.access.imap.storing import change_flags, message_ranges
 from protocol.imap import command, response
 from protocol.imap.fetch import FetchAttribute, Item, Section
-from protocol.imap.modifiers import NO_MODIFIERS
 from protocol.message import unpack
 from protocol.message.header import CACHED_FIELDS
 from protocol.message.transfer import UnknownEncodingError
@@ -32,6 +34,7 @@ _BATCH = 1000  # messages whose columns are made at once
 _SECTION_BATCH = 64  # messages whose sections are sent between two looks at the database
 _UID = FetchAttribute(Item.UID)
 _FLAGS = FetchAttribute(Item.FLAGS)
+_MODSEQ = FetchAttribute(Item.MODSEQ)
 
 
 class Plan:
@@ -45,6 +48,7 @@ class Plan:
         self.sections: list[tuple[FetchAttribute, Section]] = []
         self.looked_up = [attribute for attribute in attributes if attribute.item in LOOKED_UP]
         self.has_flags = _FLAGS in attributes
+        self.has_modseq = _MODSEQ in attributes
         self.sets_seen = any(attribute.sets_seen for attribute in attributes)
         facts: set[Fact] = set()
         for attribute in attributes:
@@ -67,8 +71,6 @@ class Plan:
         self.template = b" ".join(self.formats)
 
     def _add_column(self, attribute: FetchAttribute, facts: set[Fact]) -> None:
-        if attribute.item not in COLUMNS:
-            raise RefusalError.bad("CONDSTORE is not offered")
         form, column, fact = COLUMNS[attribute.item]
         self.formats.append(form)
         self.columns.append(column)
@@ -84,44 +86,88 @@ class Plan:
 
 async def fetch(session: Session, asked: command.Fetch) -> Completion:
     """FETCH. Messages that others have expunged are left out (RFC 2180 §4.1.2)."""
-    if asked.modifiers != NO_MODIFIERS:
-        raise RefusalError.bad("CONDSTORE is not offered")
     selected = chosen(session)
-    ranges = message_ranges(selected, asked.sequence, is_uid=asked.is_uid)
-    plan = Plan(asked.attributes, is_uid=asked.is_uid)
-    slices = _slices(ranges, _SECTION_BATCH if plan.sections else _BATCH)
-    is_missing = False
+    attributes = asked.attributes
+    if asked.modifiers.changed_since is not None and _MODSEQ not in attributes:  # RFC 7162 §3.1.4.1
+        attributes = (*attributes, _MODSEQ)
+    if _MODSEQ in attributes:
+        session.enable(b"CONDSTORE")
+    plan = Plan(attributes, is_uid=asked.is_uid and not session.has(b"UIDONLY"))
+    ranges, limit_code = await _narrowed(session, selected, asked)
+    wanted = sum(end - start for start, end in ranges)
+    progress = Progress(session, asked.tag, wanted)
+    done = 0
     pool, contents_of = session.shared.context.pool, functools.partial(_contents, selected)
+    slices = _slices(ranges, _SECTION_BATCH if plan.sections else _BATCH)
     async with aclosing(facts_of(pool, slices, contents_of, plan.facts)) as runs:
-        async for (start, end), facts in runs:
-            seen: set[int] = set()
-            if plan.sets_seen and not selected.is_read_only:
-                seen = await _set_seen(session, selected, start, end)
-            batch = _batch(selected, plan, start, end, facts)
-            is_missing |= len(batch.positions) < end - start
-            await look_up(session, batch, plan.looked_up)
-            if plan.sections:
-                is_missing |= not await _send_sections(session, plan, batch, seen)
-            else:
-                template = session.message_template + plan.template + b")\r\n"
-                session.put(b"".join([template % row for row in plan.rows(session, batch)]))
-                await session.room()
-                await asyncio.sleep(0)  # nothing above need have suspended: let the others have their turn
-    if is_missing and not asked.is_uid:
-        return Completion("some of the messages are gone", b"EXPUNGEISSUED")
-    return Completion("fetched")
+        async for run, facts in runs:
+            done += await _send(session, selected, plan, run, facts)
+            await progress.tick(done)
+    if done < wanted and not asked.is_uid:
+        return completed(session, Completion("some of the messages are gone", b"EXPUNGEISSUED"), limit_code)
+    return completed(session, Completion("fetched"), limit_code)
 
 
-def _slices(ranges: list[Range], step: int) -> Iterator[Range]:
+async def _narrowed(session: Session, selected: Selected, asked: command.Fetch) -> tuple[list[Range], bytes | None]:
+    """The messages asked for, less those that the modifiers leave out; what has vanished is told on the way."""
+    modifiers = asked.modifiers
+    ranges = message_ranges(selected, asked.sequence, is_uid=asked.is_uid)
+    if modifiers.wants_vanished:
+        if modifiers.changed_since is None or not asked.is_uid or not session.has(b"QRESYNC"):
+            raise RefusalError.bad("VANISHED needs QRESYNC, UID FETCH and CHANGEDSINCE")  # RFC 7162 §3.2.6
+        lines = await resyncing.vanished(session, selected, modifiers.changed_since, asked.sequence)
+        session.put(b"".join(lines))
+    if modifiers.changed_since is not None:
+        ranges = resyncing.changed_after(selected, ranges, modifiers.changed_since)
+    if modifiers.partial is not None:
+        if not asked.is_uid:  # RFC 9394 §3.3
+            raise RefusalError.bad("PARTIAL needs UID FETCH")
+        check_partial(session, modifiers.partial)
+        return part_of(ranges, modifiers.partial), None
+    return limited(session, selected, ranges)
+
+
+def _slices(ranges: list[Range], step: int) -> Iterator[Sequence[int]]:
+    """Positions, `step` at a time, however they are scattered."""
+    gathered: list[int] = []
     for start, end in ranges:
-        for at in range(start, end, step):
-            yield at, min(end, at + step)
+        at = start
+        while at < end:
+            stop = min(end, at + step - len(gathered))
+            if not gathered and (stop - at == step or len(ranges) == 1):
+                yield range(at, stop)
+            else:
+                gathered.extend(range(at, stop))
+            if len(gathered) == step:
+                yield gathered
+                gathered = []
+            at = stop
+    if gathered:
+        yield gathered
 
 
-async def _set_seen(session: Session, selected: Selected, start: int, end: int) -> set[int]:
-    r"""Set \Seen on messages [start, end) that lack it; gives their UIDs, whose flags belong in the answer."""
+async def _send(session: Session, selected: Selected, plan: Plan, run: Sequence[int], facts: Facts) -> int:
+    """The responses for a run of positions; gives how many of them were still there."""
+    seen: set[int] = set()
+    if plan.sets_seen and not selected.is_read_only:
+        seen = await _set_seen(session, selected, run)
+    batch = _batch(selected, plan, run, facts)
+    await look_up(session, batch, plan.looked_up)
+    if plan.has_flags or seen:
+        session.tell_keywords()
+    if plan.sections:
+        return await _send_sections(session, plan, batch, seen)
+    template = session.message_template + plan.template + b")\r\n"
+    session.put(b"".join([template % row for row in plan.rows(session, batch)]))
+    await session.room()
+    await asyncio.sleep(0)  # nothing above need have suspended: let the others have their turn
+    return len(batch.positions)
+
+
+async def _set_seen(session: Session, selected: Selected, run: Sequence[int]) -> set[int]:
+    r"""Set \Seen on those that lack it; gives their UIDs, whose flags belong in the answer."""
     rows, seen = selected.view.rows, selected.view.table.kinds_with(SEEN)
-    _, places = selected.rows_at(rows, start, end)
+    _, places = selected.rows_of(rows, run)
     unseen = [rows.uids[place] for place in places if rows.kinds[place] not in seen]
     stored = await change_flags(session, selected, unseen, "add", SEEN, ())
     for row in stored.changed:
@@ -129,17 +175,17 @@ async def _set_seen(session: Session, selected: Selected, start: int, end: int) 
     return {row.uid for row in stored.changed}
 
 
-def _contents(selected: Selected, run: Range) -> list[int]:
-    """The content ids of messages [start, end) that are there."""
+def _contents(selected: Selected, run: Sequence[int]) -> list[int]:
+    """The content ids of the messages that are there."""
     contents = selected.view.rows.contents
-    _, places = selected.rows_at(selected.view.rows, *run)
+    _, places = selected.rows_of(selected.view.rows, run)
     return [contents[place] for place in places]
 
 
-def _batch(selected: Selected, plan: Plan, start: int, end: int, facts: Facts) -> Batch:
-    """Messages [start, end) that are there now, with their facts."""
+def _batch(selected: Selected, plan: Plan, run: Sequence[int], facts: Facts) -> Batch:
+    """The messages that are there now, with their facts."""
     rows = selected.view.rows
-    positions, places = selected.rows_at(rows, start, end)
+    positions, places = selected.rows_of(rows, run)
     if not plan.facts:
         return Batch(selected, rows, positions, places, ())
     contents = rows.contents
@@ -150,12 +196,12 @@ def _batch(selected: Selected, plan: Plan, start: int, end: int, facts: Facts) -
     return Batch(selected, rows, positions, places, records)
 
 
-async def _send_sections(session: Session, plan: Plan, batch: Batch, seen: set[int]) -> bool:
-    """One message after the other: its columns, then its sections. False when the octets of one are gone."""
+async def _send_sections(session: Session, plan: Plan, batch: Batch, seen: set[int]) -> int:
+    """One message after the other: its columns, then its sections; gives how many had their octets still."""
     template = session.message_template + plan.template
     table, blobs = batch.rows.table, session.shared.context.blobs
     await blobs.prefetch([batch.rows.contents[place] for place in batch.places])
-    is_whole = True
+    done = 0
     for index, (row, place) in enumerate(zip(plan.rows(session, batch), batch.places, strict=True)):
         tree = unpack(batch.facts[index]["structure"]) if "structure" in plan.facts else None
         sections = MessageSections(blobs, batch.rows.contents[place], tree)
@@ -164,16 +210,18 @@ async def _send_sections(session: Session, plan: Plan, batch: Batch, seen: set[i
         if uid in seen and not plan.has_flags:
             texts = table.recent_texts if batch.selected.is_recent(uid) else table.texts
             answer.add(b"FLAGS (%b)" % texts[batch.rows.kinds[place]])
+            if session.has(b"CONDSTORE") and not plan.has_modseq:
+                answer.add(b"MODSEQ (%d)" % batch.rows.modseqs[place])
         try:
             for attribute, section in plan.sections:
                 await answer.add_section(attribute, section, sections)
         except NotFoundError:  # expunged a moment ago, and swept
-            is_whole = False
             continue
         answer.end()
+        done += 1
         await session.room()
         await asyncio.sleep(0)  # reading from memory suspends nowhere: let the others have their turn
-    return is_whole
+    return done
 
 
 class Answer:

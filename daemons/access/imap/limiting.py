@@ -41,3 +41,25 @@ def check_saved(session: Session, count: int) -> None:
     limit = settings.message_limit or settings.save_limit
     if count > limit:
         raise RefusalError.no(b"MESSAGELIMIT %d" % limit, "too many messages at once")
+
+
+def check_partial(session: Session, partial: tuple[int, int]) -> None:
+    """NO [MESSAGELIMIT n] when PARTIAL (RFC 9394) asks for more than one command may take (RFC 9738 §3.1)."""
+    limit = session.shared.settings.message_limit
+    if limit and abs(partial[1]) - abs(partial[0]) >= limit:
+        raise RefusalError.no(b"MESSAGELIMIT %d" % limit, "too many messages at once")
+
+
+def part_of(ranges: list[Range], partial: tuple[int, int]) -> list[Range]:
+    """The n-th to the m-th of the positions, counted from 1, or from the end where negative (RFC 9394 §3.1)."""
+    total = sum(end - start for start, end in ranges)
+    first, last = partial
+    low, high = (first - 1, last) if first > 0 else (total + last, total + first + 1)
+    found = []
+    before = 0
+    for start, end in ranges:
+        piece = (max(start, start + low - before), min(end, start + high - before))
+        if piece[0] < piece[1]:
+            found.append(piece)
+        before += end - start
+    return found

@@ -125,11 +125,14 @@ class Selected:
 
     def rows_at(self, rows: Rows, start: int, end: int) -> tuple[Sequence[int], Sequence[int]]:
         """Positions in [start, end) that still exist, and where they stand in `rows`."""
+        return self.rows_of(rows, range(start, end))
+
+    def rows_of(self, rows: Rows, wanted: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """Those of the positions that still exist, and where they stand in `rows`."""
         if self.uids is rows.uids:
-            both = range(start, end)
-            return both, both
+            return wanted, wanted
         positions, places = [], []
-        for position in range(start, end):
+        for position in wanted:
             place = rows.position(self.uids[position])
             if place >= 0:
                 positions.append(position)
