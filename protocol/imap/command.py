@@ -6,7 +6,6 @@ has been checked against a mailbox, a session state or a right: that is the daem
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal
 
 from protocol.imap.fetch import FetchAttribute
@@ -151,7 +150,7 @@ class List(Command):
     reference: str
     patterns: tuple[str, ...]
     selection: tuple[bytes, ...] = ()  # SUBSCRIBED, REMOTE, RECURSIVEMATCH, SPECIAL-USE
-    returns: tuple[bytes, ...] = ()  # SUBSCRIBED, CHILDREN, SPECIAL-USE, STATUS
+    returns: tuple[bytes, ...] = ()  # SUBSCRIBED, CHILDREN, SPECIAL-USE, MYRIGHTS, STATUS
     status_items: tuple[bytes, ...] = ()  # of RETURN (STATUS (…)), RFC 5819 §2
     is_extended: bool = False  # any part of the extended syntax was used
 
@@ -170,16 +169,6 @@ class Status(Command):
 
     mailbox: str
     items: tuple[bytes, ...]  # upper case, each once
-
-
-@dataclass(frozen=True, slots=True)
-class Append(Command):
-    """APPEND, RFC 3501 §6.3.11, whose message went by as AppendOctets."""
-
-    mailbox: str
-    flags: tuple[bytes, ...]
-    internaldate: datetime | None  # aware, UTC; None: now
-    size_octets: int
 
 
 @dataclass(frozen=True, slots=True)

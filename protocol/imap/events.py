@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from protocol.imap.append import Replaced
+
 
 @dataclass(frozen=True, slots=True)
 class Continue:
@@ -23,22 +25,54 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class AppendStarts:
-    """APPEND is at its message: call reader.accept() or reader.refuse(), then go on with reader.receive(b"")."""
+    """APPEND or REPLACE is at its messages: call reader.accept() or reader.refuse(), then go on with reader.receive(b"").
+
+    Refused, it gives no further event. Accepted, it gives for each message AppendMessage, then its octets in one AppendLiteral,
+    or for CATENATE in any number of AppendLiteral and AppendUrl; at last AppendEnds, or Rejected with its tag.
+    """
 
     tag: bytes
     mailbox: str
-    flags: tuple[bytes, ...]  # as in command.Append
+    replaced: Replaced | None = None  # None: this is APPEND
+
+
+@dataclass(frozen=True, slots=True)
+class AppendMessage:
+    """A message begins."""
+
+    flags: tuple[bytes, ...]  # canonical, each once, without \Recent
     internaldate: datetime | None  # aware, UTC; None: now
+
+
+@dataclass(frozen=True, slots=True)
+class AppendLiteral:
+    """The message goes on with a literal: accept() or refuse() as for AppendStarts; then it comes as AppendOctets."""
+
     size_octets: int  # at most limits.append_octets; 0 is possible
     is_synchronizing: bool  # the client waits for "+ OK"
     is_binary: bool = False  # literal8, RFC 3516 §4.4
+    is_utf8: bool = False  # in UTF8 (…), RFC 6855 §4
 
 
 @dataclass(frozen=True, slots=True)
 class AppendOctets:
-    """The next octets of the message that was accepted. After the last of them comes Append, or Rejected with its tag."""
+    """The next octets of the literal that was accepted."""
 
     octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AppendUrl:
+    """The message goes on with what a URL names, RFC 4469 §3."""
+
+    url: bytes  # as the client wrote it
+
+
+@dataclass(frozen=True, slots=True)
+class AppendEnds:
+    """All messages have been given."""
+
+    tag: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +80,6 @@ class Line:
     """The line asked for with reader.expect_line(), without its CRLF: base64, "*" (cancel) or "DONE"."""
 
     octets: bytes
+
+
+AppendEvent = AppendStarts | AppendMessage | AppendLiteral | AppendOctets | AppendUrl | AppendEnds

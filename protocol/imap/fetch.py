@@ -129,7 +129,7 @@ def _fetch_att(cursor: Cursor) -> FetchAttribute:
     word = cursor.take_word()
     if word is not None:
         if cursor.is_next(b"[") and word in (b"BODY", b"BODY.PEEK"):
-            section = _section(cursor)
+            section = expect_section(cursor)
             return FetchAttribute(Item.SECTION, section, _partial(cursor), is_peek=word == b"BODY.PEEK")
         if cursor.is_next(b"[") and word.startswith(b"BINARY"):
             return _binary(cursor, word)
@@ -144,7 +144,7 @@ def _fetch_att(cursor: Cursor) -> FetchAttribute:
 # section-binary = "[" [section-part] "]"
 def _binary(cursor: Cursor, word: bytes) -> FetchAttribute:
     start = cursor.position
-    section = _section(cursor)
+    section = expect_section(cursor)
     if section.what or word not in (b"BINARY", b"BINARY.PEEK", b"BINARY.SIZE"):
         cursor.position = start
         cursor.fail("a FETCH attribute")
@@ -168,10 +168,11 @@ def _preview(cursor: Cursor) -> FetchAttribute:
 # section-part    = nz-number *("." nz-number)
 # section-msgtext = "HEADER" / "HEADER.FIELDS" [".NOT"] SP header-list / "TEXT"
 # section-text    = section-msgtext / "MIME"
-def _section(cursor: Cursor) -> Section:
+def expect_section(cursor: Cursor) -> Section:
+    """A section in its brackets."""
     cursor.expect(b"[")
     if cursor.take(b"]"):
-        return _WHOLE
+        return WHOLE
     path: list[int] = []
     while cursor.octets[cursor.position : cursor.position + 1].isdigit():
         path.append(expect_number(cursor, "a part number", least=1))
@@ -220,5 +221,5 @@ def _partial(cursor: Cursor) -> tuple[int, int] | None:
 
 
 _NUMBER64 = 2**63 - 1
-_WHOLE = Section()
+WHOLE = Section()
 _LAZY_PREVIEW = FetchAttribute(Item.PREVIEW, is_lazy=True)

@@ -1,16 +1,15 @@
 """The grammar of commands, RFC 3501 §9 "command": one complete command in, one dataclass of command.py out.
 
-APPEND is here only up to its message; the reader takes the message itself.
+APPEND and REPLACE are in append.py, since the reader takes their messages as they come.
 """
 
 import binascii
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal
 
 from protocol.imap import command
+from protocol.imap.acl import expect_deleteacl, expect_getacl, expect_listrights, expect_myrights, expect_setacl
 from protocol.imap.command import Command
 from protocol.imap.criteria import expect_search
 from protocol.imap.cursor import (
@@ -23,10 +22,10 @@ from protocol.imap.cursor import (
     expect_number,
     expect_string,
 )
-from protocol.imap.dates import take_date_time
 from protocol.imap.fetch import expect_fetch_attributes
-from protocol.imap.flags import expect_flag_list, expect_flags_to_store
+from protocol.imap.flags import expect_flags_to_store
 from protocol.imap.listing import expect_create, expect_list_command, expect_lsub, expect_status
+from protocol.imap.metadata import expect_getmetadata, expect_setmetadata
 from protocol.imap.modifiers import (
     NO_MODIFIERS,
     Resync,
@@ -35,7 +34,9 @@ from protocol.imap.modifiers import (
     expect_unchanged_since,
 )
 from protocol.imap.names import expect_mailbox
+from protocol.imap.notify import expect_notify
 from protocol.imap.ordering import expect_cancel_update, expect_multi_search, expect_sort, expect_thread
+from protocol.imap.quota import expect_getquota, expect_getquotaroot, expect_setquota
 from protocol.imap.sequence import sequence_set
 
 Production = Callable[[Cursor, bytes], Command]
@@ -187,35 +188,9 @@ def _rename(cursor: Cursor, tag: bytes) -> Command:
     return command.Rename(tag, old, expect_mailbox(cursor))
 
 
-@dataclass(frozen=True, slots=True)
-class AppendHead:
-    """What stands before APPEND's message."""
-
-    mailbox: str
-    flags: tuple[bytes, ...]
-    internaldate: datetime | None
-
-
-# append = "APPEND" SP mailbox [SP flag-list] [SP date-time] SP literal
-def expect_append_head(cursor: Cursor) -> AppendHead:
-    """Expect what follows APPEND, up to the message's literal, which must be next then."""
-    cursor.expect_space()
-    mailbox = expect_mailbox(cursor)
-    cursor.expect_space()
-    flags: tuple[bytes, ...] = ()
-    if cursor.is_next(b"("):
-        flags = expect_flag_list(cursor)
-        cursor.expect_space()
-    internaldate = take_date_time(cursor)
-    if internaldate is not None:
-        cursor.expect_space()
-    return AppendHead(mailbox, flags, internaldate)
-
-
-def _append(cursor: Cursor, tag: bytes) -> Command:
-    """An APPEND that the reader found no message in."""
-    expect_append_head(cursor)
-    return cursor.fail("a literal")
+def _with_messages(cursor: Cursor, tag: bytes) -> Command:
+    """APPEND or REPLACE without the space that the reader knows them by: append.py has their grammar."""
+    return cursor.fail("a space")
 
 
 # fetch          = "FETCH" SP sequence-set SP (…) [SP "(" fetch-modifier *(SP fetch-modifier) ")"]
@@ -321,8 +296,20 @@ _PRODUCTIONS: Mapping[bytes, Production] = {
     b"LIST": expect_list_command,
     b"LSUB": expect_lsub,
     b"STATUS": expect_status,
-    b"APPEND": _append,
+    b"SETACL": expect_setacl,
+    b"DELETEACL": expect_deleteacl,
+    b"GETACL": expect_getacl,
+    b"LISTRIGHTS": expect_listrights,
+    b"MYRIGHTS": expect_myrights,
+    b"APPEND": _with_messages,
+    b"REPLACE": _with_messages,
     b"IDLE": _alone(command.Idle),
+    b"GETMETADATA": expect_getmetadata,
+    b"SETMETADATA": expect_setmetadata,
+    b"GETQUOTA": expect_getquota,
+    b"GETQUOTAROOT": expect_getquotaroot,
+    b"SETQUOTA": expect_setquota,
+    b"NOTIFY": expect_notify,
     b"CHECK": _alone(command.Check),
     b"CLOSE": _alone(command.Close),
     b"UNSELECT": _alone(command.Unselect),
@@ -349,4 +336,5 @@ _UID_PRODUCTIONS: Mapping[bytes, Production] = {
     b"COPY": lambda cursor, tag: _copy(cursor, tag, is_uid=True),
     b"MOVE": lambda cursor, tag: _move(cursor, tag, is_uid=True),
     b"EXPUNGE": _uid_expunge,
+    b"REPLACE": _with_messages,
 }

@@ -10,16 +10,29 @@ limits.discard_octets for each refused command, which costs no memory, and beyon
 """
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
-from protocol.imap.command import Append, Authenticate, Command, Enable, Idle, Login, StartTls
-from protocol.imap.cursor import CommandError, Cursor
-from protocol.imap.events import AppendOctets, AppendStarts, Continue, Line, Rejected
-from protocol.imap.grammar import AppendHead, expect_append_head, expect_command, expect_head, tag_of
+from protocol.imap.append import expect_append_opts, take_replaced, takes_messages
+from protocol.imap.command import Authenticate, Command, Enable, Idle, Login, StartTls
+from protocol.imap.cursor import CommandError, Cursor, expect_astring
+from protocol.imap.events import (
+    AppendEnds,
+    AppendEvent,
+    AppendLiteral,
+    AppendMessage,
+    AppendOctets,
+    AppendStarts,
+    AppendUrl,
+    Continue,
+    Line,
+    Rejected,
+)
+from protocol.imap.grammar import expect_command, expect_head, tag_of
 from protocol.imap.limits import Limits
+from protocol.imap.names import expect_mailbox
 
-Event = Command | Continue | Rejected | AppendStarts | AppendOctets | Line
+Event = Command | Continue | Rejected | AppendEvent | Line
 
 # After these the client's next octets mean something else (SASL, DONE, a TLS handshake, names in UTF-8) or have other limits.
 _WAITING = frozenset((Authenticate, Enable, Idle, Login, StartTls))
@@ -38,13 +51,18 @@ class _Announced:
     is_binary: bool
 
 
+class _RefusedError(Exception):
+    """The session does not want the command that carries messages."""
+
+
 class CommandReader:
     """Octets in, events out; never raises on input.
 
     The session's loop, which serves every case: `events = reader.receive(octets)`; handle each; then again with
     `reader.receive(b"")` until that returns nothing. receive() stops behind an event that must be answered first
-    (`is_waiting`): AppendStarts (answer with accept() or refuse()), Authenticate and Idle (call expect_line() to get
-    the next line raw, or just go on), Line (the same), StartTls (replace the reader), Enable (set is_utf8), Login (set limits).
+    (`is_waiting`): AppendStarts and AppendLiteral (answer with accept() or refuse()), Authenticate and Idle (call expect_line()
+    to get the next line raw, or just go on), Line (the same), StartTls (replace the reader), Enable (set is_utf8), Login (set
+    limits).
     """
 
     def __init__(self, limits: Limits | None = None, *, is_strict: bool = False) -> None:
@@ -63,6 +81,7 @@ class CommandReader:
         self._announced: _Announced | None = None  # neither accepted nor swallowed
         self._awaits_append = False
         self._is_append_accepted = False
+        self._line_octets = 0  # of the lines between messages
         self._machine = self._run()
 
     def __repr__(self) -> str:
@@ -92,11 +111,11 @@ class CommandReader:
         return self._events
 
     def accept(self) -> None:
-        """Let AppendStarts' message come as AppendOctets; the session sends "+ OK" itself if is_synchronizing."""
+        """Go on behind AppendStarts or AppendLiteral; the session sends "+ OK" itself if is_synchronizing."""
         self._is_append_accepted, self._awaits_append, self._is_waiting = True, False, False
 
     def refuse(self) -> None:
-        """Drop the APPEND: its octets, if they come anyway, are swallowed, and no further event carries its tag."""
+        """Drop the command: its octets, if they come anyway, are swallowed, and no further event carries its tag."""
         self._is_append_accepted, self._awaits_append, self._is_waiting = False, False, False
 
     def expect_line(self) -> None:
@@ -119,6 +138,8 @@ class CommandReader:
                     yield from self._command()
             except CommandError as error:
                 yield from self._reject(error)
+            except _RefusedError:
+                yield from self._discard()
         while True:
             yield
 
@@ -135,59 +156,105 @@ class CommandReader:
         if not octets:
             return  # an empty line: some clients end a literal with one CRLF too many
         self._tag = tag_of(octets)
-        literals: dict[int, bytes] = {}
-        if self._announced:
-            _, verb = expect_head(self._cursor(octets, literals))  # before a client that is confused sends more
-            octets = yield from self._rest(octets, literals, is_append=verb == b"APPEND")
-            if self._announced:
-                yield from self._append(octets, literals, self._announced)
-                return
-        command = expect_command(self._cursor(octets, literals))
+        if takes_messages(octets):
+            yield from self._append(self._cursor(octets))
+            return
+        cursor = self._cursor(octets)
+        while self._announced:
+            if not cursor.literals:
+                expect_head(self._cursor(octets))  # before a client that is confused sends more
+            cursor = yield from self._with_literal(cursor, self._announced)
+        command = expect_command(cursor)
         self._events.append(command)
         if type(command) in _WAITING:
             yield from self._pause()
 
-    def _rest(self, octets: bytes, literals: dict[int, bytes], *, is_append: bool) -> Generator[None, None, bytes]:
-        """Read literals and the lines behind them, to the end of the command or to the message of APPEND."""
-        lines = [octets]
-        length, total = len(octets), len(octets)
-        while (literal := self._announced) is not None:
-            if is_append and (literals or not _is_mailbox(lines[0], literal)):
-                break
-            total += literal.size_octets
-            if literal.size_octets > self.limits.literal_octets:
-                raise CommandError("BAD", None, "literal too large")
-            if total > self.limits.command_octets:
-                raise CommandError("BAD", None, "command too large")
-            self._announced = None
-            if literal.is_synchronizing:
-                self._events.append(Continue())
-            literals[literal.position] = yield from self._exactly(literal.size_octets)
-            line = yield from self._line(length)
-            length += len(line)
-            total += len(line)
-            lines.append(line)
-            if total > self.limits.command_octets:
-                raise CommandError("BAD", None, "command too large")
-        return b"".join(lines)
-
-    def _append(self, octets: bytes, literals: dict[int, bytes], message: _Announced) -> Generator[None, None, None]:
-        """Ask for the message of an APPEND and pass it on, or swallow it."""
-        cursor = self._cursor(octets, literals)
-        tag, _ = expect_head(cursor)
-        head = expect_append_head(cursor)
-        if cursor.position != message.position:
-            cursor.fail("a literal")
-        if message.size_octets > self.limits.append_octets:
-            raise CommandError("NO", b"TOOBIG", "message too large")
-        self._events.append(_starts(tag, head, message))
-        self._awaits_append = True
-        yield from self._pause()
-        if not self._is_append_accepted:
-            yield from self._discard()
-            return
+    def _with_literal(self, cursor: Cursor, literal: _Announced) -> Generator[None, None, Cursor]:
+        """Read a literal that is no message and the line behind it: the cursor, where it was, with both."""
+        total = len(cursor.octets) + sum(map(len, cursor.literals.values())) + literal.size_octets
+        if literal.size_octets > self.limits.literal_octets:
+            raise CommandError("BAD", None, "literal too large")
+        if total > self.limits.command_octets:
+            raise CommandError("BAD", None, "command too large")
         self._announced = None
-        remaining = message.size_octets
+        if literal.is_synchronizing:
+            self._events.append(Continue())
+        octets = yield from self._exactly(literal.size_octets)
+        line = yield from self._line(len(cursor.octets))
+        if total + len(line) > self.limits.command_octets:
+            raise CommandError("BAD", None, "command too large")
+        literals = {**cursor.literals, literal.position: octets}
+        return self._cursor(cursor.octets + line, literals, position=cursor.position)
+
+    # APPEND and REPLACE
+
+    def _append(self, cursor: Cursor) -> Generator[None, None, None]:
+        """Ask for a command that carries messages and for each literal of theirs, and pass them on, or swallow them."""
+        tag, verb = expect_head(cursor)
+        replaced = take_replaced(cursor, verb)
+        cursor.expect_space()
+        cursor = yield from self._at_string(cursor)
+        self._events.append(AppendStarts(tag, expect_mailbox(cursor), replaced))
+        yield from self._ask()
+        self._line_octets = len(cursor.octets)
+        is_first = True
+        while is_first or not cursor.is_at_end():
+            if replaced and not is_first:
+                cursor.expect_end()
+            self._events.append(AppendMessage(*expect_append_opts(cursor)))
+            cursor = yield from self._append_data(cursor)
+            is_first = False
+        self._events.append(AppendEnds(tag))
+
+    # append-data =  literal / literal8                                                            (RFC 4466 §6, RFC 3516 §7)
+    # append-data =/ "CATENATE" SP "(" cat-part *(SP cat-part) ")", append-data =/ utf8-literal    (RFC 4469 §5, RFC 6855 §4)
+    # utf8-literal = "UTF8" SP "(" literal8 ")"
+    def _append_data(self, cursor: Cursor) -> Generator[None, None, Cursor]:
+        if cursor.take_keyword(b"UTF8"):
+            return (yield from self._utf8_literal(cursor))
+        if not cursor.take_keyword(b"CATENATE"):
+            return (yield from self._message(cursor))
+        cursor.expect_space()
+        cursor.expect(b"(")
+        while True:
+            cursor = yield from self._cat_part(cursor)
+            if cursor.take(b")"):
+                return cursor
+            cursor.expect_space()
+
+    # cat-part = "TEXT" SP literal / "URL" SP astring        (RFC 4469 §5)
+    def _cat_part(self, cursor: Cursor) -> Generator[None, None, Cursor]:
+        if cursor.take_keyword(b"URL"):
+            cursor.expect_space()
+            cursor = yield from self._at_string(cursor)
+            self._events.append(AppendUrl(expect_astring(cursor, "a URL")))
+        elif cursor.take_keyword(b"UTF8"):
+            cursor = yield from self._utf8_literal(cursor)
+        elif cursor.take_keyword(b"TEXT"):
+            cursor.expect_space()
+            cursor = yield from self._message(cursor)
+        else:
+            cursor.fail("TEXT or URL")
+        return cursor
+
+    def _utf8_literal(self, cursor: Cursor) -> Generator[None, None, Cursor]:
+        cursor.expect_space()
+        cursor.expect(b"(")
+        cursor = yield from self._message(cursor, is_utf8=True)
+        cursor.expect(b")")
+        return cursor
+
+    def _message(self, cursor: Cursor, *, is_utf8: bool = False) -> Generator[None, None, Cursor]:
+        """Ask for the literal that must be next and pass it on; the cursor of the line behind it."""
+        literal = self._announced
+        if literal is None or cursor.position != literal.position or (is_utf8 and not literal.is_binary):
+            cursor.fail("a literal8" if is_utf8 else "a literal")
+        if literal.size_octets > self.limits.append_octets:
+            raise CommandError("NO", b"TOOBIG", "message too large")
+        self._events.append(AppendLiteral(literal.size_octets, literal.is_synchronizing, literal.is_binary, is_utf8))
+        yield from self._ask()
+        self._announced = None
+        remaining = literal.size_octets
         while remaining:
             piece = bytes(memoryview(self._buffer)[:remaining])
             if piece:
@@ -196,10 +263,24 @@ class CommandReader:
                 remaining -= len(piece)
             else:
                 yield
-        rest = yield from self._line()
-        if rest.strip(b" ") or (rest and self.is_strict):
-            raise CommandError("BAD", None, "expected the end of the command after the message")
-        self._events.append(Append(tag, head.mailbox, head.flags, head.internaldate, message.size_octets))
+        line = yield from self._line()
+        self._line_octets += len(line)
+        if self._line_octets > self.limits.command_octets:
+            raise CommandError("BAD", None, "command too large")
+        return self._cursor(line)
+
+    def _at_string(self, cursor: Cursor) -> Generator[None, None, Cursor]:
+        """The cursor, with its literal read if one is next."""
+        if self._announced is not None and cursor.position == self._announced.position:
+            return (yield from self._with_literal(cursor, self._announced))
+        return cursor
+
+    def _ask(self) -> Generator[None, None, None]:
+        """Wait for accept() or refuse()."""
+        self._awaits_append = True
+        yield from self._pause()
+        if not self._is_append_accepted:
+            raise _RefusedError
 
     # Refusing
 
@@ -297,8 +378,10 @@ class CommandReader:
         del self._buffer[:size_octets]  # from the front of a bytearray this moves nothing
         self._scanned = 0
 
-    def _cursor(self, octets: bytes, literals: dict[int, bytes]) -> Cursor:
-        return Cursor(octets, literals, self.limits, is_strict=self.is_strict, is_utf8=self.is_utf8)
+    def _cursor(self, octets: bytes, literals: Mapping[int, bytes] | None = None, position: int = 0) -> Cursor:
+        return Cursor(
+            octets, literals or {}, self.limits, position=position, is_strict=self.is_strict, is_utf8=self.is_utf8
+        )
 
 
 # literal = "{" number ["+"] "}" CRLF, literal8 = "~{" number ["+"] "}" CRLF
@@ -309,20 +392,3 @@ def _announced(line: bytes, offset: int) -> _Announced | None:
     if found is None:
         return None
     return _Announced(offset + found.start(), int(found[2]), not found[3], bool(found[1]))
-
-
-def _is_mailbox(line: bytes, literal: _Announced) -> bool:
-    """Whether the first literal of an APPEND is its mailbox name: nothing but tag and verb stand before it."""
-    return line.count(b" ", 0, literal.position) == 2 and line[literal.position - 1] == 0x20
-
-
-def _starts(tag: bytes, head: AppendHead, message: _Announced) -> AppendStarts:
-    return AppendStarts(
-        tag,
-        head.mailbox,
-        head.flags,
-        head.internaldate,
-        message.size_octets,
-        message.is_synchronizing,
-        message.is_binary,
-    )

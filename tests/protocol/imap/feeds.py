@@ -1,7 +1,7 @@
 """Feeding a CommandReader as the tests of this directory do: every row whole, octet by octet, and with more behind it."""
 
 from protocol.imap.command import Noop
-from protocol.imap.events import AppendOctets, AppendStarts
+from protocol.imap.events import AppendLiteral, AppendOctets, AppendStarts
 from protocol.imap.limits import Limits
 from protocol.imap.reader import CommandReader, Event
 from tests.feeding import cut
@@ -16,7 +16,7 @@ def drain(reader: CommandReader, octets: bytes, *, accepts: bool = True) -> list
     events = reader.receive(octets)
     while events:
         found += events
-        if isinstance(events[-1], AppendStarts):
+        if isinstance(events[-1], AppendStarts | AppendLiteral):
             (reader.accept if accepts else reader.refuse)()
         events = reader.receive(b"")
     return found

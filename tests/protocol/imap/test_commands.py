@@ -1,12 +1,11 @@
 """Each command's octets and the dataclass they are, fed three ways. One row, one form of RFC 3501 §9 or its extensions."""
 
-from datetime import UTC, date, datetime
+from datetime import date
 
 import pytest
 
 from protocol.imap import search
 from protocol.imap.command import (
-    Append,
     Authenticate,
     Capability,
     Check,
@@ -39,7 +38,6 @@ from protocol.imap.command import (
     Unselect,
     Unsubscribe,
 )  # fmt: skip
-from protocol.imap.events import AppendOctets, AppendStarts, Continue
 from protocol.imap.fetch import FetchAttribute, Item, Section
 from protocol.imap.modifiers import FetchModifiers, Resync
 from protocol.imap.sequence import SequenceSet
@@ -264,46 +262,6 @@ def test_search_options() -> None:
     ]
     assert read_three_ways(b"a SEARCH RETURN () ALL\r\n") == [Search(b"a", search.All(), returns=())]
     assert read_three_ways(b'a SEARCH CHARSET "utf-8" ALL\r\n') == [Search(b"a", search.All(), charset="utf_8")]
-
-
-APPENDS = [
-    (b"", ("INBOX", (), None)),
-    (rb"(\Seen $MDNSent \Recent) ", ("INBOX", (rb"\Seen", b"$MDNSent"), None)),
-    (b'"17-Jul-1996 02:44:25 -0700" ', ("INBOX", (), datetime(1996, 7, 17, 9, 44, 25, tzinfo=UTC))),
-    (b'() " 7-jul-1996 23:59:60 +0000" ', ("INBOX", (), datetime(1996, 7, 7, 23, 59, 59, tzinfo=UTC))),
-]
-
-
-@pytest.mark.parametrize("mailbox", [b"inbox", b'"INBOX"', b"{5+}\r\nInbox"])
-@pytest.mark.parametrize(("words", "head"), APPENDS, ids=["bare", "flags", "date", "both"])
-def test_append(mailbox: bytes, words: bytes, head: tuple[str, tuple[bytes, ...], datetime | None]) -> None:
-    """APPEND asks first, then passes the message on, then is a command (RFC 3501 §6.3.11)."""
-    message = b"From: x\r\n\r\n{3}\r\n\0\xff"
-    octets = b"a APPEND " + mailbox + b" " + words + b"{%d+}\r\n" % len(message) + message + b"\r\n"
-    assert read_three_ways(octets) == [
-        AppendStarts(b"a", *head, len(message), is_synchronizing=False),
-        AppendOctets(message),
-        Append(b"a", *head, len(message)),
-    ]
-
-
-def test_append_synchronizing_and_binary() -> None:
-    """A synchronising message is marked so, and no Continue is given for it: the session answers."""
-    events = read_three_ways(b"a APPEND {1}\r\nA ~{3}\r\na\0b\r\n")
-    assert events == [
-        Continue(),
-        AppendStarts(b"a", "A", (), None, 3, is_synchronizing=True, is_binary=True),
-        AppendOctets(b"a\0b"),
-        Append(b"a", "A", (), None, 3),
-    ]
-
-
-def test_empty_append() -> None:
-    """A message of no octets is reported, not refused: what to say is the session's."""
-    assert read_three_ways(b"a APPEND A {0+}\r\n\r\n") == [
-        AppendStarts(b"a", "A", (), None, 0, is_synchronizing=False),
-        Append(b"a", "A", (), None, 0),
-    ]
 
 
 def test_login_shows_no_password() -> None:

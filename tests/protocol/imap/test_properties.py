@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from protocol.imap import names
 from protocol.imap.command import Authenticate, Idle, Search
 from protocol.imap.cursor import CommandError
-from protocol.imap.events import AppendOctets, AppendStarts, Line, Rejected
+from protocol.imap.events import AppendLiteral, AppendOctets, AppendStarts, Line, Rejected
 from protocol.imap.grammar import decode_base64
 from protocol.imap.limits import Limits
 from protocol.imap.match import compress, matcher
@@ -89,7 +89,7 @@ def _read(octets: bytes, step: int | None, limits: Limits, *, is_strict: bool, a
                     found[-1] = AppendOctets(found[-1].octets + event.octets)
                 else:
                     found.append(event)
-            if isinstance(events[-1], AppendStarts):
+            if isinstance(events[-1], AppendStarts | AppendLiteral):
                 (reader.accept if accepts else reader.refuse)()
             elif isinstance(events[-1], Idle | Authenticate):
                 reader.expect_line()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from protocol.imap.command import Append, Authenticate, Enable, Idle, Login, Noop, Select, StartTls
-from protocol.imap.events import AppendOctets, AppendStarts, Continue, Line, Rejected
+from protocol.imap.command import Authenticate, Enable, Idle, Login, Noop, Select, StartTls
+from protocol.imap.events import Continue, Line, Rejected
 from protocol.imap.limits import Limits
 from protocol.imap.reader import CommandReader
 from tests.protocol.imap.feeds import read
@@ -57,39 +57,6 @@ def test_line_too_long_in_an_exchange() -> None:
     reader.expect_line()
     assert reader.receive(b"x" * 30) == [Rejected(None, "BAD", None, "command line too long")]
     assert reader.receive(b"x\r\nb NOOP\r\n") == [Noop(b"b")]
-
-
-def test_append_waits_for_the_answer() -> None:
-    """Without accept() or refuse() nothing comes, whatever arrives."""
-    reader = CommandReader()
-    starts = AppendStarts(b"a", "A", (), None, 3, is_synchronizing=False)
-    assert reader.receive(b"a APPEND A {3+}\r\nab") == [starts]
-    assert reader.is_waiting
-    assert reader.receive(b"c\r\nb NOOP\r\n") == []
-    assert reader.is_waiting
-    reader.accept()
-    assert reader.receive(b"") == [AppendOctets(b"abc"), Append(b"a", "A", (), None, 3), Noop(b"b")]
-
-
-def test_refused_append() -> None:
-    """A refused message gives no events: a synchronising one never comes, a non-synchronising one is swallowed."""
-    for step in (None, 1):
-        events = read(b"a APPEND A {3+}\r\nabc\r\nb NOOP\r\n", step=step, accepts=False)
-        assert events == [AppendStarts(b"a", "A", (), None, 3, is_synchronizing=False), Noop(b"b")]
-        events = read(b"a APPEND A {3}\r\nb NOOP\r\n", step=step, accepts=False)
-        assert events == [AppendStarts(b"a", "A", (), None, 3, is_synchronizing=True), Noop(b"b")]
-
-
-def test_message_passes_through() -> None:
-    """A message is passed on as it comes and never collected."""
-    reader = CommandReader()
-    reader.receive(b"a APPEND A {1000000}\r\n")
-    reader.accept()
-    piece = b"x" * 10000
-    for _ in range(100):
-        assert reader.receive(piece) == [AppendOctets(piece)]
-        assert reader.buffered_octets == 0
-    assert reader.receive(b"\r\n") == [Append(b"a", "A", (), None, 1000000)]
 
 
 def test_limits_change_with_the_state() -> None:

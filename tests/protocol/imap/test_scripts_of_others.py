@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from protocol.imap.command import Authenticate, Idle
-from protocol.imap.events import AppendStarts, Rejected
+from protocol.imap.events import AppendLiteral, AppendStarts, Rejected
 from protocol.imap.reader import CommandReader
 from tests.protocol.imap.feeds import read_three_ways
 
@@ -56,7 +56,7 @@ def test_james_scripts() -> None:
                 for event in events:
                     if isinstance(event, Rejected) and b" OK" in answer[:20]:
                         refused.append((path.name, octets, event.text))
-                if isinstance(events[-1], AppendStarts):
+                if isinstance(events[-1], AppendStarts | AppendLiteral):
                     reader.accept()
                 elif isinstance(events[-1], Idle) or (isinstance(events[-1], Authenticate) and not events[-1].initial):
                     reader.expect_line()

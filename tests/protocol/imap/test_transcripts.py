@@ -5,8 +5,18 @@ from pathlib import Path
 import pytest
 
 from protocol.imap import response
-from protocol.imap.command import Append, Authenticate, Command, Idle, StartTls
-from protocol.imap.events import AppendOctets, AppendStarts, Continue, Line, Rejected
+from protocol.imap.command import Authenticate, Command, Idle, StartTls
+from protocol.imap.events import (
+    AppendEnds,
+    AppendLiteral,
+    AppendMessage,
+    AppendOctets,
+    AppendStarts,
+    AppendUrl,
+    Continue,
+    Line,
+    Rejected,
+)
 from protocol.imap.limits import Limits
 from protocol.imap.reader import CommandReader, Event
 from tests.feeding import cut, transcripts, turns
@@ -17,6 +27,7 @@ class WillingSession:
 
     def __init__(self) -> None:
         self._reader: CommandReader | None = CommandReader(Limits(append_octets=1000))
+        self._appended: list[str] = []  # mailbox, then the size of each message (with the lengths of URLs)
         self._exchange: Idle | Authenticate | None = None
 
     def receive(self, octets: bytes) -> bytes:
@@ -40,13 +51,23 @@ class WillingSession:
                 return response.tagged(tag, "NO", b"TRYCREATE", "no such mailbox")
             case AppendStarts():
                 self._reader.accept()
-                return response.continuation() if event.is_synchronizing else b""
-            case AppendOctets():
+                self._appended = [event.mailbox]
                 return b""
-            case Append():
-                return response.tagged(
-                    event.tag, "OK", None, f"Append of {event.size_octets} octets to {event.mailbox}"
-                )
+            case AppendMessage():
+                self._appended.append("0")
+                return b""
+            case AppendLiteral():
+                self._reader.accept()
+                return response.continuation() if event.is_synchronizing else b""
+            case AppendOctets(octets):
+                self._appended[-1] = str(int(self._appended[-1]) + len(octets))
+                return b""
+            case AppendUrl(url):
+                self._appended[-1] = str(int(self._appended[-1]) + len(url))
+                return b""
+            case AppendEnds():
+                mailbox, *sizes = self._appended
+                return response.tagged(event.tag, "OK", None, f"Append of {' and '.join(sizes)} octets to {mailbox}")
             case Line(octets):
                 assert self._exchange
                 if octets == b"*":
