@@ -5,7 +5,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from config.units import DAY, Octets, Seconds
+from config.issuers import Issuer
+from config.units import Octets, Seconds
 
 
 class Authentication(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,14 +59,13 @@ class Authentication(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         int,
         Meta(ge=0, le=100, description="App passwords of one account. `postwerk app-password add` refuses more."),
     ] = 30
-    attack_memory: Annotated[
-        Seconds, Meta(description="How long failed logins are kept with address and login; seven days at most.")
-    ] = Seconds(7 * DAY)
     attack_backlog: Annotated[
         int, Meta(ge=1, description="Failed logins that wait to be recorded, per process; more are counted only.")
     ] = 10_000
-
-    def __post_init__(self) -> None:
-        """Check the limit that is law, not taste. Raises ValueError."""
-        if self.attack_memory > 7 * DAY:
-            raise ValueError("attack_memory: seven days at most")
+    issuers: Annotated[
+        list[Issuer],
+        Meta(description="Who issues tokens for OAUTHBEARER and XOAUTH2; without any, neither is offered."),
+    ] = []
+    token_cache_entries: Annotated[
+        int, Meta(ge=0, description="Tokens remembered at most that an introspection said to be good, per process.")
+    ] = 10_000

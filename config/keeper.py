@@ -29,3 +29,15 @@ class Keeper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             description="UIDs of expunged messages remembered per mailbox for QRESYNC.",
         ),
     ] = 50_000
+    attack_memory: Annotated[
+        Seconds,
+        Meta(
+            description="How long failed logins are kept with address and login: seven days at most. What would get older "
+            "than that before the next round is removed already."
+        ),
+    ] = Seconds(7 * DAY)
+
+    def __post_init__(self) -> None:
+        """Check the limit that is law, not taste. Raises ValueError."""
+        if self.attack_memory > 7 * DAY:
+            raise ValueError("attack_memory: seven days at most")

@@ -23,13 +23,13 @@ from config.listen import Listen, split_address
 from config.loader import dump
 from config.settings import Settings
 from daemons import certificates, metrics
-from daemons.authentication import hash_password
+from daemons.authentication.passwords import stored_forms
 from daemons.certificates import write_atomically
 from daemons.logs import logger
 from daemons.runtime import PROCESSES, Notifier
 from daemons.sockets import Networks, listening
 from daemons.supervisor import Daemon, Database, Endpoints, StartError, Supervisor
-from storage import accounts
+from storage import accounts, credentials
 from storage.blobs.keys import KeyRing, create_key_file
 from storage.embedded import Cluster
 from storage.errors import ExistsError
@@ -235,11 +235,15 @@ async def populate(settings: Settings) -> list[dict[str, str]]:
         with contextlib.suppress(ExistsError):
             await accounts.add_domain(connection, DEMO_TENANT, DEMO_DOMAIN)
         existing = {row.login for row in await accounts.list_accounts(connection)}
+        salt_secret = await credentials.salt_secret(connection) if settings.authentication.scram else None
         for login, password in passwords.items():
+            if login in existing and login in known:
+                continue
+            stored, scram = stored_forms(password, login, salt_secret)
             if login not in existing:
-                await accounts.add_account(connection, DEMO_TENANT, login, hash_password(password))
-            elif login not in known:
-                await accounts.set_password(connection, login, hash_password(password))
+                await accounts.add_account(connection, DEMO_TENANT, login, stored, scram=scram)
+            else:
+                await accounts.set_password(connection, login, stored, scram=scram)
     finally:
         await connection.close()
     return [{"login": login, "password": password} for login, password in passwords.items()]

@@ -38,6 +38,14 @@ class Credentials:
         async with reported():
             return await salt_secret(self._pool)
 
+    async def tenant_of(self, domain: str) -> str | None:
+        """The name of the tenant that has the domain."""
+        async with reported():
+            found: str | None = await self._pool.fetchval(
+                "SELECT t.name FROM domain AS d JOIN tenant AS t USING (tenant_id) WHERE d.name = $1", domain
+            )
+        return found
+
     async def keep_verifiers(self, accounts: Sequence[int], hashes: Sequence[str], verifiers: Sequence[str]) -> None:
         """Give accounts the SCRAM verifiers of the passwords with these hashes, unless they have changed since."""
         async with reported():
@@ -144,14 +152,17 @@ async def remove_app_password(connection: Connection, login: str, label: str) ->
         raise NotFoundError("the account has no such app password")
 
 
-async def list_attacks(connection: Connection, *, tenant: str | None, limit: int) -> list[AttackRow]:
+async def list_attacks(
+    connection: Connection, tenant: str | None, limit: int, *, younger_than_seconds: float
+) -> list[AttackRow]:
     """The latest ones, newest first; of one tenant's accounts, or all."""
     rows = await connection.fetch(
         "SELECT happened_at, t.name, service, mechanism, reason, peer, login, client FROM attack_event "
-        "LEFT JOIN tenant AS t USING (tenant_id) WHERE $1::text IS NULL OR t.name = $1 "
-        "ORDER BY happened_at DESC, attack_event_id DESC LIMIT $2",
+        "LEFT JOIN tenant AS t USING (tenant_id) WHERE ($1::text IS NULL OR t.name = $1) "
+        "AND happened_at > now() - make_interval(secs => $3) ORDER BY happened_at DESC, attack_event_id DESC LIMIT $2",
         tenant,
         limit,
+        younger_than_seconds,
     )
     return [AttackRow(*row) for row in rows]
 

@@ -50,9 +50,9 @@ class Claimed:
 class Tokens(Protocol):
     """Who judges bearer tokens: daemons.authentication.issuers.Issuers."""
 
-    async def claims(self, token: str) -> Claimed | None: ...
+    async def claims(self, token: str, tenant: str | None) -> list[Claimed]: ...
 
-    def hint(self, authzid: str) -> tuple[str, str]: ...
+    def hint(self) -> tuple[str, str]: ...
 
     async def close(self) -> None: ...
 
@@ -223,16 +223,17 @@ class Authenticator:
         secret = await self._secret()
         verifier = _verifier(row) if row is not None and self.settings.scram else None
         nobodys = passwords.nobodys_keys(secret, name)
+        salt = passwords.salt_of(secret, name) if verifier is None else verifier.salt
         keys = [nobodys if verifier is None else verifier.keys]
         holders: list[AppPassword | None] = [None]
         for candidate in row.app_passwords if row is not None else ():
-            if self._admits(candidate, origin):
-                keys.append(sasl.Verifier.parse(candidate.scram_sha_256).keys)
+            other = _verifier(candidate)
+            if other is not None and other.salt == salt and self._admits(candidate, origin):
+                keys.append(other.keys)
                 holders.append(candidate)
         if row is not None and row.is_disabled:
             keys = []
         keys += [nobodys] * (self.settings.app_password_limit + 1 - len(keys))  # the same work for everybody
-        salt = passwords.salt_of(secret, name) if verifier is None else verifier.salt
         return Challenged(name, row, salt, passwords.ITERATIONS, keys, holders)
 
     async def wait_for_turn(self, challenged: Challenged, origin: Origin) -> None:
@@ -258,22 +259,25 @@ class Authenticator:
 
     async def verify_token(self, given: sasl.Token, origin: Origin, mechanism: str) -> Identity | None:
         """The identity that a bearer token is for. Raises StorageError."""
+        assert self._tokens is not None, "no issuers, no mechanism that takes tokens"
         await self._pause(origin, network_subject(origin.peer))
-        claimed = await self._tokens.claims(given.token) if self._tokens is not None else None
-        if claimed is None:
-            self._fail(given.authzid, None, origin, mechanism, "token", blames_account=False)
-            return None
-        name = login_name(claimed.login)
-        row = await self._directory.login(name)
-        is_own = not given.authzid or login_name(given.authzid) == name
-        if row is None or row.is_disabled or row.tenant != claimed.tenant or not is_own:
-            self._fail(name, row, origin, mechanism, "token of another", blames_account=False)
-            return None
-        return self._succeed(name, row, origin, Credential.TOKEN)
+        authzid = login_name(given.authzid)
+        tenant = await self._records.tenant_of(authzid.rpartition("@")[2]) if authzid else None
+        claimed = await self._tokens.claims(given.token, tenant)
+        for claim in claimed:
+            name = login_name(claim.login)
+            row = await self._directory.login(name)
+            is_own = authzid in ("", name)
+            if row is not None and not row.is_disabled and row.tenant == claim.tenant and is_own:
+                return self._succeed(name, row, origin, Credential.TOKEN)
+        reason = "token of another" if claimed else "token"
+        self._fail(authzid, None, origin, mechanism, reason, blames_account=False)
+        return None
 
-    def token_hint(self, authzid: str) -> tuple[str, str]:
+    def token_hint(self) -> tuple[str, str]:
         """The scope that a token needs and where its issuer describes itself, for clients whose token was refused."""
-        return ("", "") if self._tokens is None else self._tokens.hint(authzid)
+        assert self._tokens is not None, "no issuers, no mechanism that takes tokens"
+        return self._tokens.hint()
 
     # -- the outcome ------------------------------------------------------------------------------------------------
 
@@ -344,7 +348,7 @@ def _verified(stored: str | None, secret: bytes) -> bool:
     return passwords.matches(passwords.NOBODY if stored is None else stored, secret) and stored is not None
 
 
-def _verifier(row: Login) -> sasl.Verifier | None:
+def _verifier(row: Login | AppPassword) -> sasl.Verifier | None:
     with suppress(ValueError):
         found = sasl.Verifier.parse(row.scram_sha_256 or "")
         if found.iterations == passwords.ITERATIONS:

@@ -77,4 +77,4 @@ class Exchange:
             return identity
         assert isinstance(self._mechanism, sasl.OauthBearer | sasl.Xoauth2)
         self._is_refused = True
-        return self._mechanism.refusal(*self._authenticator.token_hint(step.authzid))
+        return self._mechanism.refusal(*self._authenticator.token_hint())

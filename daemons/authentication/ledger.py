@@ -19,9 +19,11 @@ _LOST = Counter("postwerk_attack_events_lost", "Attack events that could not be 
 
 
 class Records(Protocol):
-    """Where it goes: storage.credentials.Credentials."""
+    """Where it goes, and what comes from there: storage.credentials.Credentials."""
 
     async def salt_secret(self) -> bytes: ...
+
+    async def tenant_of(self, domain: str) -> str | None: ...
 
     async def keep_verifiers(
         self, accounts: Sequence[int], hashes: Sequence[str], verifiers: Sequence[str]

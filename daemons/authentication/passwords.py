@@ -38,6 +38,14 @@ def hash_password(password: str) -> str:
     return _HASHER.hash(secret)
 
 
+def stored_forms(password: str, login: str, salt_secret: bytes | None) -> tuple[str, str | None]:
+    """What is stored of an account's new password: its hash and its SCRAM verifier, which without a salt_secret is none.
+
+    login as it is stored. Takes 25 ms of CPU. Raises ValueError for an empty password.
+    """
+    return hash_password(password), None if salt_secret is None else verifier_of(password, salt_secret, login)
+
+
 def matches(password_hash: str, secret: bytes) -> bool:
     """Whether a prepared password is the one of a stored hash. Takes 20 ms of CPU."""
     try:
@@ -72,7 +80,7 @@ def nobodys_keys(secret: bytes, login: str) -> sasl.Keys:
 
 
 def verifier_of(password: str, secret: bytes, login: str) -> str:
-    """The SCRAM verifier to store beside the hash, in the form of RFC 5803 §2. Takes 4 ms of CPU."""
+    """The SCRAM verifier to store, in the form of RFC 5803 §2. Takes 4 ms of CPU."""
     return str(sasl.derive(password, salt_of(secret, login), ITERATIONS))
 
 

@@ -9,7 +9,7 @@ import click
 
 from config.settings import Settings
 from config.units import Octets
-from daemons.authentication import hash_password
+from daemons.authentication.passwords import stored_forms
 from daemons.cli.common import (
     Quota,
     confirm,
@@ -24,8 +24,9 @@ from daemons.cli.common import (
     yes_option,
 )
 from protocol.address import AddressError, parse_addr_spec
-from storage import accounts
+from storage import accounts, credentials
 from storage.errors import ExistsError, NotFoundError
+from storage.pool import Connection
 
 _password_options = (
     click.option("--password-stdin", "is_from_stdin", is_flag=True, help="Read the password from standard input."),
@@ -63,7 +64,8 @@ def add_account(
             if not tenants:
                 fail(f"no domain {domain}: postwerk domain add {domain}", os.EX_NOUSER)
             try:
-                await accounts.add_account(connection, owner or tenants[0], address, hash_password(password), quota)
+                stored, scram = await _stored(settings, connection, address, password)
+                await accounts.add_account(connection, owner or tenants[0], address, stored, quota, scram=scram)
             except ExistsError:
                 fail(f"{address} exists already", os.EX_CANTCREAT)
             except NotFoundError:
@@ -108,7 +110,8 @@ def set_password(settings: Settings, login: str, is_from_stdin: bool, is_generat
     async def run() -> None:
         async with owner_connection(settings) as connection:
             try:
-                await accounts.set_password(connection, login, hash_password(password))
+                stored, scram = await _stored(settings, connection, login, password)
+                await accounts.set_password(connection, login, stored, scram=scram)
             except NotFoundError:
                 fail(f"no account {login}", os.EX_NOUSER)
 
@@ -208,6 +211,12 @@ def _checked(address: str) -> str:
     except AddressError as error:
         fail(f"{address} is not an address: {error}", os.EX_DATAERR)
     return address
+
+
+async def _stored(settings: Settings, connection: Connection, login: str, password: str) -> tuple[str, str | None]:
+    """The hash and, unless the configuration says otherwise, the SCRAM verifier."""
+    secret = await credentials.salt_secret(connection) if settings.authentication.scram else None
+    return stored_forms(password, accounts.login_name(login), secret)
 
 
 def _new_password(is_from_stdin: bool, is_generated: bool) -> str:

@@ -15,13 +15,16 @@ from config.keeper import Keeper as KeeperSettings
 from daemons.context import Context
 from daemons.logs import logger
 from daemons.runtime import Ready
+from storage import policies
 from storage.blobs import sweep
+from storage.credentials import forget_attacks
 from storage.errors import StorageError
 from storage.pool import Connection, reported, server_settings
 
 _log = logger("keeper")
 _LOCK = 0x50574B50  # "PWKP": the advisory lock of the active keeper, held by its connection
 _AGAIN_SECONDS = 30.0  # until a keeper that is not active, or whose database is away, tries again
+_EXPIRED = Counter("postwerk_expired_messages", "Messages removed from inboxes because their retention had ended.")
 _CONTENTS = Counter("postwerk_swept_contents", "Contents removed because nothing referred to them.")
 _BLOBS = Counter("postwerk_swept_blobs", "Blobs removed because no content was made of them.")
 _OCTETS = Counter("postwerk_swept_segment_octets", "Octets of segments removed because no blob in them was alive.")
@@ -31,6 +34,8 @@ _OCTETS = Counter("postwerk_swept_segment_octets", "Octets of segments removed b
 class Round:
     """What one round removed."""
 
+    attacks: int = 0  # events whose time was over
+    expired: int = 0  # messages that lay in an inbox for longer than its policy says
     contents: int = 0
     blobs: int = 0
     mailboxes: int = 0  # whose memory of expunges was cut
@@ -49,6 +54,8 @@ class Keeper:
     async def round(self, connection: Connection, stopping: asyncio.Event) -> Round:
         """Go over everything once, in transactions of bounded size. Ends early when told to stop."""
         settings, done = self.settings, Round()
+        done.expired = await policies.remove_expired(connection)
+        done.attacks = await self._forget_attacks(connection, stopping)
         after: int | None = 0
         while after is not None and not stopping.is_set():
             removed, after = await sweep.sweep_contents(
@@ -61,10 +68,22 @@ class Keeper:
             done.blobs += removed
         if not stopping.is_set():
             await self._rest(connection, done)
+        _EXPIRED.inc(done.expired)
         _CONTENTS.inc(done.contents)
         _BLOBS.inc(done.blobs)
         _OCTETS.inc(done.segment_octets)
         return done
+
+    async def _forget_attacks(self, connection: Connection, stopping: asyncio.Event) -> int:
+        """Remove the attack events that would be too old before the next round."""
+        settings, forgotten = self.settings, 0
+        memory = max(0.0, settings.attack_memory - settings.interval)
+        while not stopping.is_set():
+            removed = await forget_attacks(connection, settings.batch_limit, older_than_seconds=memory)
+            forgotten += removed
+            if removed < settings.batch_limit:
+                break
+        return forgotten
 
     async def _rest(self, connection: Connection, done: Round) -> None:
         settings = self.settings

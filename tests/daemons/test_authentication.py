@@ -34,6 +34,9 @@ class Accounts:
     async def salt_secret(self) -> bytes:
         return b"s" * 32
 
+    async def tenant_of(self, domain: str) -> str | None:
+        return "example" if domain == "example.test" else None
+
     async def keep_verifiers(self, accounts: Sequence[int], hashes: Sequence[str], verifiers: Sequence[str]) -> None:
         for account_id, password_hash, verifier in zip(accounts, hashes, verifiers, strict=True):
             for login, row in self.rows.items():
