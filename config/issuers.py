@@ -33,7 +33,7 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     algorithms: Annotated[
         list[Algorithm],
         Meta(min_length=1, description="Signatures that are taken; whatever else a token says is refused."),
-    ] = ["RS256", "ES256"]
+    ] = msgspec.field(default_factory=lambda: ["RS256", "ES256"])
     login_claim: Annotated[
         str, Meta(min_length=1, description="The claim that holds the login. An email that is not verified is none.")
     ] = "email"
