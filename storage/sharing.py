@@ -172,6 +172,15 @@ async def entries(connection: Connection, mailbox_id: int) -> list[Entry]:
     return [Entry(row[0], row[1], frozenset(row[2])) for row in rows]
 
 
+async def owner_login(connection: Connection, mailbox_id: int) -> str | None:
+    """The login of the person whose mailbox it is; None for a team's."""
+    login: str | None = await connection.fetchval(
+        "SELECT login FROM mailbox JOIN account USING (account_id) WHERE mailbox_id = $1 AND kind = 'person'",
+        mailbox_id,
+    )
+    return login
+
+
 Change = Literal["replace", "add", "remove"]
 
 

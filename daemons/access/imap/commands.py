@@ -6,20 +6,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from daemons.access.imap import (
+    acl,
     appending,
     authentication,
+    batching,
     copying,
+    enabling,
     fetching,
     idling,
+    listing,
     mailboxes,
+    metadata,
+    quota,
     searching,
     selecting,
+    status,
     storing,
 )
 from daemons.access.imap.capabilities import tokens
 from daemons.access.imap.session import Completion, EndOfInputError, RefusalError, Session, Shared, State, log
 from daemons.sockets import Connection
-from protocol.imap import command, response
+from protocol.imap import acl as acl_commands
+from protocol.imap import command, response, search
+from protocol.imap import metadata as metadata_commands
+from protocol.imap import quota as quota_commands
 from protocol.imap.events import AppendStarts, Continue, Rejected
 from protocol.imap.reader import Event
 from storage.errors import (
@@ -55,7 +65,7 @@ RULES: dict[type, Rule] = {
     command.StartTls: Rule(_BEFORE_LOGIN, authentication.start_tls),
     command.Authenticate: Rule(_BEFORE_LOGIN, authentication.authenticate),
     command.Login: Rule(_BEFORE_LOGIN, authentication.login),
-    command.Enable: Rule(frozenset({State.AUTHENTICATED}), authentication.enable),
+    command.Enable: Rule(frozenset({State.AUTHENTICATED}), enabling.enable),
     command.Namespace: Rule(_AFTER_LOGIN, mailboxes.namespace),
     command.Select: Rule(_AFTER_LOGIN, selecting.select),
     command.Examine: Rule(_AFTER_LOGIN, selecting.select),
@@ -64,12 +74,23 @@ RULES: dict[type, Rule] = {
     command.Rename: Rule(_AFTER_LOGIN, mailboxes.rename),
     command.Subscribe: Rule(_AFTER_LOGIN, mailboxes.subscribe),
     command.Unsubscribe: Rule(_AFTER_LOGIN, mailboxes.unsubscribe),
-    command.List: Rule(_AFTER_LOGIN, mailboxes.list_names),
-    command.Lsub: Rule(_AFTER_LOGIN, mailboxes.list_subscribed),
-    command.Status: Rule(_AFTER_LOGIN, mailboxes.status),
+    command.List: Rule(_AFTER_LOGIN, listing.list_names),
+    command.Lsub: Rule(_AFTER_LOGIN, listing.list_subscribed),
+    command.Status: Rule(_AFTER_LOGIN, status.status),
+    acl_commands.SetAcl: Rule(_AFTER_LOGIN, acl.set_acl),
+    acl_commands.DeleteAcl: Rule(_AFTER_LOGIN, acl.delete_acl),
+    acl_commands.GetAcl: Rule(_AFTER_LOGIN, acl.get_acl),
+    acl_commands.ListRights: Rule(_AFTER_LOGIN, acl.list_rights),
+    acl_commands.MyRights: Rule(_AFTER_LOGIN, acl.my_rights),
     AppendStarts: Rule(_AFTER_LOGIN, appending.append),
     command.Idle: Rule(_AFTER_LOGIN, idling.idle),
+    metadata_commands.GetMetadata: Rule(_AFTER_LOGIN, metadata.get_metadata),
+    metadata_commands.SetMetadata: Rule(_AFTER_LOGIN, metadata.set_metadata),
+    quota_commands.GetQuota: Rule(_AFTER_LOGIN, quota.get_quota),
+    quota_commands.GetQuotaRoot: Rule(_AFTER_LOGIN, quota.get_quota_root),
+    quota_commands.SetQuota: Rule(_AFTER_LOGIN, quota.set_quota),
     command.Check: Rule(_SELECTED, authentication.noop),
+    command.UidBatches: Rule(_SELECTED, batching.batches),
     command.Close: Rule(_SELECTED, selecting.close),
     command.Unselect: Rule(_SELECTED, selecting.unselect),
     command.Expunge: Rule(_SELECTED, selecting.expunge),
@@ -101,6 +122,7 @@ async def imap_session(shared: Shared, connection: Connection) -> None:
 async def _step(session: Session) -> None:
     try:
         event = await session.next_event()
+        await session.pace()
         await _handle(session, event)
     except EndOfInputError:
         session.state = State.LOGOUT
@@ -145,19 +167,33 @@ async def _execute(session: Session, event: AppendStarts | command.Command) -> N
     is_numbered = isinstance(event, _HOLD_EXPUNGES) and not event.is_uid
     await session.sync(tells_expunges=not is_numbered)
     session.put(answer)
+    await session.room()
     if session.failed_logins >= session.shared.settings.login_failure_limit and session.identity is None:
         session.bye("too many failed logins")
 
 
 async def _run(session: Session, event: AppendStarts | command.Command) -> Completion | None:
     rule = RULES.get(type(event))
-    if rule is not None and session.state in rule.states:
+    is_possible = rule is not None and session.state in rule.states
+    has_forbidden_numbers = session.has(b"UIDONLY") and _uses_numbers(event)
+    if rule is not None and is_possible and not has_forbidden_numbers:
         return await rule.handler(session, event)
     if isinstance(event, AppendStarts):
         session.reader.refuse()
+    if has_forbidden_numbers:
+        raise RefusalError("BAD", b"UIDREQUIRED", "no message sequence numbers after UIDONLY")
     if rule is None:
         raise RefusalError.bad("command is not known here")
     raise RefusalError.bad(f"command is not possible in the {session.state.value} state")
+
+
+def _uses_numbers(event: AppendStarts | command.Command) -> bool:
+    """Whether the command names messages by sequence numbers (RFC 9586 §3.2, §3.5)."""
+    asked = event.replaced if isinstance(event, AppendStarts) else event
+    if not getattr(asked, "is_uid", True):
+        return True
+    key = getattr(asked, "key", None)
+    return key is not None and search.mentions(key, search.SequenceNumbers)
 
 
 def _refusal_of(error: StorageError) -> tuple[bytes | None, str]:

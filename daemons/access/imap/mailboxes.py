@@ -1,156 +1,152 @@
-"""Commands on mailboxes as such: RFC 3501 §6.3.3-§6.3.10, NAMESPACE (RFC 2342), special uses (RFC 6154)."""
+"""Commands on mailboxes as such: RFC 3501 §6.3.3-§6.3.7, NAMESPACE (RFC 2342), special uses (RFC 6154), and looking names up."""
 
-from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
-from daemons.access.imap.rights import demand, look_up
+from daemons.access.imap.rights import demand, look_up, rights_on
 from daemons.access.imap.session import Completion, RefusalError, Session
-from protocol.imap import command, match, response
-from storage import mailboxes
+from protocol.imap import command, objectid, response
+from storage import mailboxes, sharing
 from storage.errors import MailboxExistsError
 from storage.mailboxes import INBOX, SEPARATOR, HasChildrenError, MailboxNameError
 from storage.rows import Mailbox
+from storage.sharing import OTHER_USERS, SHARED
 
 # What a client may create (RFC 6154 §2); \All and \Flagged would be views of other mailboxes, which we do not have.
 _CREATABLE_USES = {rb"\Archive", rb"\Drafts", rb"\Junk", rb"\Sent", rb"\Trash"}
 _NAME_OCTETS = 1000  # ours; the database's index takes no more than 2,700
-_STATUS_ITEMS: dict[bytes, Callable[[Mailbox], int]] = {
-    b"MESSAGES": lambda mailbox: mailbox.message_count,
-    b"UIDNEXT": lambda mailbox: mailbox.uidnext,
-    b"UIDVALIDITY": lambda mailbox: mailbox.uidvalidity,
-    b"UNSEEN": lambda mailbox: mailbox.unseen_count,
-}
+_IMPOSSIBLE = frozenset(map(chr, [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0xD800, 0xE000)]))
 
 
 async def namespace(session: Session, _: command.Namespace) -> Completion:
-    """NAMESPACE, RFC 2342 §5: one personal namespace without a prefix."""
-    session.put(response.namespace(""))
-    return Completion("done")
-
-
-# -- LIST and LSUB ----------------------------------------------------------------------------------------------------
-
-
-async def list_names(session: Session, asked: command.List) -> Completion:
-    """LIST, RFC 3501 §6.3.8, with the special uses of RFC 6154 §2."""
-    if asked.is_extended:
-        raise RefusalError.bad("LIST-EXTENDED is not offered")
-    if not asked.patterns[0]:
-        session.put(response.DELIMITER_LINE)
-        return Completion("done")
-    matches = match.matcher(match.full_pattern(asked.reference, asked.patterns[0]))
-    async with session.database() as connection:
-        found = await mailboxes.list_mailboxes(connection, session.account.account_id)
-    parents = _parents(mailbox.name for mailbox in found)
-    for mailbox in found:
-        if matches(mailbox.name):
-            session.put(response.list_line(_attributes(mailbox, parents), session.mailbox_name(mailbox.name)))
-    return Completion("done")
-
-
-def _attributes(mailbox: Mailbox, parents: set[str]) -> list[bytes]:
-    attributes = [] if mailbox.is_selectable else [rb"\Noselect"]
-    attributes.append(rb"\HasChildren" if mailbox.name in parents else rb"\HasNoChildren")  # RFC 3348 §3
-    if mailbox.special_use:
-        attributes.append(mailbox.special_use.encode())
-    return attributes
-
-
-def _parents(names: Iterable[str]) -> set[str]:
-    """Every name that has an inferior."""
-    parents: set[str] = set()
-    for name in names:
-        levels = name.split(SEPARATOR)
-        parents.update(SEPARATOR.join(levels[:depth]) for depth in range(1, len(levels)))
-    return parents
-
-
-async def list_subscribed(session: Session, asked: command.Lsub) -> Completion:
-    r"""LSUB, RFC 3501 §6.3.9: a level that "%" stops at is told as \Noselect when only an inferior is subscribed."""
-    if not asked.pattern:
-        session.put(response.DELIMITER_LINE.replace(b"LIST", b"LSUB"))
-        return Completion("done")
-    matches = match.matcher(match.full_pattern(asked.reference, asked.pattern))
-    async with session.database() as connection:
-        names = await mailboxes.subscriptions(connection, session.account.account_id)
-    subscribed = set(names)
-    parents = _parents(names) - subscribed if asked.pattern.endswith("%") else set[str]()
-    for name in sorted(subscribed | parents):
-        if matches(name):
-            session.put(response.lsub_line([] if name in subscribed else [rb"\Noselect"], session.mailbox_name(name)))
+    """NAMESPACE, RFC 2342 §5: one's own without a prefix, and those in which others share mailboxes."""
+    session.put(response.namespace("", OTHER_USERS + SEPARATOR, SHARED + SEPARATOR))
     return Completion("done")
 
 
 # -- CREATE, DELETE, RENAME, SUBSCRIBE --------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a new name would be."""
+
+    account_id: int  # of the owner
+    name: str  # as the owner knows it
+    heir_of: int | None  # the mailbox whose access control list it gets
+
+
+async def _place_of(session: Session, name: str) -> _Place:
+    """Where the name belongs, if the session may create it there (RFC 4314 §4: "k" on the nearest existing superior).
+
+    Below the root of another's names the superior is the INBOX, as if all names were inferior to it.
+    """
+    account = session.account
+    if not sharing.is_others(name):
+        async with session.database() as connection:
+            parent = await mailboxes.nearest(connection, account.account_id, name)
+        return _Place(account.account_id, name, parent.mailbox_id if parent else None)
+    async with session.database() as connection:
+        found = await sharing.find_owner(connection, account.account_id, account.tenant_id, name)
+        if found is None:
+            raise RefusalError.no(b"NONEXISTENT", "no such mailbox")
+        owner_id, _, own_name = found
+        parent = await mailboxes.nearest(connection, owner_id, own_name)
+        parent = parent or await mailboxes.find(connection, owner_id, INBOX)
+    if parent is None:
+        raise RefusalError.no(b"NONEXISTENT", "no such mailbox")
+    demand(await rights_on(session, parent.mailbox_id), "k")
+    return _Place(owner_id, own_name, parent.mailbox_id)
+
+
 async def create(session: Session, asked: command.Create) -> Completion:
-    """CREATE, RFC 3501 §6.3.3, with USE of RFC 6154 §3."""
-    name = _creatable(asked.mailbox.removesuffix(SEPARATOR))
+    """CREATE, RFC 3501 §6.3.3, with USE of RFC 6154 §3 and MAILBOXID of RFC 8474 §4.2."""
+    name = creatable(asked.mailbox.removesuffix(SEPARATOR))
     if len(asked.special_use) > 1 or not _CREATABLE_USES.issuperset(asked.special_use):
         raise RefusalError.no(b"USEATTR", "no such special use here")
     special_use = asked.special_use[0].decode() if asked.special_use else None
+    if special_use and sharing.is_others(name):
+        raise RefusalError.no(b"USEATTR", "special uses are for mailboxes of one's own")
+    place = await _place_of(session, name)
     try:
         async with session.database() as connection:
-            await mailboxes.create(connection, session.account.account_id, name, special_use)
+            made = await mailboxes.create(connection, place.account_id, place.name, special_use, heir_of=place.heir_of)
     except MailboxExistsError:
         raise RefusalError.no(b"ALREADYEXISTS", "mailbox exists") from None
     except MailboxNameError:
         if special_use:
             raise RefusalError.no(b"USEATTR", "another mailbox has this use, or the name is not possible") from None
         raise RefusalError.no(b"CANNOT", "not a possible mailbox name") from None
-    return Completion("created")
+    return Completion("created", b"MAILBOXID (%b)" % objectid.mailbox_id(made.mailbox_id))
 
 
-def _creatable(name: str) -> str:
-    """Refuse names that could not be used afterwards: empty levels, controls, wildcards (RFC 3501 §5.1)."""
+def creatable(name: str) -> str:
+    """Refuse names that no mailbox can have: impossible ones, and the roots of the namespaces of others."""
+    if sharing.is_others(possible(name)) and name.count(SEPARATOR) < 2:
+        raise RefusalError.no(b"CANNOT", "the name belongs to a namespace")
+    return name
+
+
+def possible(name: str) -> str:
+    """Refuse names that could not be used afterwards: too long, with empty levels, with controls (RFC 9051 §5.1)."""
     if not name or len(name.encode(errors="replace")) > _NAME_OCTETS:
         raise RefusalError.no(b"CANNOT", "mailbox name is empty or too long")
     if not all(name.split(SEPARATOR)):
         raise RefusalError.no(b"CANNOT", "a level of the mailbox name is empty")
-    if any(character < " " or character in "\x7f%*" or "\ud800" <= character <= "\udfff" for character in name):
+    if not _IMPOSSIBLE.isdisjoint(name):
         raise RefusalError.no(b"CANNOT", "a character of the mailbox name is not possible")
     return name
 
 
 async def delete(session: Session, asked: command.Delete) -> Completion:
     """DELETE, RFC 3501 §6.3.4. Whoever has it selected is told BYE (RFC 2180 §3.3)."""
-    if asked.mailbox == INBOX:
+    found = await look_up(session, asked.mailbox)
+    if found is None:
+        raise RefusalError.no(b"NONEXISTENT", "no such mailbox")
+    demand(found.rights, "x")
+    if found.own_name == INBOX:
         raise RefusalError.no(b"CANNOT", "INBOX cannot be deleted")
     try:
         async with session.database() as connection:
-            mailbox = await mailboxes.find(connection, session.account.account_id, asked.mailbox)
-            await mailboxes.delete(connection, session.account.account_id, asked.mailbox)
+            await mailboxes.delete(connection, found.mailbox.account_id, found.own_name)
     except HasChildrenError:
         raise RefusalError.no(b"HASCHILDREN", "mailbox has inferior names") from None
-    if mailbox is not None:
-        if session.selected is not None and session.selected.view.mailbox_id == mailbox.mailbox_id:
-            session.deselect()
-        session.shared.views.touch(mailbox.mailbox_id)
+    if session.selected is not None and session.selected.view.mailbox_id == found.mailbox.mailbox_id:
+        session.deselect()
+    session.shared.views.touch(found.mailbox.mailbox_id)
     return Completion("deleted")
 
 
 async def rename(session: Session, asked: command.Rename) -> Completion:
-    """RENAME, RFC 3501 §6.3.5: inferiors follow; INBOX gives its messages away and stays."""
-    new = _creatable(asked.new.removesuffix(SEPARATOR))
-    if new == INBOX:
+    """RENAME, RFC 3501 §6.3.5: inferiors follow; INBOX gives its messages away and stays.
+
+    A mailbox stays with its owner: from one to another, messages go by MOVE, which asks for room at the new one's.
+    """
+    new = creatable(asked.new.removesuffix(SEPARATOR))
+    found = await look_up(session, asked.old)
+    if found is None:
+        raise RefusalError.no(b"NONEXISTENT", "no such mailbox")
+    demand(found.rights, "x")
+    place = await _place_of(session, new)
+    is_inbox = found.own_name == INBOX
+    if place.account_id != found.mailbox.account_id or (is_inbox and found.prefix):
+        raise RefusalError.no(b"CANNOT", "a mailbox cannot be renamed to another owner's name")
+    if place.name == INBOX:
         raise RefusalError.no(b"ALREADYEXISTS", "mailbox exists")
-    account_id = session.account.account_id
     try:
         async with session.database() as connection:
-            await mailboxes.rename(connection, account_id, asked.old, new)
-            inbox = await mailboxes.find(connection, account_id, INBOX) if asked.old == INBOX else None
+            await mailboxes.rename(connection, place.account_id, found.own_name, place.name, heir_of=place.heir_of)
     except MailboxExistsError:
         raise RefusalError.no(b"ALREADYEXISTS", "mailbox exists") from None
     except MailboxNameError:
         raise RefusalError.no(b"CANNOT", "not a possible mailbox name") from None
-    if inbox is not None:
-        session.shared.views.touch(inbox.mailbox_id)
+    if is_inbox:
+        session.shared.views.touch(found.mailbox.mailbox_id)
     return Completion("renamed")
 
 
 async def subscribe(session: Session, asked: command.Subscribe) -> Completion:
-    """SUBSCRIBE, RFC 3501 §6.3.6; the mailbox need not exist."""
-    name = _creatable(asked.mailbox.removesuffix(SEPARATOR))
+    """SUBSCRIBE, RFC 3501 §6.3.6; the mailbox need not exist, so no right is needed (RFC 4314 §4)."""
+    name = possible(asked.mailbox.removesuffix(SEPARATOR))
     async with session.database() as connection:
         await mailboxes.subscribe(connection, session.account.account_id, name)
     return Completion("subscribed")
@@ -163,33 +159,7 @@ async def unsubscribe(session: Session, asked: command.Unsubscribe) -> Completio
     return Completion("unsubscribed")
 
 
-# -- STATUS -----------------------------------------------------------------------------------------------------------
-
-
-async def status(session: Session, asked: command.Status) -> Completion:
-    """STATUS, RFC 3501 §6.3.10."""
-    known = {*_STATUS_ITEMS, b"RECENT"}
-    if not known.issuperset(asked.items):
-        raise RefusalError.bad("unknown STATUS item")
-    mailbox = await find(session, asked.mailbox)
-    items = []
-    for item in asked.items:
-        count = await _recent_count(session, mailbox) if item == b"RECENT" else _STATUS_ITEMS[item](mailbox)
-        items.append((item, count))
-    session.put(response.status_line(session.mailbox_name(asked.mailbox), items))
-    return Completion("done")
-
-
-async def _recent_count(session: Session, mailbox: Mailbox) -> int:
-    """Messages that no session was told of; only a view knows which UIDs of the range are still there."""
-    if mailbox.recent_uid >= mailbox.uidnext or not mailbox.message_count:
-        return 0
-    view = await session.shared.views.acquire(mailbox.mailbox_id)
-    try:
-        view.recent_uid = max(view.recent_uid, mailbox.recent_uid)
-        return view.recent_count()
-    finally:
-        session.shared.views.release(view)
+# -- looking up -------------------------------------------------------------------------------------------------------
 
 
 async def find(session: Session, name: str, *, needs: str = "r", missing: bytes = b"NONEXISTENT") -> Mailbox:
@@ -206,11 +176,3 @@ async def find(session: Session, name: str, *, needs: str = "r", missing: bytes 
     if not found.mailbox.is_selectable:
         raise RefusalError.no(b"CANNOT", "mailbox holds only other mailboxes")
     return found.mailbox
-
-
-async def check_quota(session: Session, size_octets: int) -> None:
-    """NO [OVERQUOTA] (RFC 5530 §3) when the account has no room for so much more."""
-    async with session.database() as connection:
-        used, limit = await mailboxes.usage(connection, session.account.account_id)
-    if limit is not None and used + size_octets > limit:
-        raise RefusalError.no(b"OVERQUOTA", "no room left")
