@@ -37,6 +37,13 @@ class Pop3(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     response_line_limit: Annotated[
         Octets, Meta(description="Longest base64 line of an AUTH exchange. Reply -ERR, the line is skipped.")
     ] = Octets(16 * KIB)
+    login_delay: Annotated[
+        Seconds,
+        Meta(
+            description="Least time between two logins of one account (`postwerk pop3 set` for one account). Reply -ERR "
+            "[LOGIN-DELAY]. Whole seconds; 0 s turns it off. Trusted networks never wait."
+        ),
+    ] = Seconds(10)
     error_limit: Annotated[
         int,
         Meta(

@@ -5,6 +5,7 @@ connection, which is taken from the pool while there are any, so that they end w
 """
 
 import asyncio
+import sys
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -22,20 +23,14 @@ _Pooled: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 _LOCK_SPACE = 0x504F5033 << 31  # "POP3": keeps our advisory locks apart from others' in the same database
 
-# An empty maildrop needs no lock: there is nothing in it that a session could modify or remove.
-_OPEN = """
-WITH inbox AS MATERIALIZED (
-    SELECT mailbox_id, uidvalidity, highestmodseq, message_count
-      FROM mailbox WHERE account_id = $1 AND name = 'INBOX')
-SELECT mailbox_id, uidvalidity, highestmodseq, message_count,
-       CASE WHEN message_count > 0 THEN pg_try_advisory_lock($2) END AS is_locked
-  FROM inbox
-"""
-# One statement, so that the arrays are of the very state that highestmodseq names.
+_OPEN = "SELECT * FROM open_maildrop($1, $2, $3)"
+# One statement, so that the columns are of the very state that highestmodseq names. int8send() and not array_agg: a column
+# arrives as it lies in memory, and no integer of it is ever an object.
 _LISTING = """
 SELECT m.uidvalidity, m.highestmodseq, l.uids, l.sizes, l.content_ids
   FROM mailbox m, LATERAL (
-    SELECT array_agg(uid) AS uids, array_agg(size_octets) AS sizes, array_agg(content_id) AS content_ids
+    SELECT string_agg(int8send(uid), '') AS uids, string_agg(int8send(size_octets), '') AS sizes,
+           string_agg(int8send(content_id), '') AS content_ids
       FROM (SELECT uid, size_octets, content_id FROM message
              WHERE mailbox_id = m.mailbox_id ORDER BY uid) AS placed) AS l
  WHERE m.mailbox_id = $1
@@ -65,6 +60,16 @@ class Maildrop:
     account_id: int
     listing: Listing
     lock: "_Holder | None"  # None: empty, and not locked
+    login_delay: int  # seconds that this user has to wait between logins
+    expire_days: int | None  # after which messages may be removed; 0: at the end of the session that retrieved them
+    language: str  # the tenant's
+
+
+@dataclass(frozen=True, slots=True)
+class Delayed:
+    """The user has logged in a moment ago (RFC 2449 §8.1.1)."""
+
+    seconds: int  # until a login is possible again
 
 
 @dataclass(slots=True, eq=False)
@@ -100,16 +105,17 @@ class Maildrops:
         """How many maildrops sessions of this process have, those being opened and closed included."""
         return len(self._open)
 
-    async def open(self, account_id: int) -> Maildrop | None:
-        """Lock the account's inbox and list it; None while another session has it. Raises StorageError.
+    async def open(self, account_id: int, login_delay: int | None) -> Maildrop | Delayed | None:
+        """Lock the account's inbox, note the login, and list it; None while another session has it. Raises StorageError.
 
+        login_delay: the seconds that hold for accounts without a policy of their own; None exempts from any delay.
         Costs one query when the inbox is empty or has not changed since it was listed last, else two. What is opened
         must be closed.
         """
         if account_id in self._open:
             return None
         self._open.add(account_id)
-        opening = asyncio.create_task(self._lock(account_id))
+        opening = asyncio.create_task(self._lock(account_id, login_delay))
         try:
             maildrop = await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -119,7 +125,7 @@ class Maildrops:
         except BaseException:
             self._open.discard(account_id)
             raise
-        if maildrop is None or maildrop.lock is None:
+        if not isinstance(maildrop, Maildrop) or maildrop.lock is None:
             self._open.discard(account_id)
         return maildrop
 
@@ -135,11 +141,11 @@ class Maildrops:
         async with reported(), self._pool.acquire() as connection:
             await messages.remove(connection, maildrop.listing.mailbox_id, uids)
 
-    async def _lock(self, account_id: int) -> Maildrop | None:
+    async def _lock(self, account_id: int, login_delay: int | None) -> Maildrop | Delayed | None:
         async with self._turn, reported():
             holder = await self._held()
             try:
-                row = await holder.connection.fetchrow(_OPEN, account_id, _LOCK_SPACE + account_id)
+                row = await holder.connection.fetchrow(_OPEN, account_id, _LOCK_SPACE + account_id, login_delay)
                 if row is not None and row["is_locked"]:
                     holder.keys.add(account_id)
             except BaseException:
@@ -151,15 +157,18 @@ class Maildrops:
             raise MailboxNotFoundError(f"account {account_id} has no inbox")
         if row["is_locked"] is False:
             return None
-        if not row["message_count"]:
+        if row["wait_seconds"] is not None:
+            return Delayed(row["wait_seconds"])
+        rules = row["login_delay"], row["expire_days"], row["language"]
+        if not row["is_locked"]:
             nothing = Listing(row["mailbox_id"], row["uidvalidity"], row["highestmodseq"], (), (), (), 0)
-            return Maildrop(account_id, nothing, None)
+            return Maildrop(account_id, nothing, None, *rules)
         try:
             listing = await self._listing(row["mailbox_id"], row["uidvalidity"], row["highestmodseq"])
         except BaseException:
             await self._unlock(account_id, holder)
             raise
-        return Maildrop(account_id, listing, holder)
+        return Maildrop(account_id, listing, holder, *rules)
 
     async def _listing(self, mailbox_id: int, uidvalidity: int, highestmodseq: int) -> Listing:
         kept = self._listings.get(mailbox_id)
@@ -170,7 +179,7 @@ class Maildrops:
             row = await self._pool.fetchrow(_LISTING, mailbox_id)
         if row is None:
             raise MailboxNotFoundError(f"mailbox {mailbox_id}")
-        uids, sizes, content_ids = (array("Q", row[name] or ()) for name in ("uids", "sizes", "content_ids"))
+        uids, sizes, content_ids = (_column(row[name]) for name in ("uids", "sizes", "content_ids"))
         listing = Listing(
             mailbox_id, row["uidvalidity"], row["highestmodseq"], uids, sizes, content_ids, sum(sizes)
         )  # fmt: skip
@@ -206,10 +215,10 @@ class Maildrops:
         task.add_done_callback(self._closing.discard)
         return task
 
-    def _abandon(self, opening: asyncio.Task[Maildrop | None], account_id: int) -> None:
+    def _abandon(self, opening: asyncio.Task[Maildrop | Delayed | None], account_id: int) -> None:
         failed = opening.cancelled() or opening.exception() is not None
         maildrop = None if failed else opening.result()
-        if maildrop is not None and maildrop.lock is not None:
+        if isinstance(maildrop, Maildrop) and maildrop.lock is not None:
             self._start_closing(maildrop)
         else:
             self._open.discard(account_id)
@@ -225,3 +234,11 @@ class Maildrops:
                 holder.keys.discard(account_id)
                 self._open.discard(account_id)
                 await self._give_back()
+
+
+def _column(octets: bytes | None) -> "array[int]":
+    """What int8send() wrote, which is big-endian wherever the server runs."""
+    column = array("Q", octets or b"")
+    if sys.byteorder == "little":
+        column.byteswap()
+    return column

@@ -1,4 +1,4 @@
-"""POP3 command lines, RFC 1939 §3: the octets of one line in, one typed command out.
+"""POP3 command lines, RFC 1939 §3 and RFC 6856: the octets of one line in, one typed command out.
 
 Never decides whether a command is allowed now: that is the session's transition table.
 """
@@ -6,6 +6,8 @@ Never decides whether a command is allowed now: that is the session's transition
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
+
+from protocol.pop3.texts import Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,18 @@ class Auth:
 @dataclass(frozen=True, slots=True)
 class Stls:
     """STLS, RFC 2595 §4."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utf8:
+    """UTF8, RFC 6856 §2.1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lang:
+    """LANG [lang-tag / "*"], RFC 6856 §3.2."""
+
+    language: str | None  # None: which are there?
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +110,17 @@ class Quit:
     """QUIT, RFC 1939 §4 and §6."""
 
 
-Command: TypeAlias = Capa | User | Pass | Auth | Stls | Stat | List | Uidl | Retr | Top | Dele | Rset | Noop | Quit
+Command: TypeAlias = (
+    Capa | User | Pass | Auth | Stls | Utf8 | Lang | Stat | List | Uidl | Retr | Top | Dele | Rset | Noop | Quit
+)
 
 
 class CommandError(Exception):
     """The line is no command. Its text is the reply after "-ERR " and repeats nothing of the line."""
+
+    def __init__(self, text: Text) -> None:
+        super().__init__(text.name)
+        self.text = text
 
 
 def parse_command(line: bytes) -> Command:
@@ -112,14 +132,14 @@ def parse_command(line: bytes) -> Command:
     keyword, _, argument = line.partition(b" ")
     production = _PRODUCTIONS.get(keyword.upper())
     if production is None:
-        raise CommandError("unknown command")
+        raise CommandError(Text.UNKNOWN_COMMAND)
     return production(argument)
 
 
 def _bare(command: Command) -> Callable[[bytes], Command]:
     def production(argument: bytes) -> Command:
         if argument.strip(b" "):
-            raise CommandError("no argument expected")
+            raise CommandError(Text.NO_ARGUMENT)
         return command
 
     return production
@@ -128,7 +148,7 @@ def _bare(command: Command) -> Callable[[bytes], Command]:
 def _user(argument: bytes) -> User:
     name = _text(argument.rstrip(b" "))
     if not name:
-        raise CommandError("expected a name")
+        raise CommandError(Text.EXPECTED_NAME)
     return User(name)
 
 
@@ -136,7 +156,7 @@ def _pass(argument: bytes) -> Pass:
     # RFC 1939 §7: "a POP3 server may treat spaces in the argument as part of the password, instead of as argument
     # separators"
     if not argument:
-        raise CommandError("expected a password")
+        raise CommandError(Text.EXPECTED_PASSWORD)
     return Pass(_text(argument))
 
 
@@ -147,7 +167,7 @@ def _auth(argument: bytes) -> Auth:
             return Auth(mechanism.upper())
         case [mechanism, initial] if mechanism and initial:
             return Auth(mechanism.upper(), initial)
-    raise CommandError("expected a mechanism and at most one initial response")
+    raise CommandError(Text.EXPECTED_MECHANISM)
 
 
 def _list(argument: bytes) -> List:
@@ -169,8 +189,18 @@ def _dele(argument: bytes) -> Dele:
 def _top(argument: bytes) -> Top:
     number, separator, lines = argument.rstrip(b" ").partition(b" ")
     if not separator:
-        raise CommandError("expected a message number and a number of lines")
+        raise CommandError(Text.EXPECTED_NUMBERS)
     return Top(_number(number), _number(lines))
+
+
+# lang-command = "LANG" [SP (lang-range-list / "*")]; we take one range, as every client sends
+def _lang(argument: bytes) -> Lang:
+    match argument.rstrip(b" ").split(b" "):
+        case [b""]:
+            return Lang(None)
+        case [language] if language.isascii():
+            return Lang(_text(language))
+    raise CommandError(Text.EXPECTED_LANGUAGE)
 
 
 def _optional_number(argument: bytes) -> int | None:
@@ -183,18 +213,18 @@ _DIGITS_LIMIT = 18  # ours: beyond any message number or line count, and cheap t
 
 def _number(digits: bytes) -> int:
     if not digits.isdigit() or len(digits) > _DIGITS_LIMIT:
-        raise CommandError("expected a number")
+        raise CommandError(Text.EXPECTED_NUMBER)
     return int(digits)
 
 
 def _text(octets: bytes) -> str:
     """UTF-8 as in RFC 6856 §2.2; RFC 1939's printable US-ASCII is a part of it."""
     if b"\0" in octets or b"\r" in octets:
-        raise CommandError("NUL and CR cannot be part of an argument")
+        raise CommandError(Text.CONTROL_OCTETS)
     try:
         return octets.decode()
     except UnicodeDecodeError:
-        raise CommandError("expected UTF-8") from None
+        raise CommandError(Text.EXPECTED_UTF8) from None
 
 
 _PRODUCTIONS: dict[bytes, Callable[[bytes], Command]] = {
@@ -203,6 +233,8 @@ _PRODUCTIONS: dict[bytes, Callable[[bytes], Command]] = {
     b"PASS": _pass,
     b"AUTH": _auth,
     b"STLS": _bare(Stls()),
+    b"UTF8": _bare(Utf8()),
+    b"LANG": _lang,
     b"STAT": _bare(Stat()),
     b"LIST": _list,
     b"UIDL": _uidl,

@@ -1,4 +1,4 @@
-"""The server side of one POP3 conversation without I/O: RFC 1939, RFC 2449, RFC 2595, RFC 5034.
+"""The server side of one POP3 conversation without I/O: RFC 1939, RFC 2449, RFC 2595, RFC 5034, RFC 6856.
 
 The daemon feeds octets with receive(), takes one event after the other, answers each with ok(), refuse() or
 challenge(), and sends take_output(). What is not in the transition table never reaches the daemon. One event at a
@@ -17,6 +17,7 @@ from protocol.pop3.command import (
     Command,
     CommandError,
     Dele,
+    Lang,
     List,
     Noop,
     Pass,
@@ -28,10 +29,12 @@ from protocol.pop3.command import (
     Top,
     Uidl,
     User,
+    Utf8,
     parse_command,
 )
 from protocol.pop3.reader import LineReader, Overlong
 from protocol.pop3.response import Code
+from protocol.pop3.texts import DEFAULT, Text, phrase
 
 
 class State(Enum):
@@ -50,12 +53,14 @@ _AUTHORIZATION: dict[type[Command], State] = {
     User: State.NAMED,
     Auth: State.TRANSACTION,
     Stls: State.AUTHORIZATION,  # RFC 2595 §4: back to the state before, and nothing said in the clear is kept
+    Utf8: State.AUTHORIZATION,
+    Lang: State.AUTHORIZATION,
     Quit: State.UPDATE,
 }
-_TRANSACTION: tuple[type[Command], ...] = (Capa, Stat, List, Uidl, Retr, Top, Dele, Rset, Noop)
+_TRANSACTION: tuple[type[Command], ...] = (Capa, Lang, Stat, List, Uidl, Retr, Top, Dele, Rset, Noop)
 TRANSITIONS: dict[State, dict[type[Command], State]] = {
     State.AUTHORIZATION: _AUTHORIZATION,
-    State.NAMED: {**_AUTHORIZATION, Capa: State.NAMED, Pass: State.TRANSACTION},
+    State.NAMED: {**_AUTHORIZATION, Capa: State.NAMED, Lang: State.NAMED, Pass: State.TRANSACTION},
     State.TRANSACTION: dict.fromkeys(_TRANSACTION, State.TRANSACTION) | {Quit: State.UPDATE},
     State.UPDATE: {},
 }
@@ -93,6 +98,8 @@ class ServerSession:
     def __init__(self, limits: Limits | None = None) -> None:
         self.state = State.AUTHORIZATION
         self.is_over = False
+        self.language = DEFAULT
+        self.is_utf8 = False  # the client takes headers as they are (RFC 6856 §2.1)
         self._limits = limits or Limits()
         self._lines = LineReader()
         self._output: list[bytes] = []
@@ -128,38 +135,42 @@ class ServerSession:
 
     def _event(self, line: bytes | Overlong) -> Event | None:
         if isinstance(line, Overlong):
-            self._reject("line too long")
+            self._reject(Text.LINE_TOO_LONG)
             return None
         if self._is_exchanging:
             return Response(line)
         try:
             command = parse_command(line)
         except CommandError as error:
-            self._reject(str(error))
+            self._reject(error.text)
             return None
         if type(command) not in TRANSITIONS[self.state]:
-            self._reject("not allowed in this state")
+            self._reject(Text.NOT_NOW)
             return None
         self._current = command
         return command
 
-    def _reject(self, text: str) -> None:
+    def _reject(self, text: Text) -> None:
         self._errors += 1
         self._is_exchanging, self._current = False, None
         if self._errors >= self._limits.errors:
             self.is_over = True
-            text = "too many errors, closing"
-        self._say(response.error(text))
+            text = Text.TOO_MANY_ERRORS
+        self._say(response.error(phrase(text, self.language)))
 
     # -- answers ----------------------------------------------------------------------------------------------------
 
-    def greet(self, text: str) -> None:
+    def greet(self, text: Text | str, **values: object) -> None:
         """The first line. It holds no "<": a client would take that for the timestamp of APOP (RFC 1939 §4, §7)."""
-        self._say(response.ok(text))
+        self._say(self.status(text, **values))
 
-    def ok(self, text: str = "", lines: Sequence[str] | None = None) -> None:
+    def status(self, text: Text | str, **values: object) -> bytes:
+        """A positive status line in the session's language."""
+        return response.ok(phrase(text, self.language, values))
+
+    def ok(self, text: Text | str = "", lines: Sequence[str] | None = None, **values: object) -> None:
         """Answer +OK and move on. With lines it is a multi-line response; none of them begins with a dot."""
-        first = response.ok(text)
+        first = self.status(text, **values)
         self.ok_octets(first if lines is None else response.multi_line(first, lines))
 
     def ok_octets(self, octets: bytes) -> None:
@@ -168,10 +179,10 @@ class ServerSession:
         self._say(octets)
         self._enter(TRANSITIONS[self.state][type(self._current)])
 
-    def refuse(self, text: str, code: Code | None = None) -> None:
+    def refuse(self, text: Text | str, code: Code | None = None, **values: object) -> None:
         """Answer -ERR and stay, or fall back where AFTER_REFUSAL says so."""
         assert self._current is not None, "nothing to answer"
-        self._say(response.error(text, code))
+        self._say(response.error(phrase(text, self.language, values), code))
         self._enter(AFTER_REFUSAL.get(type(self._current), self.state))
 
     def add_octets(self, octets: bytes) -> None:
@@ -191,6 +202,7 @@ class ServerSession:
     def start_tls(self) -> None:
         """TLS has begun after the +OK to STLS: whatever was said before, by whomever, is forgotten (RFC 2595 §4)."""
         self._lines = LineReader()
+        self.language, self.is_utf8 = DEFAULT, False
         self._forget_output()
 
     def _enter(self, state: State) -> None:
@@ -220,15 +232,34 @@ class ServerSession:
         self._output_octets = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the site asks of its users, RFC 2449 §6.5 and §6.7."""
+
+    login_delay: int = 0  # seconds between two logins
+    expire_days: int | None = None  # after which messages may be removed; None: never
+    varies: bool = False  # other users have other values: these are the ones that bind most
+
+
 def capabilities(
-    *, state: State, may_authenticate: bool, may_start_tls: bool, mechanisms: Sequence[str], implementation: str
+    *,
+    state: State,
+    may_authenticate: bool,
+    may_start_tls: bool,
+    mechanisms: Sequence[str],
+    implementation: str,
+    policy: Policy,
 ) -> list[str]:
     """The lines of CAPA (RFC 2449 §6), which tell what works on this connection now and nothing else."""
-    lines = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING"]
+    is_stranger = state is not State.TRANSACTION
+    by_user = " USER" if policy.varies and is_stranger else ""
+    expire = "NEVER" if policy.expire_days is None else str(policy.expire_days)
+    lines = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "UTF8 USER", "LANG"]
+    lines += [f"LOGIN-DELAY {policy.login_delay}{by_user}", f"EXPIRE {expire}{by_user}"]
     if may_authenticate:
         lines += ["USER", f"SASL {' '.join(mechanisms)}"]
-    if may_start_tls and state is not State.TRANSACTION:
+    if may_start_tls and is_stranger:
         lines.append("STLS")
-    if state is State.TRANSACTION:  # RFC 2449 §6.9: no need to tell strangers what runs here
+    if not is_stranger:  # RFC 2449 §6.9: no need to tell strangers what runs here
         lines.append(f"IMPLEMENTATION {implementation}")
     return lines

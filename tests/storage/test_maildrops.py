@@ -40,12 +40,12 @@ async def test_open_and_close(
 ) -> None:
     """An open maildrop is locked in the database; closing it frees it and gives the connection back."""
     maildrops = made(context)
-    maildrop = await maildrops.open(account.account_id)
+    maildrop = await maildrops.open(account.account_id, None)
     assert maildrop is not None
     assert list(maildrop.listing.uids) == [1, 2, 3]
     assert maildrop.listing.size_octets == sum(maildrop.listing.sizes)
     assert await locks(owner) == 1
-    assert await maildrops.open(account.account_id) is None
+    assert await maildrops.open(account.account_id, None) is None
     await maildrops.close(maildrop)
     assert await locks(owner) == 0
     assert context.pool.get_size() == context.pool.get_idle_size()
@@ -57,7 +57,7 @@ async def test_an_empty_maildrop_is_not_locked(
 ) -> None:
     """In an empty inbox there is nothing to protect: any number of sessions may look at it."""
     maildrops = made(context)
-    first, second = await maildrops.open(account.account_id), await maildrops.open(account.account_id)
+    first, second = await maildrops.open(account.account_id, None), await maildrops.open(account.account_id, None)
     assert first is not None
     assert second is not None
     assert len(first.listing) == await locks(owner) == 0
@@ -69,7 +69,7 @@ async def test_no_inbox(context: Context, account: Person) -> None:
     """An account that is gone has no inbox, and trying leaves nothing behind."""
     maildrops = made(context)
     with pytest.raises(MailboxNotFoundError):
-        await maildrops.open(account.account_id + 1)
+        await maildrops.open(account.account_id + 1, None)
     assert maildrops.held_count == 0
     assert context.pool.get_size() == context.pool.get_idle_size()
 
@@ -80,7 +80,7 @@ async def test_cancelled_while_opening(
 ) -> None:
     """Whenever a session is cancelled while it opens its maildrop, the lock does not outlive it."""
     maildrops = made(context)
-    opening = asyncio.create_task(maildrops.open(account.account_id))
+    opening = asyncio.create_task(maildrops.open(account.account_id, None))
     for _ in range(turns):
         await asyncio.sleep(0)
     opening.cancel()
@@ -93,7 +93,7 @@ async def test_cancelled_while_opening(
         while maildrops.held_count:
             await asyncio.sleep(0)
     assert await locks(owner) == 0
-    again = await maildrops.open(account.account_id)
+    again = await maildrops.open(account.account_id, None)
     assert again is not None
     await maildrops.close(again)
 
@@ -103,7 +103,7 @@ async def test_cancelled_while_closing(
 ) -> None:
     """A session that is cancelled while it closes its maildrop frees it all the same."""
     maildrops = made(context)
-    maildrop = await maildrops.open(account.account_id)
+    maildrop = await maildrops.open(account.account_id, None)
     assert maildrop is not None
     closing = asyncio.create_task(maildrops.close(maildrop))
     await asyncio.sleep(0)
@@ -121,7 +121,7 @@ async def test_a_lost_connection(
 ) -> None:
     """With its connection a lock is lost: nothing is removed under it, and the maildrop can be opened anew."""
     maildrops = made(context)
-    maildrop = await maildrops.open(account.account_id)
+    maildrop = await maildrops.open(account.account_id, None)
     assert maildrop is not None
     assert maildrop.lock is not None
     await owner.fetch(
@@ -134,7 +134,7 @@ async def test_a_lost_connection(
     with pytest.raises(UnavailableError):
         await maildrops.remove(maildrop, [1])
     await maildrops.close(maildrop)
-    again = await maildrops.open(account.account_id)
+    again = await maildrops.open(account.account_id, None)
     assert again is not None
     assert len(again.listing) == 3
     await maildrops.remove(again, [1])
@@ -149,13 +149,13 @@ async def test_listings_are_kept_until_the_mailbox_changes(
     maildrops = made(context)
     seen = []
     for _ in range(2):
-        maildrop = await maildrops.open(account.account_id)
+        maildrop = await maildrops.open(account.account_id, None)
         assert maildrop is not None
         seen.append(maildrop.listing)
         await maildrops.close(maildrop)
     assert seen[0] is seen[1]
     await fill(context, account, inbox, 1)
-    maildrop = await maildrops.open(account.account_id)
+    maildrop = await maildrops.open(account.account_id, None)
     assert maildrop is not None
     assert list(maildrop.listing.uids) == [1, 2, 3, 4]
     await maildrops.close(maildrop)
@@ -164,7 +164,7 @@ async def test_listings_are_kept_until_the_mailbox_changes(
 async def test_kept_listings_are_bounded(context: Context, account: Person, inbox: int) -> None:
     """A listing larger than what may be kept is not kept."""
     maildrops = made(context, cached_messages=2)
-    maildrop = await maildrops.open(account.account_id)
+    maildrop = await maildrops.open(account.account_id, None)
     assert maildrop is not None
     assert len(maildrop.listing) == 3
     await maildrops.close(maildrop)

@@ -1,22 +1,29 @@
-"""POP3 sessions: commands from protocol/pop3, answers from storage. RFC 1939 with RFC 2449, RFC 2595, RFC 3206, RFC 5034.
+"""POP3 sessions: commands from protocol/pop3, answers from storage.
+
+RFC 1939 with RFC 2449, RFC 2595, RFC 3206, RFC 5034, RFC 6856.
 
 Messages are removed at QUIT and nowhere else, all in one transaction.
 """
 
 import asyncio
+import math
 import secrets
 
 from daemons.access.pop3.transaction import Transaction
-from daemons.authentication import Authenticator
+from daemons.authentication import Authenticator, DeniedError, Exchange, Identity, Origin
 from daemons.context import Context
 from daemons.logs import logger
 from daemons.sockets import Connection
 from protocol import sasl
-from protocol.pop3.command import Auth, Capa, Pass, Quit, Stls, User
+from protocol.pop3 import texts
+from protocol.pop3.command import Auth, Capa, Lang, Pass, Quit, Stls, User, Utf8
 from protocol.pop3.response import Code
-from protocol.pop3.session import Event, Limits, Response, ServerSession, capabilities
+from protocol.pop3.session import Event, Limits, Policy, Response, ServerSession, capabilities
+from protocol.pop3.texts import Text
+from storage import policies
 from storage.errors import StorageError
-from storage.maildrops import Maildrop, Maildrops
+from storage.maildrops import Delayed, Maildrop, Maildrops
+from storage.notifications import DIRECTORY
 
 log = logger("pop3")
 
@@ -36,6 +43,25 @@ class Pop3Service:
             response_octets=self.settings.response_line_limit,
             errors=self.settings.error_limit,
         )
+        # Whoever is told less than this would come back too early: up, not to the nearest second.
+        self.login_delay = math.ceil(self.settings.login_delay)
+        self._policy: Policy | None = None  # of all users together; None: to be looked up
+        context.changes.on(DIRECTORY, self._forget_policy)
+
+    async def policy(self) -> Policy:
+        """What CAPA tells a stranger: what binds some user most (RFC 2449 §6.5, §6.7)."""
+        if self._policy is None:
+            try:
+                strictest = await policies.strictest(self.context.pool)
+            except StorageError:
+                return Policy(self.login_delay)
+            delay, days = strictest.login_delay, strictest.expire_days
+            varies = delay is not None or days is not None
+            self._policy = Policy(max(self.login_delay, delay or 0), days, varies)
+        return self._policy
+
+    def _forget_policy(self) -> None:
+        self._policy = None
 
     async def converse(self, connection: Connection) -> None:
         """Serve one connection until it ends: the handler of the listeners pop3 and pop3s."""
@@ -50,7 +76,7 @@ class _Conversation:
         self._connection = connection
         self._session = ServerSession(service.limits)
         self._name = ""
-        self._exchange: sasl.Mechanism | None = None
+        self._exchange: Exchange | None = None
         self._failed_logins = 0
         self._maildrop: Maildrop | None = None
         self._transaction: Transaction | None = None
@@ -59,7 +85,7 @@ class _Conversation:
         connection, session = self._connection, self._session
         connection.send_seconds = self._service.settings.send_timeout
         login_by = asyncio.get_running_loop().time() + self._service.settings.login_timeout
-        session.greet(f"{self._service.context.settings.hostname} POP3 ready")
+        session.greet(Text.READY, hostname=self._service.context.settings.hostname)
         try:
             while True:
                 await connection.send(session.take_output())
@@ -89,7 +115,12 @@ class _Conversation:
     async def _handle(self, event: Event) -> None:
         match event:
             case Capa():
-                self._session.ok(lines=self._capabilities())
+                self._session.ok(lines=await self._capabilities())
+            case Utf8():
+                self._session.is_utf8 = True
+                self._session.ok(Text.UTF8_MODE)
+            case Lang(language):
+                self._lang(language)
             case User(name):
                 self._user(name)
             case Pass(password):
@@ -113,35 +144,63 @@ class _Conversation:
         return self._connection.is_secure or self._service.settings.cleartext_authentication
 
     @property
-    def _may_start_tls(self) -> bool:
-        return not self._connection.is_secure and self._service.context.tls is not None
+    def _origin(self) -> Origin:
+        allows_cleartext = self._service.settings.cleartext_authentication
+        return self._service.authenticator.origin(self._connection, "pop3", allows_cleartext=allows_cleartext)
 
-    def _capabilities(self) -> list[str]:
+    @property
+    def _may_start_tls(self) -> bool:
+        # RFC 6856 §2.1: no STLS after UTF8
+        return not (self._connection.is_secure or self._session.is_utf8) and self._service.context.tls is not None
+
+    async def _capabilities(self) -> list[str]:
+        maildrop = self._maildrop
+        if maildrop is not None:
+            policy = Policy(maildrop.login_delay, maildrop.expire_days)
+        else:
+            policy = await self._service.policy()
         return capabilities(
             state=self._session.state,
             may_authenticate=self._may_authenticate,
             may_start_tls=self._may_start_tls,
-            mechanisms=[name.decode() for name in sasl.MECHANISMS],
+            mechanisms=[name.decode() for name in self._service.authenticator.mechanisms(self._origin)],
             implementation="Postwerk",
+            policy=policy,
         )
 
+    def _lang(self, wanted: str | None) -> None:
+        """LANG, RFC 6856 §3.2: list the languages, or speak another one from this reply on."""
+        session = self._session
+        if wanted is None:
+            session.ok(Text.LANGUAGES, [f"{tag} {name}" for tag, name in texts.LANGUAGES.items()])
+            return
+        if wanted == "*":  # the server's choice
+            found = texts.matching(self._maildrop.language if self._maildrop else texts.DEFAULT) or texts.DEFAULT
+        elif (matched := texts.matching(wanted)) is not None:
+            found = matched
+        else:
+            session.refuse(Text.UNKNOWN_LANGUAGE)
+            return
+        session.language = found
+        session.ok(f"{found} {texts.phrase(Text.LANGUAGE_CHANGED, found)}")
+
     def _refuse_clear_text(self) -> None:
-        self._session.refuse("clear-text authentication needs TLS: send STLS first", Code.AUTH)
+        self._session.refuse(Text.NEEDS_TLS, Code.AUTH)
 
     def _user(self, name: str) -> None:
         if not self._may_authenticate:
             self._refuse_clear_text()
             return
         self._name = name
-        self._session.ok("send PASS")  # whoever it is: RFC 1939 §7 allows it, and it tells nothing
+        self._session.ok(Text.SEND_PASS)  # whoever it is: RFC 1939 §7 allows it, and it tells nothing
 
     async def _auth(self, command: Auth) -> None:
         if not self._may_authenticate:
             self._refuse_clear_text()
             return
-        self._exchange = sasl.mechanism(command.mechanism)
+        self._exchange = self._service.authenticator.exchange(command.mechanism, self._origin)
         if self._exchange is None:
-            self._session.refuse("unknown mechanism")
+            self._session.refuse(Text.UNKNOWN_MECHANISM)
         elif command.initial is None:
             await self._step(None)
         else:
@@ -151,56 +210,82 @@ class _Conversation:
         try:
             response = sasl.decode_initial(line) if is_initial else sasl.decode_response(line)
         except sasl.SaslError as error:
-            self._session.refuse(str(error))
+            self._refuse_exchange(error)
             return
         await self._step(response)
 
     async def _step(self, response: bytes | None) -> None:
         assert self._exchange is not None
         try:
-            outcome = self._exchange.step(response)
+            outcome = await self._exchange.step(response)
         except sasl.SaslError as error:
-            self._session.refuse(str(error))
-            return
-        if isinstance(outcome, sasl.Challenge):
-            self._session.challenge(sasl.encode_challenge(outcome))
-        elif not outcome.acts_as_itself:
-            self._refuse_login()  # nobody may act as somebody else
+            self._refuse_exchange(error)
+        except DeniedError:
+            self._refuse_login()
+        except StorageError as error:
+            self._refuse_for_now("login", error)
         else:
-            await self._login(outcome.authcid, outcome.password)
+            if isinstance(outcome, Identity):
+                await self._open(outcome)
+            else:
+                self._session.challenge(sasl.encode_challenge(outcome))
 
     async def _login(self, login: str, password: str) -> None:
-        connection = self._connection
         try:
-            identity = await self._service.authenticator.verify(
-                login, password, peer=connection.peer, is_trusted=connection.is_trusted
-            )
-            if identity is None:
-                self._refuse_login()
-                return
-            self._maildrop = await self._service.maildrops.open(identity.account_id)
+            identity = await self._service.authenticator.verify(login, password, self._origin)
         except StorageError as error:
             self._refuse_for_now("login", error)
             return
-        if self._maildrop is None:
-            self._session.refuse("another session has this maildrop", Code.IN_USE)
+        if identity is None:
+            self._refuse_login()
+        else:
+            await self._open(identity)
+
+    async def _open(self, identity: Identity) -> None:
+        try:
+            delay = None if self._connection.is_trusted else self._service.login_delay
+            maildrop = await self._service.maildrops.open(identity.account_id, delay)
+        except StorageError as error:
+            self._refuse_for_now("login", error)
             return
-        listing = self._maildrop.listing
-        self._transaction = Transaction(self._session, connection, self._service.context.blobs, listing)
-        self._session.ok(f"{len(listing)} messages ({listing.size_octets} octets)")
+        match maildrop:
+            case None:
+                self._session.refuse(Text.IN_USE, Code.IN_USE)
+            case Delayed(seconds):
+                self._session.refuse(Text.LOGIN_DELAY, Code.LOGIN_DELAY, seconds=seconds)
+            case Maildrop():
+                self._enter(maildrop)
+
+    def _enter(self, maildrop: Maildrop) -> None:
+        """The TRANSACTION state begins."""
+        self._maildrop, listing = maildrop, maildrop.listing
+        self._transaction = Transaction(
+            self._session,
+            self._connection,
+            self._service.context,
+            listing,
+            removes_retrieved=maildrop.expire_days == 0,
+        )
+        self._session.ok(Text.MAILDROP, count=len(listing), octets=listing.size_octets)
+
+    def _refuse_exchange(self, error: sasl.SaslError) -> None:
+        if isinstance(error, sasl.CancelledError):
+            self._session.refuse(Text.CANCELLED)
+        else:
+            self._session.refuse(Text.BAD_EXCHANGE, reason=str(error))
 
     def _refuse_login(self) -> None:
         self._failed_logins += 1
-        self._session.refuse("authentication failed", Code.AUTH)
+        self._session.refuse(Text.LOGIN_FAILED, Code.AUTH)
         if self._failed_logins >= self._service.settings.login_failure_limit:
             self._session.end()
 
     async def _stls(self) -> None:
         tls = self._service.context.tls
         if tls is None or not self._may_start_tls:
-            self._session.refuse("TLS cannot be started")
+            self._session.refuse(Text.NO_TLS)
             return
-        self._session.ok("begin TLS")
+        self._session.ok(Text.BEGIN_TLS)
         await self._connection.start_tls(tls, self._session.take_output())
         self._session.start_tls()
         self._name = ""
@@ -216,17 +301,17 @@ class _Conversation:
                 await self._service.maildrops.remove(self._maildrop, deleted)
         except StorageError as error:
             await self._close_maildrop()
-            self._refuse_for_now("update", error, "the deleted messages were not removed")
+            self._refuse_for_now("update", error, Text.NOT_REMOVED)
             return
         await self._close_maildrop()
-        self._session.ok("bye")
+        self._session.ok(Text.BYE)
 
     async def _close_maildrop(self) -> None:
         if self._maildrop is not None:
             maildrop, self._maildrop = self._maildrop, None
             await self._service.maildrops.close(maildrop)
 
-    def _refuse_for_now(self, step: str, error: StorageError, text: str = "try again later") -> None:
+    def _refuse_for_now(self, step: str, error: StorageError, text: Text = Text.TRY_LATER) -> None:
         error_id = secrets.token_hex(6)
         log.error("storage failed", step=step, error_id=error_id, error=repr(error))
-        self._session.refuse(f"{text} ({error_id})", Code.SYS_TEMP)
+        self._session.refuse(text, Code.SYS_TEMP, error_id=error_id)

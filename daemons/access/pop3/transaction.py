@@ -4,13 +4,17 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from daemons.context import Context
 from daemons.logs import logger
 from daemons.sockets import Connection
+from protocol.message import downgrade, scan, unpack
+from protocol.message.downgrade import Surrogate
 from protocol.pop3 import response
 from protocol.pop3.command import Command, Dele, List, Noop, Retr, Rset, Stat, Top, Uidl
 from protocol.pop3.response import Code, Stuffing, TopCut
 from protocol.pop3.session import ServerSession
-from storage.blobs.store import BlobReader
+from protocol.pop3.texts import Text
+from storage import messages
 from storage.errors import CorruptError, NotFoundError, StorageError
 from storage.maildrops import Listing
 
@@ -21,20 +25,34 @@ _LOCATED_AHEAD = 200  # clients read on from where they are: one query locates s
 
 
 class Transaction:
-    """What a logged-in client does with its maildrop. Deleting is a mark until the session ends it with QUIT."""
+    """What a logged-in client does with its maildrop. Deleting is a mark until the session ends it with QUIT.
 
-    def __init__(self, session: ServerSession, connection: Connection, blobs: BlobReader, listing: Listing) -> None:
+    removes_retrieved: what was retrieved is as good as deleted (RFC 2449 §6.7, EXPIRE 0).
+    """
+
+    def __init__(
+        self,
+        session: ServerSession,
+        connection: Connection,
+        context: Context,
+        listing: Listing,
+        *,
+        removes_retrieved: bool = False,
+    ) -> None:
         self._session = session
         self._connection = connection
-        self._blobs = blobs
+        self._pool = context.pool
+        self._blobs = context.blobs
         self._listing = listing
+        self._removes_retrieved = removes_retrieved
+        self._retrieved: set[int] = set()  # message numbers, where they count
         self._deleted: set[int] = set()  # message numbers
         self._deleted_octets = 0
         self._located = range(0)  # indexes whose messages have been located
 
     def deleted_uids(self) -> list[int]:
         """The UIDs that QUIT has to remove, ascending."""
-        return [self._listing.uids[number - 1] for number in sorted(self._deleted)]
+        return [self._listing.uids[number - 1] for number in sorted(self._deleted | self._retrieved)]
 
     async def handle(self, command: Command) -> None:
         """Answer one command of the TRANSACTION state, all but CAPA and QUIT."""
@@ -51,7 +69,7 @@ class Transaction:
                 self._session.ok(f"{self._count} {self._octets}")
             case Top(number, lines):
                 await self._top(number, lines)
-            case Rset():
+            case Rset():  # what was retrieved stays so
                 self._deleted.clear()
                 self._deleted_octets = 0
                 self._session.ok()
@@ -72,7 +90,7 @@ class Transaction:
         """Where the message is, or None, answered, where there is none."""
         if 1 <= number <= len(self._listing) and number not in self._deleted:
             return number - 1
-        self._session.refuse("no such message")
+        self._session.refuse(Text.NO_MESSAGE)
         return None
 
     # -- listings ---------------------------------------------------------------------------------------------------
@@ -80,8 +98,8 @@ class Transaction:
     def _list(self, number: int | None) -> None:
         sizes = self._listing.sizes
         if number is None:
-            first = f"{self._count} messages ({self._octets} octets)"
-            self._session.ok(first, response.numbered(sizes, self._deleted))
+            lines = response.numbered(sizes, self._deleted)
+            self._session.ok(Text.MAILDROP, lines, count=self._count, octets=self._octets)
         elif (index := self._index(number)) is not None:
             self._session.ok(f"{number} {sizes[index]}")
 
@@ -97,7 +115,7 @@ class Transaction:
         if (index := self._index(number)) is not None:
             self._deleted.add(number)
             self._deleted_octets += self._listing.sizes[index]
-            self._session.ok(f"message {number} deleted")
+            self._session.ok(Text.DELETED, number=number)
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
@@ -106,17 +124,30 @@ class Transaction:
         if index is None:
             return
         size_octets = self._listing.sizes[index]
-        first = response.ok(f"{size_octets} octets")
         try:
             await self._locate(index)
             if size_octets <= _STREAM_ABOVE_OCTETS:
-                octets = await self._blobs.message(self._listing.content_ids[index])
+                octets = self._shown(await self._blobs.message(self._listing.content_ids[index]))
+                first = self._session.status(Text.SIZE, octets=len(octets))
                 self._session.ok_octets(first + response.stuffed_message(octets))
+                self._retrieve(number)
                 return
         except StorageError as error:
             self._refuse(error)
             return
-        await self._stream(first, index, None)
+        if await self._stream(self._session.status(Text.SIZE, octets=size_octets), index, None):
+            self._retrieve(number)
+
+    def _retrieve(self, number: int) -> None:
+        if self._removes_retrieved:
+            self._retrieved.add(number)
+
+    def _shown(self, octets: bytes) -> bytes:
+        """The message as this client takes it: without UTF8, headers are in ASCII (RFC 6856 §1.2, RFC 6858)."""
+        if self._session.is_utf8 or octets.isascii():
+            return octets
+        surrogate = Surrogate(downgrade.header_ranges(scan(octets)))
+        return surrogate.feed(octets) + surrogate.end()
 
     async def _top(self, number: int, lines: int) -> None:
         index = self._index(number)
@@ -129,8 +160,11 @@ class Transaction:
             return
         await self._stream(response.ok(), index, TopCut(lines))
 
-    async def _stream(self, first: bytes, index: int, cutting: TopCut | None) -> None:
-        """Send a message, or the top of it, piece by piece; a client that reads slowly holds one piece in memory."""
+    async def _stream(self, first: bytes, index: int, cutting: TopCut | None) -> bool:
+        """Send a message, or the top of it, piece by piece; a client that reads slowly holds one piece in memory.
+
+        Tells whether it could.
+        """
         stuffing, has_begun = Stuffing(), False
         try:
             async with aclosing(self._pieces(index)) as pieces:
@@ -145,18 +179,34 @@ class Transaction:
                     await self._connection.send(self._session.take_output())
         except StorageError as error:
             self._refuse(error) if not has_begun else self._break_off(error)
-            return
+            return False
         if not has_begun:
             self._session.ok_octets(first)
         self._session.add_octets(stuffing.end())
+        return True
 
     async def _pieces(self, index: int) -> AsyncGenerator[bytes, None]:
         content_id = self._listing.content_ids[index]
         if self._listing.sizes[index] <= _STREAM_ABOVE_OCTETS:
-            yield await self._blobs.message(content_id)
+            yield self._shown(await self._blobs.message(content_id))
             return
+        surrogate = Surrogate(() if self._session.is_utf8 else await self._header_ranges(content_id))
         async for piece in self._blobs.stream(content_id):
-            yield piece
+            yield surrogate.feed(piece)
+        yield surrogate.end()
+
+    async def _header_ranges(self, content_id: int) -> list[tuple[int, int]]:
+        """Where the header sections of a large message lie, the fields that we added on top included."""
+        async with self._pool.acquire() as connection:
+            found = await messages.facts(connection, [content_id], ["structure", "head"])
+        if content_id not in found:
+            raise NotFoundError(f"content {content_id}")
+        added = len(found[content_id]["head"])
+        try:
+            ranges = downgrade.header_ranges(unpack(found[content_id]["structure"]))
+        except ValueError as error:
+            raise CorruptError(f"structure of content {content_id}") from error
+        return [(start + added, end + added) for start, end in ranges]
 
     async def _locate(self, index: int) -> None:
         """Locate this message, and the next ones with it when the client reads in sequence."""
@@ -169,12 +219,12 @@ class Transaction:
 
     def _refuse(self, error: StorageError) -> None:
         if isinstance(error, NotFoundError):
-            self._session.refuse("message was removed")  # by IMAP, since this session began
+            self._session.refuse(Text.GONE)  # by IMAP, since this session began
             return
         error_id = secrets.token_hex(6)
         log.error("message cannot be read", error_id=error_id, error=repr(error))
         code = Code.SYS_PERM if isinstance(error, CorruptError) else Code.SYS_TEMP
-        self._session.refuse(f"message cannot be read ({error_id})", code)
+        self._session.refuse(Text.UNREADABLE, code, error_id=error_id)
 
     def _break_off(self, error: StorageError) -> None:
         """Within a message there is no way to tell a failure but to end the connection before its last line."""

@@ -32,12 +32,14 @@ async def capabilities(stage: Stage, *, secure: bool, person: Person | None = No
 
 
 async def test_capabilities(stage: Stage, account: Person) -> None:
-    """CAPA tells what works now: STLS in the clear only, logins in TLS only."""
-    always = {b"TOP", b"UIDL", b"RESP-CODES", b"AUTH-RESP-CODE", b"PIPELINING"}
+    """CAPA tells what works now: STLS in the clear only, logins in TLS only, the implementation after the login."""
+    always = {b"TOP", b"UIDL", b"RESP-CODES", b"AUTH-RESP-CODE", b"PIPELINING", b"UTF8 USER", b"LANG"}
+    always |= {b"LOGIN-DELAY 0", b"EXPIRE NEVER"}
+    mechanisms = b"SASL SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN"
     assert await capabilities(stage, secure=False) == always | {b"STLS"}
-    assert await capabilities(stage, secure=True) == always | {b"USER", b"SASL PLAIN"}
+    assert await capabilities(stage, secure=True) == always | {b"USER", mechanisms}
     logged_in = await capabilities(stage, secure=True, person=account)
-    assert logged_in == always | {b"USER", b"SASL PLAIN", b"IMPLEMENTATION Postwerk"}
+    assert logged_in == always | {b"USER", mechanisms, b"IMPLEMENTATION Postwerk"}
 
 
 async def test_no_clear_text_login_without_tls(stage: Stage, account: Person) -> None:
@@ -53,7 +55,8 @@ async def test_clear_text_login_where_it_is_allowed(settings: Settings, account:
     """With cleartext_authentication the login works without TLS, and CAPA says so."""
     allowing = with_pop3(settings, cleartext_authentication=True)
     async with open_context(allowing) as context, staged(context, str(certificate.authority)) as stage:
-        assert {b"USER", b"SASL PLAIN", b"STLS"} <= await capabilities(stage, secure=False)
+        offered = await capabilities(stage, secure=False)
+        assert {b"USER", b"SASL SCRAM-SHA-256 PLAIN LOGIN", b"STLS"} <= offered
         async with stage.client(secure=False) as client:
             assert (await client.login(account))[1] == b"+OK 0 messages (0 octets)"
 

@@ -1,5 +1,6 @@
 """The POP3 session: the transition table row by row, hostile octets, and what CAPA tells."""
 
+import re
 from typing import get_args
 
 import pytest
@@ -7,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.pop3 import command as pop3
+from protocol.pop3 import texts
 from protocol.pop3.command import Command
-from protocol.pop3.session import TRANSITIONS, Event, Limits, Response, ServerSession, State, capabilities
+from protocol.pop3.session import TRANSITIONS, Event, Limits, Policy, Response, ServerSession, State, capabilities
+from protocol.pop3.texts import Text, phrase
 from tests.feeding import cut
 
 LINES: dict[type[Command], bytes] = {
@@ -17,6 +20,8 @@ LINES: dict[type[Command], bytes] = {
     pop3.Pass: b"PASS secret",
     pop3.Auth: b"AUTH PLAIN",
     pop3.Stls: b"STLS",
+    pop3.Utf8: b"UTF8",
+    pop3.Lang: b"LANG de",
     pop3.Stat: b"STAT",
     pop3.List: b"LIST",
     pop3.Uidl: b"UIDL",
@@ -128,13 +133,16 @@ def test_any_octets(octets: bytes, step: int) -> None:
     assert converse(octets, step) == converse(octets, None)
 
 
-def lines_of(state: State, *, may_authenticate: bool, may_start_tls: bool) -> list[str]:
+def lines_of(
+    state: State, *, may_authenticate: bool = True, may_start_tls: bool = False, policy: Policy | None = None
+) -> list[str]:
     return capabilities(
         state=state,
         may_authenticate=may_authenticate,
         may_start_tls=may_start_tls,
         mechanisms=["PLAIN"],
         implementation="Postwerk",
+        policy=policy or Policy(10),
     )
 
 
@@ -148,7 +156,10 @@ def test_capabilities_in_the_clear() -> None:
 def test_capabilities_in_tls() -> None:
     """In TLS both ways to log in are offered, and STLS no more."""
     lines = lines_of(State.NAMED, may_authenticate=True, may_start_tls=False)
-    assert {"USER", "SASL PLAIN", "TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING"} == set(lines)
+    assert lines == [
+        *("TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "UTF8 USER", "LANG"),
+        *("LOGIN-DELAY 10", "EXPIRE NEVER", "USER", "SASL PLAIN"),
+    ]
 
 
 def test_capabilities_after_the_login() -> None:
@@ -156,3 +167,40 @@ def test_capabilities_after_the_login() -> None:
     lines = lines_of(State.TRANSACTION, may_authenticate=True, may_start_tls=True)
     assert "STLS" not in lines
     assert "IMPLEMENTATION Postwerk" in lines
+
+
+def test_capabilities_of_policies() -> None:
+    """A stranger is told what binds some user most, and that it varies; a user is told their own (RFC 2449 §6.5, §6.7)."""
+    policy = Policy(60, 30, varies=True)
+    assert {"LOGIN-DELAY 60 USER", "EXPIRE 30 USER"} <= set(lines_of(State.AUTHORIZATION, policy=policy))
+    assert {"LOGIN-DELAY 60", "EXPIRE 30"} <= set(lines_of(State.TRANSACTION, policy=policy))
+    assert "EXPIRE 0" in lines_of(State.TRANSACTION, policy=Policy(0, 0))
+
+
+def test_every_text_is_there_in_every_language() -> None:
+    """No sentence is missing in a language, all fill in the same values, and the default is ASCII (RFC 6856 §3)."""
+    for text in Text:
+        versions = [phrase(text, language) for language in texts.LANGUAGES]
+        assert all(versions)
+        assert len({tuple(sorted(re.findall(r"{\w+}", version))) for version in versions}) == 1, text
+        assert phrase(text).isascii()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [("de", "de"), ("DE", "de"), ("de-AT", "de"), ("en-US-x-odd", "en"), ("fr", None), ("d", None), ("", None)],
+)
+def test_language_lookup(wanted: str, found: str | None) -> None:
+    """Subtags fall off until a language is left that is there (RFC 4647 §3.4)."""
+    assert texts.matching(wanted) == found
+
+
+def test_lang_speaks_from_its_own_reply_on() -> None:
+    """Status lines come in the session's language, in UTF-8; codes and indicators stay (RFC 6856 §3.2)."""
+    session = session_in(State.TRANSACTION)
+    session.language = "de"
+    session.receive(b"DELE 1\r\nNONSENSE\r\n")
+    assert session.next_event() == pop3.Dele(1)
+    session.ok(Text.DELETED, number=1)
+    assert session.next_event() is None
+    assert session.take_output() == "+OK Nachricht 1 gelöscht\r\n-ERR unbekannter Befehl\r\n".encode()
