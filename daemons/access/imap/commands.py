@@ -177,6 +177,10 @@ async def _run(session: Session, event: AppendStarts | command.Command) -> Compl
     is_possible = rule is not None and session.state in rule.states
     has_forbidden_numbers = session.has(b"UIDONLY") and _uses_numbers(event)
     if rule is not None and is_possible and not has_forbidden_numbers:
+        if not isinstance(event, AppendStarts):  # that one looks at its own mailbox
+            await session.recheck()
+        if session.is_over:
+            raise RefusalError.no(b"NOPERM", "the selected mailbox may not be read any more")
         return await rule.handler(session, event)
     if isinstance(event, AppendStarts):
         session.reader.refuse()

@@ -1,10 +1,13 @@
 """COPY and MOVE with their UID forms: RFC 3501 §6.4.7, RFC 6851, COPYUID of RFC 4315 §3."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from daemons.access.imap.limiting import check_saved, completed, limited
-from daemons.access.imap.mailboxes import check_quota, find
+from daemons.access.imap.mailboxes import find
+from daemons.access.imap.permissions import changeable
 from daemons.access.imap.progress import alive
+from daemons.access.imap.rights import rights_on, viewer_of
 from daemons.access.imap.selected import Selected
 from daemons.access.imap.selecting import chosen, expunged, writable
 from daemons.access.imap.session import Completion, RefusalError, Session
@@ -12,21 +15,20 @@ from daemons.access.imap.storing import message_ranges
 from protocol.imap import command, response
 from storage import messages
 from storage.errors import MailboxNotFoundError
+from storage.messages import Sharing
 from storage.pool import Connection
 from storage.rows import Copied, Mailbox
 
-Placing = Callable[[Connection, int, list[int], int], Awaitable[Copied]]
+Placing = Callable[[Connection, int, list[int], int, Sharing], Awaitable[Copied]]
 
 
 async def copy(session: Session, asked: command.Copy) -> Completion:
     """COPY: all messages or none."""
     selected = chosen(session)
     uids, _ = _wanted(session, selected, asked)
-    target = await find(session, asked.mailbox, missing=b"TRYCREATE")
+    target = await find(session, asked.mailbox, needs="i", missing=b"TRYCREATE")
     if not uids:
         return Completion("nothing to copy")
-    rows = selected.view.rows
-    await check_quota(session, sum(rows.sizes[place] for uid in uids if (place := rows.position(uid)) >= 0))
     copied = await _placed(session, asked, uids, target, messages.copy)
     session.shared.views.touch(target.mailbox_id)
     return Completion("copied", _copyuid(copied))
@@ -34,9 +36,9 @@ async def copy(session: Session, asked: command.Copy) -> Completion:
 
 async def move(session: Session, asked: command.Move) -> Completion:
     """MOVE, RFC 6851 §3.3: COPYUID goes before the EXPUNGE responses, which the synchronisation sends."""
-    selected = writable(session)
+    selected = writable(session, "te")
     uids, limit_code = _wanted(session, selected, asked)
-    target = await find(session, asked.mailbox, missing=b"TRYCREATE")
+    target = await find(session, asked.mailbox, needs="i", missing=b"TRYCREATE")
     if not uids:
         return Completion("nothing to move")
     moved = await _placed(session, asked, uids, target, messages.move)
@@ -53,19 +55,33 @@ async def _placed(
     session: Session, asked: command.Copy | command.Move, uids: list[int], target: Mailbox, place: Placing
 ) -> Copied:
     """Copy or move. By sequence number, one that another process has expunged undoes it all. Raises StorageError."""
-    source_id = chosen(session).view.mailbox_id
+    view = chosen(session).view
+    source_id = view.mailbox_id
+    may = changeable(await rights_on(session, target.mailbox_id))
+    sharing = Sharing(view.viewer, viewer_of(session, target), may)
     try:
-        async with alive(session, asked.tag), session.database() as connection:
+        room = _room(session, uids, target, is_move=isinstance(asked, command.Move))
+        async with alive(session, asked.tag), room, session.database() as connection:
             if asked.is_uid:
-                return await place(connection, source_id, uids, target.mailbox_id)
+                return await place(connection, source_id, uids, target.mailbox_id, sharing)
             async with connection.transaction():
-                placed = await place(connection, source_id, uids, target.mailbox_id)
+                placed = await place(connection, source_id, uids, target.mailbox_id, sharing)
                 if len(placed.source_uids) < len(uids):
                     session.shared.views.touch(source_id)
                     raise RefusalError.no(b"EXPUNGEISSUED", "some of the messages are gone")
                 return placed
     except MailboxNotFoundError:
         raise RefusalError.no(b"TRYCREATE", "no such mailbox") from None
+
+
+def _room(session: Session, uids: list[int], target: Mailbox, *, is_move: bool) -> AbstractAsyncContextManager[None]:
+    """Room for the copies in the target's account (RFC 9208 §4.3.1); what moves within one account takes none."""
+    view, rooms = chosen(session).view, session.shared.rooms
+    if rooms.is_unlimited(target.account_id) or (is_move and view.account_id == target.account_id):
+        return nullcontext()
+    rows = view.rows
+    size_octets = sum(rows.sizes[place] for uid in uids if (place := rows.position(uid)) >= 0)
+    return rooms.held(target.account_id, size_octets, len(uids))
 
 
 def _wanted(session: Session, selected: Selected, asked: command.Copy | command.Move) -> tuple[list[int], bytes | None]:

@@ -149,7 +149,7 @@ def _slices(ranges: list[Range], step: int) -> Iterator[Sequence[int]]:
 async def _send(session: Session, selected: Selected, plan: Plan, run: Sequence[int], facts: Facts) -> int:
     """The responses for a run of positions; gives how many of them were still there."""
     seen: set[int] = set()
-    if plan.sets_seen and not selected.is_read_only:
+    if plan.sets_seen and not selected.is_read_only and "s" in selected.rights:  # RFC 4314 §4
         seen = await _set_seen(session, selected, run)
     batch = _batch(selected, plan, run, facts)
     await look_up(session, batch, plan.looked_up)

@@ -3,10 +3,14 @@
 from daemons.access.imap import resyncing
 from daemons.access.imap.limiting import completed, limited
 from daemons.access.imap.mailboxes import find
+from daemons.access.imap.permissions import is_read_write
 from daemons.access.imap.progress import alive
+from daemons.access.imap.rights import rights_on, viewer_of
 from daemons.access.imap.selected import Range, Selected
 from daemons.access.imap.session import Completion, RefusalError, Session, State
+from daemons.access.imap.view import View
 from protocol.imap import command, response
+from protocol.imap.objectid import mailbox_id
 from protocol.imap.sequence import ranges_of
 from storage import messages
 from storage.errors import MailboxNotFoundError
@@ -25,12 +29,13 @@ async def select(session: Session, asked: command.Select | command.Examine) -> C
     is_read_only = isinstance(asked, command.Examine)
     mailbox = await find(session, asked.mailbox)
     try:
-        view = await session.shared.views.acquire(mailbox.mailbox_id)
+        view = await session.shared.views.acquire(mailbox.mailbox_id, viewer_of(session, mailbox))
     except MailboxNotFoundError:  # deleted a moment ago
         session.shared.views.forget(mailbox.mailbox_id)
         raise
     view.recent_uid = max(view.recent_uid, mailbox.recent_uid)
-    session.selected = selected = Selected(view, is_read_only=is_read_only)
+    rights = await _rights(session, view)
+    session.selected = selected = Selected(view, is_read_only=is_read_only, rights=rights)
     session.state = State.SELECTED
     first_unseen = view.first_unseen()  # while the view's positions are the session's
     resync = asked.resync if asked.resync and asked.resync.uidvalidity == view.uidvalidity else None
@@ -47,9 +52,18 @@ async def select(session: Session, asked: command.Select | command.Examine) -> C
     if resync is not None:
         session.put(b"".join(vanished))
         await resyncing.tell_changed(session, selected, resync)
-    if is_read_only:
+    if not is_read_write(selected):
         return Completion("selected, read only", b"READ-ONLY")
     return Completion("selected", b"READ-WRITE")
+
+
+async def _rights(session: Session, view: View) -> frozenset[str]:
+    """As they are now: they may have been withdrawn while the view was loaded. Raises StorageError."""
+    try:
+        return await rights_on(session, view.mailbox_id)
+    except BaseException:
+        session.shared.views.release(view)
+        raise
 
 
 def _describe(session: Session, selected: Selected, name: str, first_unseen: int) -> None:
@@ -64,6 +78,7 @@ def _describe(session: Session, selected: Selected, name: str, first_unseen: int
     lines.append(response.untagged("OK", b"UIDVALIDITY %d" % selected.view.uidvalidity, "UIDs are valid"))
     lines.append(response.untagged("OK", b"UIDNEXT %d" % selected.uidnext, "next UID"))
     lines.append(response.untagged("OK", selected.highestmodseq_code, "highest"))
+    lines.append(response.untagged("OK", b"MAILBOXID (%b)" % mailbox_id(selected.view.mailbox_id), "identifier"))
     session.put(b"".join(lines))
 
 
@@ -71,7 +86,7 @@ async def close(session: Session, _: command.Close) -> Completion:
     """CLOSE, RFC 3501 §6.4.2: expunge without telling, then leave."""
     selected = chosen(session)
     try:
-        if not selected.is_read_only:
+        if not selected.is_read_only and "e" in selected.rights:  # RFC 4314 §4
             await session.shared.views.freshen(selected.view)
             if selected.view.has_deleted():
                 await _expunge(session, None)
@@ -88,7 +103,7 @@ async def unselect(session: Session, _: command.Unselect) -> Completion:
 
 async def expunge(session: Session, asked: command.Expunge) -> Completion:
     """EXPUNGE, and UID EXPUNGE of RFC 4315 §2.1. The synchronisation that follows tells which messages went."""
-    selected = writable(session)
+    selected = writable(session, "e")
     uids = limit_code = None
     if asked.uids is not None:
         uids, limit_code = _deleted(session, selected, selected.uid_positions(asked.uids))
@@ -125,11 +140,11 @@ async def expunged(session: Session, text: str) -> Completion:
 
 async def _expunge(session: Session, uids: list[int] | None) -> bool:
     """Whether anything was expunged."""
-    mailbox_id = chosen(session).view.mailbox_id
+    view = chosen(session).view
     async with session.database() as connection:
-        removed = await messages.expunge(connection, mailbox_id, uids)
+        removed = await messages.expunge(connection, view.mailbox_id, uids)
     if removed:
-        session.shared.views.touch(mailbox_id)
+        session.shared.views.touch(view.mailbox_id)
     return bool(removed)
 
 
@@ -139,9 +154,11 @@ def chosen(session: Session) -> Selected:
     return session.selected
 
 
-def writable(session: Session) -> Selected:
-    """The selected mailbox, unless EXAMINE opened it (RFC 3501 §6.3.2)."""
+def writable(session: Session, needs: str = "") -> Selected:
+    """The selected mailbox, unless EXAMINE opened it (RFC 3501 §6.3.2), or a right is lacking (RFC 4314 §4)."""
     selected = chosen(session)
     if selected.is_read_only:
         raise RefusalError.no(None, "mailbox is selected read only")
+    if not selected.rights.issuperset(needs):
+        raise RefusalError.no(b"NOPERM", "your rights on this mailbox do not allow that")
     return selected

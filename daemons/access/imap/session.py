@@ -18,6 +18,8 @@ from config.imap import Imap
 from daemons.access.imap import permissions
 from daemons.access.imap.grants import Grants
 from daemons.access.imap.selected import Selected
+from daemons.access.imap.sortkeys import SortKeyCache
+from daemons.access.imap.texts import TextCache
 from daemons.access.imap.views import Views
 from daemons.authentication import Authenticator, Identity
 from daemons.context import Context
@@ -89,6 +91,12 @@ class Shared:
     rooms: Rooms
     sessions: set["Session"] = field(default_factory=set)
     account_sessions: dict[int, int] = field(default_factory=dict)
+    sort_keys: SortKeyCache = field(init=False)
+    texts: TextCache = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sort_keys = SortKeyCache(self.settings.sort_cache_messages)
+        self.texts = TextCache(self.settings.search_cache)
 
 
 class Session:
@@ -110,6 +118,7 @@ class Session:
         self._output: list[bytes] = []
         self._output_octets = 0
         self._is_waiting = False
+        self._paced_at = 0.0  # when the commands so far would have come at command_rate
         self.connection.send_seconds = shared.settings.send_timeout
         self._login_by = asyncio.get_running_loop().time() + shared.settings.login_timeout
 
@@ -126,6 +135,7 @@ class Session:
             command_octets=settings.command_limit,
             append_octets=settings.append_limit,
             discard_octets=settings.append_limit + settings.command_limit,
+            pending_events=settings.pipeline_limit,
         )
 
     # -- input ------------------------------------------------------------------------------------------------------
@@ -148,6 +158,17 @@ class Session:
         if not octets:
             raise EndOfInputError
         self._events.extend(self.reader.receive(octets))
+
+    async def pace(self) -> None:
+        """Another command is about to run: wait while the client sends them too fast. Raises ConnectionError."""
+        if self.connection.is_trusted:
+            return
+        settings, now = self.shared.settings, asyncio.get_running_loop().time()
+        self._paced_at = max(self._paced_at, now) + 1 / settings.command_rate
+        ahead = self._paced_at - now - settings.command_burst / settings.command_rate
+        if ahead > 0:
+            await self.flush()
+            await asyncio.sleep(ahead)
 
     def patience(self) -> float:
         """How many seconds the client may stay silent now."""
@@ -321,7 +342,7 @@ class Session:
         if "r" not in rights:
             self.bye("the selected mailbox may not be read any more")
             return
-        self.put(permissions.describe_flags(selected))
+        self.put(selected.take_flag_lines())
         if not selected.is_read_only and permissions.is_read_write(selected) != before:
             code = b"READ-ONLY" if before else b"READ-WRITE"  # RFC 3501 §7.1
             self.put(response.untagged("OK", code, "rights on this mailbox have changed"))
@@ -343,6 +364,8 @@ class Session:
             if selected.is_current:
                 return
             if tells_expunges:
+                if selected.contexts is not None:
+                    selected.contexts.tell_expunged()
                 self._tell_expunged(selected)
             before = selected.count
             if selected.take_new():
@@ -352,6 +375,8 @@ class Session:
                     self.put(response.recent(selected.recent_count()))
             self.tell_keywords()
             self.tell_flags(selected.take_changed(before))
+            if selected.contexts is not None:
+                await selected.contexts.tell_changed()
         except MailboxNotFoundError:
             self.shared.views.forget(selected.view.mailbox_id)
             self.bye("the selected mailbox is gone")  # RFC 2180 §3.3

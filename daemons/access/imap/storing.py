@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from daemons.access.imap.limiting import completed, limited
+from daemons.access.imap.permissions import changeable
 from daemons.access.imap.progress import alive
 from daemons.access.imap.selected import Range, Selected
 from daemons.access.imap.selecting import writable
@@ -13,7 +14,7 @@ from protocol.imap import command, response
 from protocol.imap.flags import bits_of
 from protocol.imap.sequence import SequenceSet
 from storage import messages
-from storage.messages import Operation
+from storage.messages import EVERY_FLAG, KEYWORDS, Operation
 from storage.rows import StoredFlags
 
 
@@ -25,6 +26,7 @@ async def store(session: Session, asked: command.Store) -> Completion:
     ranges = message_ranges(selected, asked.sequence, is_uid=asked.is_uid)
     ranges, limit_code = limited(session, selected, ranges)
     bits, keywords = spelled(session, selected.view, asked.flags, is_adding=asked.operation != "remove")
+    _demand_any(selected, bits, keywords, asked.operation)
     uids = selected.uids_at(ranges)
     async with alive(session, asked.tag):
         stored = await change_flags(
@@ -63,10 +65,20 @@ async def change_flags(
     if not uids:
         return StoredFlags(0, ())
     async with session.database() as connection:
-        mailbox_id = selected.view.mailbox_id
-        stored = await messages.store_flags(connection, mailbox_id, uids, operation, bits, keywords, unchanged_since)
+        view = selected.view
+        may = changeable(selected.rights)
+        stored = await messages.store_flags(
+            connection, view.mailbox_id, uids, operation, bits, keywords, unchanged_since, viewer=view.viewer, may=may
+        )
     await selected.view.absorb(stored, asyncio.get_running_loop().time())
     return stored
+
+
+def _demand_any(selected: Selected, bits: int, keywords: Sequence[str], operation: Operation) -> None:
+    """NO when none of the flags may be changed; with a right to some, the others are passed over (RFC 4314 §4)."""
+    wanted = EVERY_FLAG if operation == "replace" else bits | (KEYWORDS if keywords else 0)
+    if wanted and not wanted & changeable(selected.rights):
+        raise RefusalError.no(b"NOPERM", "your rights on this mailbox do not allow that")
 
 
 def spelled(session: Session, view: View, flags: tuple[bytes, ...], *, is_adding: bool) -> tuple[int, list[str]]:
@@ -81,8 +93,6 @@ def spelled(session: Session, view: View, flags: tuple[bytes, ...], *, is_adding
 
 def message_ranges(selected: Selected, sequence: SequenceSet, *, is_uid: bool) -> list[Range]:
     """Position ranges of a command's set. BAD for a sequence number above the count (RFC 3501 §9, seq-number)."""
-    if sequence.is_saved:
-        raise RefusalError.bad("SEARCHRES is not offered")
     if not is_uid and sequence.highest > selected.count:
         raise RefusalError.bad("no such message sequence number")
     return selected.ranges(sequence, is_uid=is_uid)
