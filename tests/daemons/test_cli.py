@@ -158,6 +158,26 @@ def test_addresses(populated: Postwerk) -> None:
     assert len(json.loads(populated("address", "list", "--json"))) == 2
 
 
+def test_pop3_policies(populated: Postwerk) -> None:
+    """Rules of POP3 for one account are set, listed and given up; what makes none is refused."""
+    assert json.loads(populated("pop3", "list", "--json")) == []
+    populated("pop3", "set", "alice@example.test", "--login-delay", "5 min", "--expire-days", "30")
+    populated("pop3", "set", "alice@example.test", "--login-delay", "60")
+    (row,) = json.loads(populated("pop3", "list", "--json"))
+    assert row == {"login": "alice@example.test", "login_delay_seconds": 60, "expire_days": None}
+    populated("pop3", "reset", "alice@example.test")
+    for arguments, code in (
+        (("reset", "alice@example.test"), os.EX_NOUSER),
+        (("set", "nobody@example.test", "--expire-days", "1"), os.EX_NOUSER),
+        (("set", "alice@example.test"), os.EX_USAGE),
+        (("set", "alice@example.test", "--login-delay", "soon"), os.EX_USAGE),
+        (("set", "alice@example.test", "--login-delay", "2 d"), os.EX_USAGE),
+    ):
+        with pytest.raises(Ended) as ended:
+            populated("pop3", *arguments)
+        assert ended.value.code == code
+
+
 def test_passwords(populated: Postwerk, database: str) -> None:
     """A password is stored as an argon2id hash, and replaced by `account passwd`."""
 
