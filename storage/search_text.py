@@ -71,6 +71,12 @@ SELECT w.content_id, s.words
   LEFT JOIN search_text AS s ON s.content_id = w.content_id AND s.tenant_id = $2 AND s.version = $3
  WHERE s.content_id IS NULL OR ({condition})
 """
+_WITH_FIELD = """
+SELECT w.content_id, s.header
+  FROM unnest($1::bigint[]) AS w (content_id)
+  LEFT JOIN search_text AS s ON s.content_id = w.content_id AND s.tenant_id = $2 AND s.version = $3
+ WHERE s.content_id IS NULL OR (strpos(E'\\n' || s.header, $4) > 0 AND strpos(s.header, $5) > 0)
+"""
 _COLUMN = """
 SELECT content_id, convert_to({column}, 'UTF8') AS octets FROM search_text
  WHERE content_id = ANY ($1::bigint[]) AND tenant_id = $2 AND version = $3
@@ -202,3 +208,12 @@ async def previews(connection: Connection, tenant_id: int, content_ids: Sequence
     """The previews that are there already, by content."""
     async with reported():
         return {row[0]: row[1] for row in await connection.fetch(_PREVIEWS, list(content_ids), tenant_id)}
+
+
+async def with_field(
+    connection: Connection, tenant_id: int, version: int, content_ids: Sequence[int], name: str, needle: str
+) -> tuple[dict[int, str], list[int]]:
+    """The headers that have a line beginning with the canonical name and, anywhere, the needle; and contents not known."""
+    async with reported():
+        rows = await connection.fetch(_WITH_FIELD, list(content_ids), tenant_id, version, f"\n{name}: ", needle)
+    return {row[0]: row[1] for row in rows if row[1] is not None}, [row[0] for row in rows if row[1] is None]

@@ -84,11 +84,21 @@ def canonical_text(head: bytes, octets: Buffer, part: Part) -> tuple[str, str]:
 def header_text(section: bytes, name: bytes | None) -> str:
     """Give the decoded text of a header section: of all fields called name, one a line, or of all with their names."""
     if name is None:
-        return "\n".join(f"{_name(field)}: {words.decode(field.body).strip()}" for field in header.fields(section))
+        return "\n".join([f"{_name(field)}: {field_text(field.body)}" for field in header.fields(section)])
     wanted = name.upper()
-    return "\n".join(
-        words.decode(field.body).strip() for field in header.fields(section) if field.name.upper() == wanted
-    )
+    return "\n".join([field_text(field.body) for field in header.fields(section) if field.name.upper() == wanted])
+
+
+def field_text(body: bytes) -> str:
+    """Give the decoded text of a field's raw body. One line, whatever encoded words hold: lines tell fields apart."""
+    text = words.decode(body).strip()
+    return text.replace("\n", " ") if "\n" in text else text
+
+
+def fields_named(header_text: str, name: str) -> list[str]:
+    """Give the texts of the fields of that name out of header_text(..., None), both canonical."""
+    start = f"{name}: "
+    return [line[len(start) :] for line in header_text.split("\n") if line.startswith(start)]
 
 
 def _name(field: header.Field) -> str:

@@ -29,7 +29,7 @@ class Rows:
     reading through a suspension: positions stay what they were.
     """
 
-    __slots__ = ("contents", "dates", "kinds", "modseqs", "sizes", "table", "uids")
+    __slots__ = ("__weakref__", "contents", "dates", "kinds", "modseqs", "sizes", "table", "uids")
 
     def __init__(self, table: FlagTable) -> None:
         self.table = table
