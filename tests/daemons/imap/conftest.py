@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
+from config.issuers import Issuer
+from config.settings import Settings
 from daemons.access.service import serve
 from daemons.certificates import Issued
 from daemons.context import Context
@@ -90,6 +93,18 @@ async def running(context: Context) -> AsyncIterator[Endpoints]:
     finally:
         stopping.set()
         await task
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """With an issuer of tokens, so that every mechanism is offered. It does not answer: see tests/daemons/issuer.py."""
+    return with_other_issuer(settings, Issuer(tenant="example", issuer="https://localhost:9", audience=["postwerk"]))
+
+
+def with_other_issuer(settings: Settings, issuer: Issuer) -> Settings:
+    """The settings with another issuer."""
+    authentication = msgspec.structs.replace(settings.authentication, issuers=[issuer])
+    return msgspec.structs.replace(settings, authentication=authentication)
 
 
 @pytest.fixture

@@ -2,17 +2,26 @@
 
 import asyncio
 import base64
+import json
 import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from config.settings import Settings
 from daemons.authentication.channel_binding import end_point, exporter
+from daemons.certificates import Issued
+from daemons.context import open_context
 from protocol import sasl
-from tests.conftest import PASSWORD
-from tests.daemons.imap.conftest import Service
+from storage import accounts
+from tests.conftest import PASSWORD, add_person
+from tests.daemons.imap.conftest import Service, running, with_other_issuer
 from tests.daemons.imap.conversation import Client
 from tests.daemons.imap.proofs import proves
+from tests.daemons.issuer import StubIssuer, issuing
 
 NONCE = "rOprNGfwEbeRWgbNEkqO"
 FAILED = b"t NO [AUTHENTICATIONFAILED] login or password is wrong"
@@ -100,6 +109,78 @@ async def test_auth_scram_plus(verified: Service, certificate_file: str, version
             bound = sasl.ScramClient(verified.person.login, PASSWORD, nonce=NONCE, binding=(name, octets))
             assert (await exchange(client, b"SCRAM-SHA-256-PLUS", bound)).startswith(b"t OK ")
             assert bound.is_verified
+
+
+@dataclass
+class Trusting:
+    """A service and the issuer that it trusts."""
+
+    service: Service
+    stub: StubIssuer
+
+
+@pytest.fixture(name="trusting")
+async def trusting_service(service: Service, settings: Settings, certificate: Issued) -> AsyncIterator[Trusting]:
+    """The access process, in which an issuer that answers is trusted."""
+    async with (
+        issuing(certificate, Path(settings.state)) as stub,
+        open_context(with_other_issuer(settings, stub.settings(scope="mail"))) as context,
+        running(context) as endpoints,
+    ):
+        yield Trusting(Service(context, endpoints, service.person, service.tls), stub)
+
+
+@proves(b"AUTH=OAUTHBEARER")
+@pytest.mark.parametrize("starts", [True, False], ids=["initial", "asked"])
+async def test_auth_oauthbearer(trusting: Trusting, starts: bool) -> None:
+    """AUTHENTICATE OAUTHBEARER takes a token of the tenant's issuer, and says where to get one (RFC 7628)."""
+    service, stub = trusting.service, trusting.stub
+    async with await connected(service) as client:
+        refused = sasl.OauthBearerClient(stub.token(exp=1), authzid=service.person.login)
+        assert await exchange(client, b"OAUTHBEARER", refused, starts=starts) == FAILED
+        assert json.loads(refused.refusal) == {
+            "status": "invalid_token",
+            "scope": "mail",
+            "openid-configuration": f"{stub.url}/.well-known/openid-configuration",
+        }
+        taken = sasl.OauthBearerClient(stub.token(scope="mail"), host="mail.example.test", port=993)
+        assert (await exchange(client, b"OAUTHBEARER", taken, starts=starts)).startswith(b"t OK ")
+        assert taken.refusal == b""
+
+
+@proves(b"AUTH=XOAUTH2")
+@pytest.mark.parametrize("starts", [True, False], ids=["initial", "asked"])
+async def test_auth_xoauth2(trusting: Trusting, starts: bool) -> None:
+    """AUTHENTICATE XOAUTH2 takes a token as Google's and Microsoft's clients send it, also one to be asked about."""
+    service, stub = trusting.service, trusting.stub
+    async with await connected(service) as client:
+        refused = sasl.Xoauth2Client(service.person.login, "unknown")
+        assert await exchange(client, b"XOAUTH2", refused, starts=starts) == FAILED
+        assert json.loads(refused.refusal) == {"status": "401", "schemes": "bearer", "scope": "mail"}
+        stub.opaque["opaque"] = {"active": True} | stub.claims(scope="mail")
+        taken = sasl.Xoauth2Client(service.person.login.upper(), "opaque")
+        assert (await exchange(client, b"XOAUTH2", taken, starts=starts)).startswith(b"t OK ")
+
+
+async def test_tokens_of_others(trusting: Trusting, owner: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """A good token logs in to nobody else's account, to none of another tenant, to no disabled one, and to none unknown."""
+    service, stub = trusting.service, trusting.stub
+    await accounts.add_tenant(owner, "other", b"")
+    await accounts.add_domain(owner, "other", "other.test")
+    await accounts.add_account(owner, "other", "zoe@other.test", "x")
+    await add_person(service.context.settings, owner, "bob@example.test")
+    await owner.execute("UPDATE account SET is_disabled = true WHERE login = 'bob@example.test'")
+    async with await connected(service) as client:
+        for email, authzid in (
+            ("alice@example.test", "bob@example.test"),
+            ("zoe@other.test", ""),
+            ("bob@example.test", ""),
+        ):
+            given = sasl.OauthBearerClient(stub.token(scope="mail", email=email), authzid=authzid)
+            assert await exchange(client, b"OAUTHBEARER", given) == FAILED
+    async with await connected(service) as client:
+        unknown = sasl.OauthBearerClient(stub.token(scope="mail", email="nobody@example.test"))
+        assert await exchange(client, b"OAUTHBEARER", unknown) == FAILED
 
 
 async def test_hidden_plus_is_noticed(verified: Service) -> None:
