@@ -4,16 +4,20 @@ Room is asked for under a lock that PostgreSQL holds (schema/0009_metadata.sql):
 one after the other.
 """
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import asyncpg
 
 from storage.errors import OverQuotaError, UnavailableError
+from storage.notifications import DIRECTORY, ChangeHub
 from storage.pool import Connection, Pool, reported
 
 _HOLD_SECONDS = 300.0  # after a crash between promise and message, the promise counts no longer than this
+_KEPT_SECONDS = 30.0  # should the notification of a new limit be lost
+_KEPT_ACCOUNTS = 50_000
 _ACCOUNT_USAGE = """
 SELECT a.account_id, a.tenant_id, a.login, t.name, a.quota_octets, a.quota_messages,
        coalesce(sum(m.size_octets), 0)::bigint AS used_octets, coalesce(sum(m.message_count), 0)::bigint AS used_messages
@@ -82,34 +86,66 @@ async def is_administrator(connection: Connection, account_id: int) -> bool:
     return bool(await connection.fetchval("SELECT is_administrator FROM account WHERE account_id = $1", account_id))
 
 
-async def check_room(connection: Connection, account_id: int, octets: int, messages: int = 1) -> None:
-    """Raise OverQuotaError when there is no room now. What is to be relied upon is held()."""
-    row = await connection.fetchrow("SELECT octets, messages FROM room_left($1)", account_id)
-    if row and ((row[0] is not None and row[0] < octets) or (row[1] is not None and row[1] < messages)):
-        raise OverQuotaError(f"account {account_id}")
+class Rooms:
+    """Asks for room. One per process: it remembers which accounts have no limit, so that asking for those costs nothing."""
 
+    def __init__(self, pool: Pool, changes: ChangeHub) -> None:
+        self._pool = pool
+        self._changes = changes
+        self._unlimited: dict[int, float] = {}
+        self.close: Callable[[], None] = changes.on(DIRECTORY, self._unlimited.clear)
 
-@asynccontextmanager
-async def held(pool: Pool, account_id: int, octets: int, messages: int = 1) -> AsyncIterator[None]:
-    """Room that nobody else gets while the messages are being stored. Raises OverQuotaError, UnavailableError."""
-    async with translated(account_id):
-        hold = await pool.fetchval("SELECT hold_room($1, $2, $3, $4)", account_id, octets, messages, _HOLD_SECONDS)
-    try:
-        yield
-    finally:
-        if hold is not None:
-            with suppress(UnavailableError):  # it expires; what was stored is stored
-                async with reported():
-                    await pool.execute("DELETE FROM quota_hold WHERE hold_id = $1", hold)
+    def __repr__(self) -> str:
+        return f"<Rooms: {len(self._unlimited)} accounts known to have no limit>"
 
-
-@asynccontextmanager
-async def translated(account_id: int) -> AsyncIterator[None]:
-    """Turn what require_room() fails with into OverQuotaError."""
-    try:
+    async def check(self, account_id: int, octets: int, messages: int = 1) -> None:
+        """Raise OverQuotaError when there is no room now: to refuse early. What is to be relied upon is held()."""
+        if self.is_unlimited(account_id):
+            return
         async with reported():
+            room = await self._pool.fetchrow("SELECT octets, messages FROM room_left($1)", account_id)
+        if room is None:
+            return
+        if room[0] is None and room[1] is None:
+            self._remember(account_id)
+        elif (room[0] is not None and room[0] < octets) or (room[1] is not None and room[1] < messages):
+            raise OverQuotaError(f"account {account_id}")
+
+    @asynccontextmanager
+    async def held(self, account_id: int, octets: int, messages: int = 1) -> AsyncIterator[None]:
+        """Room that nobody else gets while the messages are being stored. Raises OverQuotaError, UnavailableError."""
+        hold = None
+        if not self.is_unlimited(account_id):
+            hold = await self._hold(account_id, octets, messages)
+            if hold is None:
+                self._remember(account_id)
+        try:
             yield
-    except asyncpg.PostgresError as error:
-        if error.sqlstate == "PW452":
-            raise OverQuotaError(f"account {account_id}") from error
-        raise
+        finally:
+            if hold is not None:
+                with suppress(UnavailableError):  # it expires; what was stored is stored
+                    async with reported():
+                        await self._pool.execute("DELETE FROM quota_hold WHERE hold_id = $1", hold)
+
+    async def _hold(self, account_id: int, octets: int, messages: int) -> int | None:
+        try:
+            async with reported():
+                hold: int | None = await self._pool.fetchval(
+                    "SELECT hold_room($1, $2, $3, $4)", account_id, octets, messages, _HOLD_SECONDS
+                )
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == "PW452":
+                raise OverQuotaError(f"account {account_id}") from error
+            raise
+        return hold
+
+    def is_unlimited(self, account_id: int) -> bool:
+        """Whether the account is known to have no limit."""
+        return self._unlimited.get(account_id, 0.0) > time.monotonic()
+
+    def _remember(self, account_id: int) -> None:
+        if not self._changes.is_connected:
+            return  # nobody would tell us of a limit
+        if len(self._unlimited) >= _KEPT_ACCOUNTS:
+            self._unlimited.clear()
+        self._unlimited[account_id] = time.monotonic() + _KEPT_SECONDS

@@ -14,6 +14,7 @@ from daemons.authentication import build_authenticator
 from daemons.context import Context
 from daemons.runtime import Ready
 from daemons.sockets import Connection, Listener, Networks, listening
+from storage.quota import Rooms
 from storage.spool import Spool
 
 _DRAIN_SECONDS = 5.0
@@ -33,7 +34,8 @@ async def open_shared(context: Context) -> Shared:
     spool = Spool(context.settings.spool_directory)
     await spool.prepare()
     authenticator = build_authenticator(context)
-    return Shared(context, settings, views, authenticator, spool, Grants(context.pool, context.changes))
+    grants, rooms = Grants(context.pool, context.changes), Rooms(context.pool, context.changes)
+    return Shared(context, settings, views, authenticator, spool, grants, rooms)
 
 
 async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None:
@@ -48,6 +50,7 @@ async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None
         stack.callback(shared.views.close)
         stack.push_async_callback(shared.authenticator.close)
         stack.callback(shared.grants.close)
+        stack.callback(shared.rooms.close)
 
         async def add(name: str, addresses: list[str] | None, handler: Callable[[Connection], Awaitable[None]]) -> None:
             is_tls = name.endswith("s")

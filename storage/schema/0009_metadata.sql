@@ -141,6 +141,19 @@ END $$;
 CREATE TRIGGER subscriptions_changed AFTER INSERT OR DELETE ON subscription
     FOR EACH ROW EXECUTE FUNCTION notify_subscriptions();
 
+-- Whoever gains or loses rights gains or loses mailboxes. Named to fire behind what makes processes forget the old rights.
+CREATE FUNCTION notify_acl() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    v_row mailbox_acl%ROWTYPE := CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
+BEGIN
+    PERFORM pg_notify('postwerk_account', CASE WHEN v_row.account_id IS NULL THEN 'tenant ' || v_row.tenant_id
+                                               ELSE 'account ' || v_row.account_id END || ' mailboxes');
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER mailbox_acl_told AFTER INSERT OR UPDATE OR DELETE ON mailbox_acl
+    FOR EACH ROW EXECUTE FUNCTION notify_acl();
+
 CREATE FUNCTION notify_metadata() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_row annotation%ROWTYPE := CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;

@@ -9,6 +9,8 @@ import pytest
 from daemons.context import Context
 from storage import quota
 from storage.errors import OverQuotaError
+from storage.notifications import DIRECTORY
+from storage.quota import Rooms
 from tests.conftest import Person, add_person
 from tests.storage.messages_made import fill, mailbox_id
 
@@ -43,14 +45,15 @@ async def test_usage(context: Context, account: Person, owner: Owner) -> None:
 async def test_limits(context: Context, account: Person, owner: Owner, limit: str) -> None:
     """Octets, messages and the pool each refuse what is one too many, and nothing before."""
     await owner.execute(limit)
-    await quota.check_room(owner, account.account_id, 17)
-    async with quota.held(context.pool, account.account_id, 17):
+    rooms = Rooms(context.pool, context.changes)
+    await rooms.check(account.account_id, 17)
+    async with rooms.held(account.account_id, 17):
         pass
     await fill(context, account, await mailbox_id(owner, account), 1)
     with pytest.raises(OverQuotaError):
-        await quota.check_room(owner, account.account_id, 24)
+        await rooms.check(account.account_id, 24)
     with pytest.raises(OverQuotaError):
-        async with quota.held(context.pool, account.account_id, 24):
+        async with rooms.held(account.account_id, 24):
             pytest.fail("there was no room")
 
 
@@ -58,13 +61,14 @@ async def test_parallel_sessions_share_the_room(context: Context, account: Perso
     """Of many that ask at once for the pool's last room, in several accounts, exactly as many get it as there is room."""
     bob = await add_person(context.settings, owner, "bob@example.test")
     await owner.execute("UPDATE tenant SET quota_octets = 300")
+    rooms = Rooms(context.pool, context.changes)
     got = refused = 0
     everyone_has_asked = asyncio.Barrier(20)
 
     async def ask(account_id: int) -> None:
         nonlocal got, refused
         try:
-            async with quota.held(context.pool, account_id, 100):
+            async with rooms.held(account_id, 100):
                 got += 1
                 await everyone_has_asked.wait()
         except OverQuotaError:
@@ -83,11 +87,12 @@ async def test_a_promise_expires(context: Context, account: Person, owner: Owner
         "INSERT INTO quota_hold (tenant_id, account_id, size_octets, message_count, expires_at) "
         "SELECT tenant_id, account_id, 60, 1, now() + interval '1 minute' FROM account"
     )
+    rooms = Rooms(context.pool, context.changes)
     with pytest.raises(OverQuotaError):
-        await quota.check_room(owner, account.account_id, 50)
+        await rooms.check(account.account_id, 50)
     await owner.execute("UPDATE quota_hold SET expires_at = now()")
-    await quota.check_room(owner, account.account_id, 50)
-    async with quota.held(context.pool, account.account_id, 50):
+    await rooms.check(account.account_id, 50)
+    async with rooms.held(account.account_id, 50):
         assert await owner.fetchval("SELECT count(*) FROM quota_hold") == 1
 
 
@@ -101,3 +106,22 @@ async def test_a_full_account_is_known_to_the_directory(context: Context, accoun
     found = await context.directory.resolve("alice", "example.test")
     assert found is not None
     assert found.is_over_quota
+
+
+async def test_an_account_without_limit_is_asked_for_once(context: Context, account: Person, owner: Owner) -> None:
+    """A limit that is set later holds at once all the same: the notification makes the process forget."""
+    told = asyncio.Event()
+    end = context.changes.on(DIRECTORY, told.set)
+    await told.wait()  # listening
+    rooms = Rooms(context.pool, context.changes)
+    await rooms.check(account.account_id, 1 << 40)
+    assert "1 accounts" in repr(rooms)
+    async with rooms.held(account.account_id, 1 << 40, 1 << 40):
+        assert await owner.fetchval("SELECT count(*) FROM quota_hold") == 0
+    told.clear()
+    await owner.execute("UPDATE account SET quota_messages = 0")
+    await told.wait()
+    with pytest.raises(OverQuotaError):
+        await rooms.check(account.account_id, 1)
+    rooms.close()
+    end()

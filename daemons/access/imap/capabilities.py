@@ -20,6 +20,12 @@ AFTER_LOGIN = (
     b"MOVE",
     b"SPECIAL-USE",
     b"CREATE-SPECIAL-USE",
+    b"METADATA",
+    b"METADATA-SERVER",
+    b"QUOTA",
+    b"QUOTA=RES-STORAGE",
+    b"QUOTA=RES-MESSAGE",
+    b"QUOTASET",
     b"PREVIEW",
 )
 
