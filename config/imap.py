@@ -62,6 +62,14 @@ class Imap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             description="Largest message APPEND takes. Reply: NO [TOOBIG], sent before the message where the client waits."
         ),
     ] = Octets(64 * MIB)
+    append_messages: Annotated[
+        int,
+        Meta(ge=1, description="Messages one APPEND may bring (MULTIAPPEND). Reply: NO [LIMIT], and none is stored."),
+    ] = 1000
+    append_total: Annotated[
+        Octets,
+        Meta(description="All messages of one APPEND together. Reply: NO [TOOBIG], and none is stored."),
+    ] = Octets(256 * MIB)
     literal_limit: Annotated[
         Octets,
         Meta(description="Largest literal in any other command. Reply: BAD."),
@@ -75,6 +83,24 @@ class Imap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             description="Longest command line without its literals (RFC 7162 §4 asks for 8,192 octets). Reply: BAD [TOOBIG]."
         ),
     ] = Octets(64 * KIB)
+    pipeline_limit: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Commands of a session that are read ahead of the one being answered. Reply: none, the rest waits unread.",
+        ),
+    ] = 1000
+    command_rate: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Commands per second of a session in the long run. Reply: none, the next one waits for its turn. "
+            "Not for trusted networks.",
+        ),
+    ] = 500
+    command_burst: Annotated[
+        int, Meta(ge=1, description="Commands of a session that need not keep to command_rate.")
+    ] = 10_000
     message_limit: Annotated[
         int,
         Meta(
@@ -150,6 +176,29 @@ class Imap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     search_batch: Annotated[
         Octets, Meta(description="Octets of messages held in memory at once while their text is searched.")
     ] = Octets(8 * MIB)
+    search_contexts: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Searches one session may have kept up to date at a time (RFC 5267). Reply to one more: NO [NOUPDATE], "
+            "untagged; the result itself is told.",
+        ),
+    ] = 16
+    sort_cache_messages: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Messages whose sort keys and references are kept in memory, of the mailboxes sorted or threaded "
+            "lately; about 700 octets each.",
+        ),
+    ] = 200_000
+    search_cache: Annotated[
+        Octets,
+        Meta(
+            description="Texts of mailboxes that are kept in memory because they were searched before, in each process. "
+            "What does not fit is looked for in the database."
+        ),
+    ] = Octets(128 * MIB)
     view_cache_messages: Annotated[
         int,
         Meta(

@@ -251,6 +251,12 @@ def vanished_ranges(ranges: Sequence[tuple[int, int]], *, is_earlier: bool = Tru
     return [line(head, render_ranges(ranges[at : at + _RANGES_PER_LINE])) for at in steps]
 
 
+def uidbatches(tag: bytes, ranges: Iterable[tuple[int, int]]) -> bytes:
+    """`* UIDBATCHES (TAG "A143") 215295:99696,99695:1`: UIDs, from high to low."""
+    words = [b",".join([b"%d:%d" % ends for ends in ranges])]
+    return line(b"UIDBATCHES", b"(TAG " + quoted(tag) + b")", *filter(None, words))
+
+
 def modified(numbers: Iterable[int]) -> bytes:
     """The code MODIFIED, RFC 7162 §3.1.3: which messages a conditional STORE left as they were."""
     return b"MODIFIED " + compress(numbers)

@@ -51,6 +51,10 @@ class Keys(NamedTuple):
     references: tuple[int, ...]  # hashes, the oldest first
 
 
+TEXTS = ("subject", "sender", "to", "cc", "display_from", "display_to")
+"""The fields of Keys that are collation keys."""
+
+
 class _Name(NamedTuple):
     mailbox: bytes
     display: bytes

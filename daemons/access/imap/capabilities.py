@@ -20,6 +20,16 @@ AFTER_LOGIN = (
     b"MOVE",
     b"SPECIAL-USE",
     b"CREATE-SPECIAL-USE",
+    b"ESEARCH",
+    b"SEARCHRES",
+    b"WITHIN",
+    b"PARTIAL",
+    b"SORT",
+    b"SORT=DISPLAY",
+    b"ESORT",
+    b"THREAD=ORDEREDSUBJECT",
+    b"THREAD=REFERENCES",
+    b"THREAD=REFS",
     b"METADATA",
     b"METADATA-SERVER",
     b"QUOTA",
@@ -27,16 +37,29 @@ AFTER_LOGIN = (
     b"QUOTA=RES-MESSAGE",
     b"QUOTASET",
     b"PREVIEW",
+    b"CONDSTORE",
+    b"QRESYNC",
+    b"UIDONLY",
+    b"UIDBATCHES",
+    b"INPROGRESS",
 )
 
 
 def tokens(session: Session) -> tuple[bytes, ...]:
     """What the session offers in its present state."""
     if session.state is not State.NOT_AUTHENTICATED:
-        return AFTER_LOGIN
+        return (*AFTER_LOGIN, _message_limit(session))
     starts_tls = (b"STARTTLS",) if may_start_tls(session) else ()
     mechanisms = session.shared.authenticator.mechanisms(origin(session))
     return (*BEFORE_LOGIN, *starts_tls, *([b"AUTH=" + name for name in mechanisms] or [b"LOGINDISABLED"]))
+
+
+def _message_limit(session: Session) -> bytes:
+    """One of the two (RFC 9738 §3)."""
+    settings = session.shared.settings
+    if settings.message_limit:
+        return b"MESSAGELIMIT=%d" % settings.message_limit
+    return b"SAVELIMIT=%d" % settings.save_limit
 
 
 def may_start_tls(session: Session) -> bool:

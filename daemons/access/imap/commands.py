@@ -27,7 +27,7 @@ from daemons.access.imap.capabilities import tokens
 from daemons.access.imap.session import Completion, EndOfInputError, RefusalError, Session, Shared, State, log
 from daemons.sockets import Connection
 from protocol.imap import acl as acl_commands
-from protocol.imap import command, response, search
+from protocol.imap import command, ordering, response, search
 from protocol.imap import metadata as metadata_commands
 from protocol.imap import quota as quota_commands
 from protocol.imap.events import AppendStarts, Continue, Rejected
@@ -95,6 +95,9 @@ RULES: dict[type, Rule] = {
     command.Unselect: Rule(_SELECTED, selecting.unselect),
     command.Expunge: Rule(_SELECTED, selecting.expunge),
     command.Search: Rule(_SELECTED, searching.find),
+    ordering.Sort: Rule(_SELECTED, searching.sort),
+    ordering.Thread: Rule(_SELECTED, searching.thread),
+    ordering.CancelUpdate: Rule(_SELECTED, searching.cancel_update),
     command.Fetch: Rule(_SELECTED, fetching.fetch),
     command.Store: Rule(_SELECTED, storing.store),
     command.Copy: Rule(_SELECTED, copying.copy),
@@ -102,7 +105,7 @@ RULES: dict[type, Rule] = {
 }
 
 # RFC 3501 §7.4.1: no EXPUNGE may be sent while these are answered, unless they are the UID forms (§6.4.8).
-_HOLD_EXPUNGES = (command.Fetch, command.Store, command.Search)
+_HOLD_EXPUNGES = (command.Fetch, command.Store, command.Search, ordering.Sort, ordering.Thread)
 
 
 async def imap_session(shared: Shared, connection: Connection) -> None:

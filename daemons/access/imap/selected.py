@@ -7,6 +7,7 @@ happened to the mailbox (RFC 2180 §4). Sequence numbers never lie. No I/O here.
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from daemons.access.imap.view import Rows, View
 from protocol.imap import response
@@ -17,6 +18,19 @@ from storage.sharing import ALL_RIGHTS
 Range = tuple[int, int]
 
 _RIGHTS = {rb"\Seen": "s", rb"\Deleted": "t"}  # RFC 4314 §4; all others need "w"
+
+
+class Watching(Protocol):
+    """Searches that are kept up to date with the mailbox (contexts.py)."""
+
+    def tell_expunged(self) -> None:
+        """Before any EXPUNGE is told."""
+
+    async def tell_changed(self) -> None:
+        """After all else has been told."""
+
+    def cancel(self, tags: Sequence[bytes]) -> None:
+        """Keep these no longer."""
 
 
 class Selected:
@@ -35,6 +49,8 @@ class Selected:
         self.told_keywords = frozenset[str]()
         self.recent: list[Range] = []  # ranges of UIDs that this session shows as \Recent
         self._known: dict[int, int] = {}  # UID -> MODSEQ of a flag change that the client need not be told of
+        self.saved = array("I")  # UIDs of the saved search result "$", ascending (RFC 5182 §2.1)
+        self.contexts: Watching | None = None
 
     def __repr__(self) -> str:
         return f"<Selected {self.view.mailbox_id}: {self.count} messages, MODSEQ {self.reported_modseq}>"
@@ -97,6 +113,8 @@ class Selected:
 
     def uid_positions(self, sequence: SequenceSet) -> list[Range]:
         """Half-open position ranges of a UID set. UIDs that do not exist are passed over (RFC 3501 §6.4.8)."""
+        if sequence.is_saved:
+            return self._saved_positions()
         found = []
         for low, high in sequence.resolve(self.last_uid):
             start = bisect_left(self.uids, low, 0, self.count)
@@ -105,9 +123,22 @@ class Selected:
                 found.append((start, end))
         return found
 
+    def _saved_positions(self) -> list[Range]:
+        """Where the messages of "$" are now: what was expunged and told is not among them any more (RFC 5182 §2.1)."""
+        found: list[Range] = []
+        at = 0
+        for uid in self.saved:
+            at = bisect_left(self.uids, uid, at, self.count)
+            if at < self.count and self.uids[at] == uid:
+                if found and found[-1][1] == at:
+                    found[-1] = (found[-1][0], at + 1)
+                else:
+                    found.append((at, at + 1))
+        return found
+
     def ranges(self, sequence: SequenceSet, *, is_uid: bool) -> list[Range]:
         """Half-open position ranges of a set of UIDs or of sequence numbers, none of which is above the count."""
-        if is_uid:
+        if is_uid or sequence.is_saved:
             return self.uid_positions(sequence)
         return [(low - 1, high) for low, high in sequence.resolve(self.count)]
 

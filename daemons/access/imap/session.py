@@ -183,6 +183,11 @@ class Session:
         self._output.append(octets)
         self._output_octets += len(octets)
 
+    @property
+    def unsent_octets(self) -> int:
+        """Output that waits in the session."""
+        return self._output_octets
+
     async def room(self) -> None:
         """Send when much has gathered; waits for a client that does not read. Raises ConnectionError."""
         if self._output_octets >= self.shared.settings.response_batch:
