@@ -26,5 +26,7 @@ class Limits:
     """Part numbers of one section (ours; protocol.message shows messages down to level 100). BAD "nested too deeply"."""
     list_items: int = 1024
     """Elements of all parenthesised lists, and search keys, of one command (ours). BAD "too many arguments"."""
+    pending_events: int = 1024
+    """Commands read ahead of the one being answered (ours). What comes behind them waits to be read."""
     set_ranges: int = 16384
     """Comma-separated parts of one sequence set (ours). BAD "too many ranges in the sequence set"."""

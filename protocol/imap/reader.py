@@ -14,7 +14,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 from protocol.imap.append import expect_append_opts, take_replaced, takes_messages
-from protocol.imap.command import Authenticate, Command, Enable, Idle, Login, StartTls
+from protocol.imap.command import Authenticate, Command, Enable, Idle, Login, StartTls, Unauthenticate
 from protocol.imap.cursor import CommandError, Cursor, expect_astring
 from protocol.imap.events import (
     AppendEnds,
@@ -35,7 +35,7 @@ from protocol.imap.names import expect_mailbox
 Event = Command | Continue | Rejected | AppendEvent | Line
 
 # After these the client's next octets mean something else (SASL, DONE, a TLS handshake, names in UTF-8) or have other limits.
-_WAITING = frozenset((Authenticate, Enable, Idle, Login, StartTls))
+_WAITING = frozenset((Authenticate, Enable, Idle, Login, StartTls, Unauthenticate))
 _LITERAL = re.compile(rb"(~?)\{([0-9]{1,20})(\+?)\}\Z")
 _LITERAL_OCTETS = 24  # the longest spelling of it
 _TAG_OCTETS = 256  # looked at for the tag of a line too long to be read
@@ -140,6 +140,8 @@ class CommandReader:
                 yield from self._reject(error)
             except _RefusedError:
                 yield from self._discard()
+            if len(self._events) >= self.limits.pending_events:
+                yield
         while True:
             yield
 

@@ -41,6 +41,7 @@ AFTER_LOGIN = (
     b"QRESYNC",
     b"UIDONLY",
     b"UIDBATCHES",
+    b"UNAUTHENTICATE",
     b"INPROGRESS",
 )
 

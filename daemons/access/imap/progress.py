@@ -1,6 +1,7 @@
 """Signs of life from commands that take long: the response code INPROGRESS, RFC 9585."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,13 +16,13 @@ class Progress:
         self._session = session
         self._tag = tag
         self._goal = goal
-        self._clock = asyncio.get_running_loop().time
-        self._due = self._clock() + session.shared.settings.progress_interval
+        self._due = time.monotonic() + session.shared.settings.progress_interval
 
     async def tick(self, done: int) -> None:
         """So much is done. Only between two responses. Raises ConnectionError."""
-        if self._clock() >= self._due:
-            self._due = self._clock() + self._session.shared.settings.progress_interval
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + self._session.shared.settings.progress_interval
             self._session.put(response.in_progress(self._tag, done, self._goal))
             await self._session.flush()
 

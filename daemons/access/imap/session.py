@@ -306,10 +306,23 @@ class Session:
         if self.state is State.SELECTED:
             self.state = State.AUTHENTICATED
 
+    def log_out(self) -> None:
+        """Go back to the not authenticated state: all but TLS is as it was after the greeting (RFC 8437 §3)."""
+        self._leave_account()
+        self.enabled.clear()
+        self.reader.is_utf8 = False
+        self.reader.limits = self._limits()
+        self.state = State.NOT_AUTHENTICATED
+        self._login_by = asyncio.get_running_loop().time() + self.shared.settings.login_timeout
+
     def end(self) -> None:
         """Give back everything, whatever the reason for the end."""
-        self.deselect()
         self.shared.sessions.discard(self)
+        self._leave_account()
+
+    def _leave_account(self) -> None:
+        """Give back what the session has on behalf of its account."""
+        self.deselect()
         if self.identity is not None:
             counts = self.shared.account_sessions
             counts[self.identity.account_id] -= 1
