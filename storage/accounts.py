@@ -199,12 +199,12 @@ async def add_account(
 
 
 async def list_accounts(connection: Connection) -> list[AccountRow]:
-    """All accounts, by login."""
+    """All accounts of persons, by login."""
     rows = await connection.fetch(
         "SELECT account_id, login, t.name, a.quota_octets, coalesce(sum(m.size_octets), 0)::bigint, "
         "coalesce(sum(m.message_count), 0)::bigint, is_disabled "
         "FROM account AS a JOIN tenant AS t USING (tenant_id) LEFT JOIN mailbox AS m USING (account_id) "
-        "GROUP BY account_id, login, t.name, a.quota_octets, is_disabled ORDER BY login"
+        "WHERE a.kind = 'person' GROUP BY account_id, login, t.name, a.quota_octets, is_disabled ORDER BY login"
     )
     return [AccountRow(*row) for row in rows]
 
@@ -226,7 +226,9 @@ async def remove_account(connection: Connection, login: str) -> None:
 async def set_password(connection: Connection, login: str, password_hash: str, *, scram: str | None = None) -> None:
     """Replace the hash and, with it, the SCRAM verifier of the same password. Raises NotFoundError."""
     local_part, domain = _split(login)
-    statement = "UPDATE account SET password_hash = $2, scram_sha_256 = $3 WHERE login = $1 RETURNING 1"
+    statement = (
+        "UPDATE account SET password_hash = $2, scram_sha_256 = $3 WHERE login = $1 AND kind = 'person' RETURNING 1"
+    )
     await _removed(connection, statement, f"{local_part}@{domain}", password_hash, scram)
 
 

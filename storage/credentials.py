@@ -14,7 +14,7 @@ LOGIN = """
 SELECT a.account_id, a.tenant_id, a.login, a.password_hash, a.is_disabled, a.scram_sha_256, t.name,
        ARRAY(SELECT (p.app_password_id, p.digest, p.scram_sha_256, p.scopes, p.networks::text[], p.expires_at)
                FROM app_password AS p WHERE p.account_id = a.account_id ORDER BY p.app_password_id)
-  FROM account AS a JOIN tenant AS t USING (tenant_id) WHERE a.login = $1
+  FROM account AS a JOIN tenant AS t USING (tenant_id) WHERE a.login = $1 AND a.kind = 'person'
 """
 
 
@@ -180,7 +180,9 @@ async def forget_attacks(connection: Connection, batch_limit: int, *, older_than
 
 async def account_of(connection: Connection, login: str) -> int:
     """The account_id. Raises NotFoundError."""
-    identity: int | None = await connection.fetchval("SELECT account_id FROM account WHERE login = $1", login)
+    identity: int | None = await connection.fetchval(
+        "SELECT account_id FROM account WHERE login = $1 AND kind = 'person'", login
+    )
     if identity is None:
         raise NotFoundError("no such account")
     return identity

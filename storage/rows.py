@@ -152,6 +152,7 @@ class NewMessage:
     facts: ContentFacts
     placements: Sequence[Placement]
     journal: JournalEntry | None = None
+    replaces: tuple[int, int] | None = None  # (mailbox, UID) of a message that goes in the same transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +248,19 @@ class AccountRow:
     used_octets: int
     message_count: int
     is_disabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TeamRow:
+    """One team with its usage."""
+
+    account_id: int
+    name: str  # below "Shared/"
+    address: str
+    tenant: str
+    quota_octets: int | None
+    used_octets: int
+    members: int  # persons with any right
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,11 @@ class Entry:
     is_negative: bool
     rights: frozenset[str]
 
+    @property
+    def spelling(self) -> str:
+        """As RFC 4314 §2 writes it."""
+        return f"-{self.identifier}" if self.is_negative else self.identifier
+
 
 def effective(granted: str | None, denied: str | None) -> frozenset[str]:
     """What is granted less what is denied, whoever it is granted or denied by (RFC 4314 §2)."""
@@ -220,6 +225,33 @@ async def set_rights(
             "ON CONFLICT (mailbox_id, account_id, is_negative) DO UPDATE SET rights = EXCLUDED.rights",
             mailbox_id, tenant_id, account_id, is_negative, ordered(after),
         )  # fmt: skip
+
+
+async def mailbox_of(connection: Connection, login: str, name: str) -> int:
+    """The id of a mailbox by its owner's login, or a team's address, and the name it has there. Raises NotFoundError."""
+    mailbox_id: int | None = await connection.fetchval(
+        "SELECT mailbox_id FROM mailbox JOIN account USING (account_id) WHERE login = lower($1) AND name = $2",
+        login,
+        name,
+    )
+    if mailbox_id is None:
+        raise NotFoundError("no such mailbox")
+    return mailbox_id
+
+
+async def share_seen(connection: Connection, mailbox_id: int, *, is_shared: bool) -> None:
+    r"""Keep one \Seen for all, or one for each viewer besides the owner's; takes effect with the next SELECT.
+
+    Since flags change with it, all messages get a new MODSEQ.
+    """
+    async with connection.transaction():
+        modseq = await connection.fetchval(
+            "UPDATE mailbox SET is_seen_shared = $2, highestmodseq = highestmodseq + 1 "
+            "WHERE mailbox_id = $1 AND is_seen_shared <> $2 RETURNING highestmodseq",
+            mailbox_id, is_shared,
+        )  # fmt: skip
+        if modseq is not None:
+            await connection.execute("UPDATE message SET modseq = $2 WHERE mailbox_id = $1", mailbox_id, modseq)
 
 
 async def remove_rights(connection: Connection, mailbox_id: int, identifier: str, *, is_negative: bool) -> None:

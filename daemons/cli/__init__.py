@@ -17,6 +17,8 @@ _COMMANDS = {
     "domain": ("daemons.cli.tenants", "domain"),
     "account": ("daemons.cli.accounts", "account"),
     "address": ("daemons.cli.accounts", "address"),
+    "team": ("daemons.cli.sharing", "team"),
+    "acl": ("daemons.cli.sharing", "acl"),
     "app-password": ("daemons.cli.credentials", "app_password"),
     "attack-events": ("daemons.cli.credentials", "attack_events"),
     "pop3": ("daemons.cli.policies", "pop3"),

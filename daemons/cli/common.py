@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from config.settings import Settings
-    from storage.rows import AccountRow, TenantRow
+    from storage.rows import AccountRow, TeamRow, TenantRow
 
 SYSTEM_CONFIGURATION = Path("/etc/postwerk/postwerk.toml")
 DEFAULT_STATE = Path("state")
@@ -173,7 +173,7 @@ def size(octets: int | None) -> str:
     return f"{value:.1f} {name}"
 
 
-def with_sizes(row: "AccountRow | TenantRow", *, as_json: bool) -> dict[str, Any]:
+def with_sizes(row: "AccountRow | TeamRow | TenantRow", *, as_json: bool) -> dict[str, Any]:
     """The row to show: quota and usage in octets for programs, with units for people."""
     shown = asdict(row)
     if not as_json:
