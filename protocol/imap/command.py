@@ -77,6 +77,11 @@ class Login(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class Unauthenticate(Command):
+    """UNAUTHENTICATE, RFC 8437 §3. The reader waits."""
+
+
+@dataclass(frozen=True, slots=True)
 class Enable(Command):
     """ENABLE, RFC 5161 §3.1. The reader waits, since what is enabled may change how the next command reads."""
 

@@ -313,6 +313,7 @@ _PRODUCTIONS: Mapping[bytes, Production] = {
     b"CHECK": _alone(command.Check),
     b"CLOSE": _alone(command.Close),
     b"UNSELECT": _alone(command.Unselect),
+    b"UNAUTHENTICATE": _alone(command.Unauthenticate),
     b"EXPUNGE": _alone(command.Expunge),
     b"SEARCH": lambda cursor, tag: expect_search(cursor, tag, is_uid=False),
     b"SORT": lambda cursor, tag: expect_sort(cursor, tag, is_uid=False),

@@ -46,6 +46,12 @@ async def start_tls(session: Session, requested: command.StartTls) -> Completion
     return None
 
 
+async def unauthenticate(session: Session, _: command.Unauthenticate) -> Completion:
+    """UNAUTHENTICATE, RFC 8437 §3. May be sent together with the next AUTHENTICATE."""
+    session.log_out()
+    return Completion("logged out", b"CAPABILITY " + b" ".join(capabilities.tokens(session)))
+
+
 async def login(session: Session, given: command.Login) -> Completion:
     """LOGIN, RFC 3501 §6.2.3."""
     if not capabilities.may_log_in(session):

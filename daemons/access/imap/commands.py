@@ -66,6 +66,7 @@ RULES: dict[type, Rule] = {
     command.Authenticate: Rule(_BEFORE_LOGIN, authentication.authenticate),
     command.Login: Rule(_BEFORE_LOGIN, authentication.login),
     command.Enable: Rule(frozenset({State.AUTHENTICATED}), enabling.enable),
+    command.Unauthenticate: Rule(_AFTER_LOGIN, authentication.unauthenticate),
     command.Namespace: Rule(_AFTER_LOGIN, mailboxes.namespace),
     command.Select: Rule(_AFTER_LOGIN, selecting.select),
     command.Examine: Rule(_AFTER_LOGIN, selecting.select),

@@ -18,7 +18,7 @@ from daemons.context import open_context
 from protocol import sasl
 from storage import accounts
 from tests.conftest import PASSWORD, add_person
-from tests.daemons.imap.conftest import Service, running, with_other_issuer
+from tests.daemons.imap.conftest import Service, mail, running, with_other_issuer
 from tests.daemons.imap.conversation import Client
 from tests.daemons.imap.proofs import proves
 from tests.daemons.issuer import StubIssuer, issuing
@@ -220,3 +220,38 @@ def certificate_file(service: Service) -> str:
     found = service.context.settings.tls.certificate
     assert Path(found).exists()
     return found
+
+
+@proves(b"UNAUTHENTICATE")
+async def test_unauthenticate(service: Service, owner: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """UNAUTHENTICATE undoes all but TLS, and the next user may log in in the same round trip (RFC 8437)."""
+    bob = await add_person(service.context.settings, owner, "bob@example.test")
+    await service.deliver(mail(), flags=r"\Deleted")
+    async with await service.client() as client:
+        await client.ok(b"ENABLE CONDSTORE")
+        await client.ok(b"SELECT INBOX")
+        given = base64.b64encode(f"\0{bob.login}\0{PASSWORD}".encode())
+        client.write(b"a UNAUTHENTICATE\r\nb AUTHENTICATE PLAIN " + given + b"\r\n")
+        (answer,) = await client.until(b"a")  # nothing is expunged, nothing told
+        assert answer.startswith(b"a OK [CAPABILITY ")
+        assert b" AUTH=PLAIN" in answer
+        (answer,) = await client.until(b"b")
+        assert answer.startswith(b"b OK ")
+        assert await client.ok(b"STATUS INBOX (MESSAGES)") == [b"* STATUS INBOX (MESSAGES 0)"]
+        assert (await client.command(b"FETCH 1 FLAGS"))[-1].startswith(b"t BAD ")
+        await client.ok(b"SELECT INBOX")
+        await service.deliver(mail(), flags=r"\Deleted")
+        await client.ok(b"UNAUTHENTICATE")
+        assert (await client.command(b"SELECT INBOX"))[-1].startswith(b"t BAD ")
+        assert (await client.command(b"UNAUTHENTICATE"))[-1].startswith(b"t BAD ")
+        await client.login(service.person.login)
+        assert (await client.ok(b"STATUS INBOX (MESSAGES)")) == [b"* STATUS INBOX (MESSAGES 2)"]
+
+
+async def test_unauthenticate_gives_the_session_back(service: Service) -> None:
+    """A session that has logged out counts no longer among those of its account."""
+    limit = service.context.settings.imap.connections_per_account
+    async with await service.client() as client:
+        for _ in range(limit + 1):
+            await client.ok(b"UNAUTHENTICATE")
+            await client.login(service.person.login)
