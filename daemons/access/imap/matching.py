@@ -1,32 +1,42 @@
-"""Which messages contain a text: substrings of decoded text, without case (RFC 3501 §6.4.4).
+"""Which messages contain a text: substrings of decoded text as i;unicode-casemap compares it (RFC 3501 §6.4.4, RFC 5051).
 
-Facts and octets are read in bounded batches; bodies are decoded in a thread, and every slice of work lets the process's
-other sessions have their turn. No sequence numbers here: a message is a place in the rows.
+Three ways to one answer. Texts of a mailbox that is searched again are in memory (texts.py). Else the database looks
+through what the search index holds. What it does not hold is read from the blobs and scanned, in bounded batches, in a
+thread. No sequence numbers here: a message is a place in the rows.
 """
 
 import asyncio
 import functools
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from datetime import date
-from typing import NamedTuple
+from typing import TypeVar
 
 import asyncpg
 
+from daemons.access.imap.fuzzy import Query, words_of
+from daemons.access.imap.needles import Candidate, Needle, containing
 from daemons.access.imap.reading import facts_of
 from daemons.access.imap.session import Session
-from daemons.access.imap.view import Rows
-from protocol.message import Part, unpack, words
-from protocol.message.content import parameter
-from protocol.message.header import CACHED_FIELDS, fields
-from protocol.message.text import header_text, part_text
+from daemons.access.imap.texts import Texts
+from daemons.access.imap.view import Rows, View
+from protocol.imap import search
+from protocol.message import unpack
+from protocol.message.header import CACHED_FIELDS
+from protocol.message.text import TEXT_VERSION, canonical, field_text, fields_named
+from protocol.message.words import storable
+from storage import search_text
 from storage.errors import NotFoundError
 from storage.messages import Fact
+from storage.pool import Connection, reported
 
 _Found = tuple[Sequence[int], list[asyncpg.Record]]  # places, and the facts of each
+_Answer = TypeVar("_Answer")
 
 _FACTS = 1000  # messages whose facts are read at once
+_INDEXED = 2000  # messages that the database looks through in one statement
+_AT_ONCE = 2  # such statements of one search: two cores halve its time, and leave connections for others
 _BODIES = 200  # messages whose octets are read at once, unless search_batch octets are reached before
 _MONTHS = {
     name: number for number, name in enumerate(b"jan feb mar apr may jun jul aug sep oct nov dec".split(), start=1)
@@ -35,16 +45,17 @@ _SENT = re.compile(
     rb"^date[ \t]*:[^\n]*?\b(\d{1,2})[ \t-]+([a-z]{3})[a-z]*[ \t-]+(\d{2,4})\b", re.IGNORECASE | re.MULTILINE
 )
 
-_IDENTITIES = frozenset({b"7bit", b"8bit", b"binary"})
-_HIDING = (b"utf-7", b"utf7", b"hz", b"unicode-1-1", b"iso-2022", b"csiso2022", b"utf-16", b"utf16", b"utf-32")
-
 
 class Matcher:
     """Finds texts in the messages of one mailbox during one search."""
 
-    def __init__(self, session: Session, rows: Rows) -> None:
+    def __init__(self, session: Session, rows: Rows, view: View | None = None) -> None:
+        """Without the view the texts of the mailbox are not kept in memory."""
         self._session = session
         self._rows = rows
+        self._view = view
+        assert session.identity is not None
+        self._tenant_id = session.identity.tenant_id
         self._slice_ends = asyncio.get_running_loop().time() + session.shared.settings.search_slice
 
     async def sent_days(self, places: Sequence[int]) -> dict[int, date]:
@@ -59,15 +70,16 @@ class Matcher:
         return days
 
     async def with_header(self, name: bytes, text: str, places: Sequence[int]) -> set[int]:
-        """Messages whose named field is there and contains the text."""
+        """Messages whose named field is there and contains the text. Raises StorageError."""
         needle = Needle(text)
-        found: set[int] = set()
+        if needle.is_impossible:
+            return set()
         if name not in CACHED_FIELDS:
-            async with aclosing(self._headers(places)) as headers:
-                async for place, header in headers:
-                    if needle.is_in_field(header, name):
-                        found.add(place)
-            return found
+            return await self._with_other_header(name, needle, places)
+        texts = self._texts(name.decode("ascii"), places)
+        if texts is not None and await self._read_fields(texts, name):
+            return self._places_of(texts.containing(needle.octets), places)
+        found: set[int] = set()
         bodies_in = _bodies_finder(name).findall
         async with self._facts(places, ["header_cache"]) as runs:
             async for there, records in runs:
@@ -77,12 +89,193 @@ class Matcher:
         return found
 
     async def with_text(self, text: str, places: Sequence[int], *, in_header: bool) -> set[int]:
-        """Messages whose body, or header or body, contains the text."""
+        """Messages whose body, or header or body, contains the text. Raises StorageError."""
         needle = Needle(text)
         if needle.is_empty:
             return set(places)
-        blobs = self._session.shared.context.blobs
+        if needle.is_impossible:
+            return set()
+        names: list[search_text.Text] = ["header", "body"] if in_header else ["body"]
+        held = [self._texts(name, places) for name in names]
+        contents = self._rows.contents
+        if all(
+            [texts is not None and await self._read_texts(texts, name) for texts, name in zip(held, names, strict=True)]
+        ):
+            hits: set[int] = set()
+            missing: set[int] = set()
+            for texts in held:
+                assert texts is not None
+                hits |= texts.containing(needle.octets)
+                missing.update(texts.unknown(contents) if not texts.is_complete(self._rows) else ())
+        else:
+
+            async def ask(connection: Connection, ids: list[int]) -> search_text.Hits:
+                return await search_text.containing(connection, self._tenant_id, TEXT_VERSION, ids, needle.text, names)
+
+            answers = await self._ask(places, ask)
+            hits = {content for answer in answers for content in answer.found}
+            missing = {content for answer in answers for content in answer.missing}
+        found = self._places_of(hits, places)
+        return found | await self._scan(sorted(self._places_of(missing, places)), needle, in_header)
+
+    async def fuzzy(self, key: search.Header | search.Body | search.Text, places: Sequence[int]) -> dict[int, int]:
+        """Messages that nearly match, with a relevancy of 1 to 100 each (RFC 6203 §4). Raises StorageError.
+
+        What the index does not hold yet is scanned without its attachments: these are read by the indexer alone.
+        """
+        query = Query.of(key)
+        if query is None:  # no words, or a field that is kept as it is
+            return dict.fromkeys(await self._exact(key, places), 100)
+
+        async def ask(connection: Connection, ids: list[int]) -> tuple[dict[int, str], list[int]]:
+            return await search_text.with_words(connection, self._tenant_id, TEXT_VERSION, ids, query.forms)
+
+        scores: dict[int, int] = {}
+        missing: set[int] = set()
+        for words, unknown in await self._ask(places, ask):
+            missing.update(unknown)
+            for content, sections in words.items():
+                if score := query.score(sections):
+                    scores[content] = score
+        contents = self._rows.contents
+        found = {place: scores[contents[place]] for place in places if contents[place] in scores}
+        async with aclosing(self._candidates(sorted(self._places_of(missing, places)))) as batches:
+            async for candidates in batches:
+                for place, sections in (await asyncio.to_thread(words_of, candidates)).items():
+                    if score := query.score(sections):
+                        found[place] = score
+        return found
+
+    async def _exact(self, key: search.Header | search.Body | search.Text, places: Sequence[int]) -> set[int]:
+        match key:
+            case search.Header(name, text):
+                return await self.with_header(name, text, places)
+            case search.Body(text):
+                return await self.with_text(text, places, in_header=False)
+            case search.Text(text):
+                return await self.with_text(text, places, in_header=True)
+
+    # -- texts in memory -----------------------------------------------------------------------------------------------
+
+    def _texts(self, name: str, places: Sequence[int]) -> Texts | None:
+        """The texts of that name, when they are worth having for a search of these messages."""
+        if self._view is None or 2 * len(places) < len(self._rows.contents):
+            return None
+        texts = self._session.shared.texts.of(self._view, name)
+        return None if texts.is_too_large else texts
+
+    async def _read_fields(self, texts: Texts, name: bytes) -> bool:
+        """Read the fields of that name that are not known; whether all are there now."""
+        bodies_in = _bodies_finder(name).findall
+        rows, count = self._rows, len(self._rows.contents)
+        async with texts.lock:
+            if not texts.is_complete(rows):
+                contents = texts.unknown(rows.contents)
+                places = range(len(contents))
+                async with self._facts(places, ["header_cache"], contents) as runs:
+                    async for there, records in runs:
+                        bodies = [bodies_in(b"\n" + record["header_cache"]) for record in records]
+                        texts.add([contents[at] for at in there], [_field_texts(found) for found in bodies])
+                        if not self._has_room(texts):
+                            return False
+                texts.complete(rows, count)
+        return not texts.is_too_large
+
+    async def _read_texts(self, texts: Texts, name: search_text.Text) -> bool:
+        """Read the texts that the index holds and that are not known; whether they are there now.
+
+        Not for the first search of a mailbox: most are the only one, and reading takes longer than the search itself.
+        """
+        texts.asked += 1
+        rows, count = self._rows, len(self._rows.contents)
+        if texts.asked == 1 or texts.is_too_large:
+            return False
+        async with texts.lock:
+            if texts.is_complete(rows):
+                return True
+            unknown = texts.unknown(rows.contents)
+            for start in range(0, len(unknown), _FACTS):
+                async with reported(), self._session.shared.context.pool.acquire() as connection:
+                    found = await search_text.column(
+                        connection, self._tenant_id, TEXT_VERSION, unknown[start : start + _FACTS], name
+                    )
+                texts.add([content for content, _ in found], [octets for _, octets in found])
+                if not self._has_room(texts):
+                    return False
+                await self._breathe()
+            if not texts.unknown(rows.contents[:count]):
+                texts.complete(rows, count)
+        return not texts.is_too_large
+
+    def _has_room(self, texts: Texts) -> bool:
+        cache = self._session.shared.texts
+        if texts.octets > cache.largest:
+            texts.refuse()
+            return False
+        cache.trim()
+        return True
+
+    def _places_of(self, contents: set[int], places: Sequence[int]) -> set[int]:
+        if not contents:
+            return set()
+        column = self._rows.contents
+        return {place for place in places if column[place] in contents}
+
+    # -- the search index ----------------------------------------------------------------------------------------------
+
+    async def _ask(
+        self, places: Sequence[int], ask: Callable[[Connection, list[int]], Awaitable[_Answer]]
+    ) -> list[_Answer]:
+        """Put the question to the database for all these messages, in parts, some of them at once."""
+        contents, pool = self._rows.contents, self._session.shared.context.pool
+        parts = iter([places[start : start + _INDEXED] for start in range(0, len(places), _INDEXED)])
+        answers: list[_Answer] = []
+
+        async def work() -> None:
+            for part in parts:
+                async with reported(), pool.acquire() as connection:
+                    answers.append(await ask(connection, [contents[place] for place in part]))
+
+        workers = [asyncio.ensure_future(work()) for _ in range(min(_AT_ONCE, len(places) // _INDEXED + 1))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.wait(workers)
+        return answers
+
+    async def _with_other_header(self, name: bytes, needle: Needle, places: Sequence[int]) -> set[int]:
+        """As with_header, of a field that is not kept apart."""
+        title = canonical(name.decode("ascii", "replace"))
+
+        async def ask(connection: Connection, ids: list[int]) -> tuple[dict[int, str], list[int]]:
+            return await search_text.with_field(connection, self._tenant_id, TEXT_VERSION, ids, title, needle.text)
+
+        hits: set[int] = set()
+        missing: set[int] = set()
+        for headers, unknown in await self._ask(places, ask):
+            missing.update(unknown)
+            hits.update(id for id, header in headers.items() if needle.text in "\n".join(fields_named(header, title)))
+        found = self._places_of(hits, places)
+        async with aclosing(self._headers(sorted(self._places_of(missing, places)))) as sections:
+            async for place, section in sections:
+                if needle.is_in_field(section, name):
+                    found.add(place)
+        return found
+
+    # -- the scan ------------------------------------------------------------------------------------------------------
+
+    async def _scan(self, places: Sequence[int], needle: Needle, in_header: bool) -> set[int]:
         found: set[int] = set()
+        async with aclosing(self._candidates(places)) as batches:
+            async for candidates in batches:
+                found |= await asyncio.to_thread(containing, candidates, needle, in_header)
+        return found
+
+    async def _candidates(self, places: Sequence[int]) -> AsyncGenerator[list[Candidate], None]:
+        """The messages whole, some at a time."""
+        blobs = self._session.shared.context.blobs
         for some in self._slices(places):
             candidates: list[Candidate] = []
             async with self._facts(some, ["head", "structure"]) as runs:
@@ -94,25 +287,23 @@ class Matcher:
                         except NotFoundError:  # expunged and swept meanwhile
                             continue
                         candidates.append(Candidate(place, record["head"], original, record["structure"]))
-            found |= await asyncio.to_thread(_containing, candidates, needle, in_header)
-        return found
+            yield candidates
 
-    def _slices(self, places: Sequence[int]) -> list[Sequence[int]]:
+    def _slices(self, places: Sequence[int]) -> Iterator[Sequence[int]]:
         """Cut into runs of at most _BODIES messages and search_batch octets, one message at least."""
         limit = self._session.shared.settings.search_batch
-        slices: list[Sequence[int]] = []
         start = octets = 0
         for at, place in enumerate(places):
             size = self._rows.sizes[place]
             if at > start and (octets + size > limit or at - start >= _BODIES):
-                slices.append(places[start:at])
+                yield places[start:at]
                 start, octets = at, 0
             octets += size
-        slices.append(places[start:])
-        return slices
+        if start < len(places):
+            yield places[start:]
 
     async def _headers(self, places: Sequence[int]) -> AsyncGenerator[tuple[int, bytes], None]:
-        """Whole header sections, our trace fields included."""
+        """The whole header sections, head included, read from the blobs."""
         blobs = self._session.shared.context.blobs
         async with self._facts(places, ["head", "structure"]) as runs:
             async for there, records in runs:
@@ -125,12 +316,15 @@ class Matcher:
                     yield place, record["head"] + header
                     await self._breathe()
 
-    def _facts(self, places: Sequence[int], columns: list[Fact]) -> aclosing[AsyncGenerator[_Found, None]]:
-        """The messages that are still there with these facts, some at a time."""
-        return aclosing(self._runs(places, columns))
+    def _facts(
+        self, places: Sequence[int], columns: list[Fact], contents: Sequence[int] | None = None
+    ) -> aclosing[AsyncGenerator[_Found, None]]:
+        """The messages that are still there with these facts, some at a time. `contents`: of which places are indices."""
+        return aclosing(self._runs(places, columns, self._rows.contents if contents is None else contents))
 
-    async def _runs(self, places: Sequence[int], columns: list[Fact]) -> AsyncGenerator[_Found, None]:
-        contents = self._rows.contents
+    async def _runs(
+        self, places: Sequence[int], columns: list[Fact], contents: Sequence[int]
+    ) -> AsyncGenerator[_Found, None]:
         runs = (places[start : start + _FACTS] for start in range(0, len(places), _FACTS))
         pool = self._session.shared.context.pool
         async with aclosing(facts_of(pool, runs, lambda run: [contents[place] for place in run], columns)) as found:
@@ -154,6 +348,15 @@ def _bodies_finder(name: bytes) -> re.Pattern[bytes]:
     return re.compile(form % re.escape(name), re.IGNORECASE)
 
 
+def _field_texts(bodies: list[bytes]) -> bytes | None:
+    """The canonical texts of a message's fields of one name, a line each; None where there is none."""
+    if not bodies:
+        return None
+    if len(bodies) == 1 and bodies[0].isascii() and b"=?" not in bodies[0] and b"\n" not in bodies[0]:
+        return storable(bodies[0].decode("ascii")).strip().upper().encode("ascii")  # as below, three times as fast
+    return "\n".join([canonical(field_text(body)) for body in bodies]).encode("utf-8")
+
+
 def _sent_day(header: bytes) -> date | None:
     found = _SENT.search(header)
     if found is None:
@@ -165,93 +368,3 @@ def _sent_day(header: bytes) -> date | None:
         return date(year, _MONTHS[found[2].lower()], int(found[1]))
     except (KeyError, ValueError):
         return None
-
-
-class Needle:
-    """The text looked for, and a part of it that must stand in undecoded ASCII, however that is folded or wrapped."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text.casefold()
-        self._word = max(self._text.encode().split(), key=len, default=b"") if self._text.isascii() else b""
-        is_plain = self._text.isascii() and self._text.isprintable() and self._text == self._text.strip()
-        self._plain = self._text.encode() if is_plain else b""  # stands in undecoded ASCII as in what that decodes to
-        self.is_empty = not self._text
-
-    def is_in(self, text: str) -> bool:
-        """Whether decoded text contains it."""
-        return self._text in text.casefold()
-
-    def is_surely_not_in(self, octets: bytes) -> bool:
-        """True where pure ASCII without its longest word cannot hold the text; costs a tenth of decoding it."""
-        return bool(self._word) and self._word not in octets.lower() and octets.isascii()
-
-    def may_be_in_header(self, header: bytes) -> bool:
-        """False where no field can contain it, which is quickly seen (RFC 2047 words apart)."""
-        return b"=?" in header or not self.is_surely_not_in(header)
-
-    def is_in_field(self, header: bytes, name: bytes) -> bool:
-        """Whether a field of that name contains it; an empty text asks only for the field (RFC 3501 §6.4.4)."""
-        if self.is_empty:
-            return any(field.name.upper() == name for field in fields(header))
-        return self.may_be_in_header(header) and self.is_in(header_text(header, name))
-
-    def is_in_bodies(self, bodies: Sequence[bytes]) -> bool:
-        """As is_in_field, of the raw bodies of a message's fields of one name; decodes only what needs it."""
-        if self.is_empty or not bodies:
-            return bool(bodies)
-        octets = b"\n".join(bodies)
-        if b"=?" not in octets and octets.isascii():
-            lowered = octets.lower()
-            if self._word not in lowered:
-                return False
-            if self._plain and self._plain in lowered:
-                return True
-        return self.is_in("\n".join([words.decode(body).strip() for body in bodies]))
-
-    def is_in_header(self, header: bytes) -> bool:
-        """Whether any field, its name included, contains it."""
-        return self.may_be_in_header(header) and self.is_in(header_text(header, None))
-
-
-class Candidate(NamedTuple):
-    """One message whose text is to be looked at."""
-
-    place: int
-    head: bytes
-    original: bytes
-    structure: bytes
-
-
-def _containing(candidates: list[Candidate], needle: Needle, in_header: bool) -> set[int]:
-    """Runs in a thread."""
-    found = set()
-    for place, head, original, structure in candidates:
-        tree = unpack(structure)
-        is_found = in_header and needle.is_in_header(head + original[tree.header_start : tree.body_start])
-        if is_found or _body_contains(original, tree, needle):
-            found.add(place)
-    return found
-
-
-def _body_contains(original: bytes, part: Part, needle: Needle) -> bool:
-    """Every text/* and message/* leaf, and the headers of the messages within."""
-    if part.children:
-        for child in part.children:
-            if part.is_message and needle.is_in_header(original[child.header_start : child.body_start]):
-                return True
-            if _body_contains(original, child, needle):
-                return True
-        return False
-    if not part.is_text and part.type.lower() != b"message":
-        return False
-    if _is_plain(part):
-        body = original[part.body_start : part.end]
-        if needle.is_surely_not_in(body) and b"&" not in body and b"\x1b" not in body:
-            return False
-    return needle.is_in(part_text(original, part))
-
-
-def _is_plain(part: Part) -> bool:
-    """Whether ASCII octets stand for themselves: no transfer encoding, and no charset that hides text in ASCII."""
-    charset = (parameter(part.parameters, b"charset") or b"").lower()
-    return (part.encoding or b"7bit").lower() in _IDENTITIES and not charset.startswith(_HIDING)
