@@ -1,4 +1,4 @@
-"""SASL mechanisms: messages taken apart, and base64 lines as the protocols carry them."""
+"""PLAIN and LOGIN: messages taken apart; and base64 lines as the protocols carry them."""
 
 import base64
 
@@ -50,9 +50,49 @@ def test_plain_without_initial_response_asks_for_it() -> None:
     assert exchange.step(b"\0alice\0secret") == sasl.Credentials("", "alice", "secret")
 
 
+def test_login_asks_twice() -> None:
+    """LOGIN asks for the name, then for the password; an initial response is the name."""
+    exchange = sasl.mechanism(b"login")
+    assert exchange is not None
+    assert exchange.step(None) == sasl.Challenge(b"Username:")
+    assert exchange.step("älice".encode()) == sasl.Challenge(b"Password:")
+    assert exchange.step(b"secret") == sasl.Credentials("", "älice", "secret")
+    shorter = sasl.mechanism(b"LOGIN")
+    assert shorter is not None
+    assert shorter.step(b"alice") == sasl.Challenge(b"Password:")
+
+
+@pytest.mark.parametrize("response", [b"", b"al\0ice", b"al\xffice"])
+def test_login_refuses_other_answers(response: bytes) -> None:
+    """Nothing, NUL or bad UTF-8 is a grammar error, for the name and for the password."""
+    exchange = sasl.mechanism(b"LOGIN")
+    assert exchange is not None
+    with pytest.raises(sasl.SaslError):
+        exchange.step(response)
+    exchange.step(b"alice")
+    with pytest.raises(sasl.SaslError):
+        exchange.step(response)
+
+
+def test_clients_of_passwords() -> None:
+    """The clients say what the servers take; what they do not expect they refuse."""
+    plain = sasl.PlainClient("älice", "secret", authzid="bob")
+    assert sasl.parse_plain(plain.respond(None)) == sasl.Credentials("bob", "älice", "secret")
+    assert plain.respond(b"") == plain.respond(None)
+    with pytest.raises(sasl.SaslError):
+        plain.respond(b"what?")
+    login = sasl.LoginClient("alice", "secret")
+    with pytest.raises(sasl.SaslError):
+        login.respond(None)
+    assert [login.respond(b"User Name"), login.respond(b"Password")] == [b"alice", b"secret"]
+    with pytest.raises(sasl.SaslError):
+        login.respond(b"Once more")
+
+
 def test_unknown_mechanism() -> None:
     """A mechanism that we do not serve has no exchange."""
     assert sasl.mechanism(b"CRAM-MD5") is None
+    assert sasl.mechanism(b"SCRAM-SHA-256-PLUS", nonce="0123456789abcdef") is None  # there is nothing to bind to
 
 
 def test_the_password_is_in_no_repr() -> None:
@@ -92,6 +132,19 @@ def test_any_octets_give_credentials_or_an_error(octets: bytes) -> None:
         except sasl.SaslError:
             continue
         assert isinstance(result, bytes | sasl.Credentials)
+
+
+@given(st.sampled_from(sasl.MECHANISMS), st.lists(st.binary(max_size=60), max_size=4))
+def test_any_responses_end_in_a_step_or_an_error(name: bytes, responses: list[bytes]) -> None:
+    """Whatever a client answers, a mechanism gives a step or raises SaslError."""
+    exchange = sasl.mechanism(name, nonce="0123456789abcdef", bindings={"tls-exporter": b"x"})
+    assert exchange is not None
+    for response in responses:
+        try:
+            step = exchange.step(response)
+        except sasl.SaslError:
+            return
+        assert isinstance(step, sasl.Step)
 
 
 @given(st.binary())
