@@ -29,6 +29,13 @@ class Keeper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             description="UIDs of expunged messages remembered per mailbox for QRESYNC.",
         ),
     ] = 50_000
+    change_limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Changes of flags (one per command) remembered per mailbox, to find quickly what is new since then.",
+        ),
+    ] = 2000
     attack_memory: Annotated[
         Seconds,
         Meta(

@@ -176,7 +176,7 @@ async def rename(connection: Connection, account_id: int, old: str, new: str, *,
         if old == INBOX:
             target = await create(connection, account_id, new)
             await connection.execute(
-                "SELECT count(*) FROM move_messages($1, ARRAY(SELECT uid FROM message WHERE mailbox_id = $1), $2)",
+                "SELECT count(*) FROM move_messages($1, '{0}', '{9223372036854775807}', $2, 0, 0, 63::smallint)",
                 source.mailbox_id, target.mailbox_id,
             )  # fmt: skip
             return

@@ -1,5 +1,5 @@
 """The messages of a mailbox: reading a view, what changed, flags, copies, removal. Every write is one call of a SQL function
-that holds the mailbox row's lock (schema/0004_mailbox_functions.sql), so MODSEQ is monotonic at commit."""
+that holds the mailbox row's lock (schema/0012_writes.sql), so MODSEQ is monotonic at commit."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -39,19 +39,45 @@ Operation = Literal["add", "remove", "replace"]
 Fact = Literal["envelope", "bodystructure", "structure", "header_cache", "head", "sorting"]
 
 _ROW = "uid, modseq, flags, keywords, size_octets, internaldate, content_id"
-_HEAD = "SELECT highestmodseq, uidnext, expunged_forgotten FROM mailbox WHERE mailbox_id = $1"
+_HEAD = "SELECT highestmodseq, uidnext, expunged_forgotten, changes_forgotten FROM mailbox WHERE mailbox_id = $1"
 _SNAPSHOT = f"SELECT {_ROW} FROM message WHERE mailbox_id = $1 ORDER BY uid"
-_CHANGED = f"SELECT {_ROW} FROM message WHERE mailbox_id = $1 AND modseq > $2 ORDER BY uid"
+# What changed after a MODSEQ: schema/0012_writes.sql tells how it is found. Behind `edge` all messages are newer.
+_EDGE = """
+WITH edge AS MATERIALIZED (
+    SELECT coalesce((SELECT uid FROM message WHERE mailbox_id = $1 AND modseq <= $2 ORDER BY uid DESC LIMIT 1), 0) AS uid),
+span AS MATERIALIZED (
+    SELECT unnest(range_agg(int8range(r.low, r.high, '[]'))) AS uids
+      FROM message_change AS c, unnest(c.lows, c.highs) AS r (low, high) WHERE c.mailbox_id = $1 AND c.modseq > $2)
+"""
+_IN_SPAN = "m.uid >= lower(span.uids) AND m.uid < upper(span.uids) AND m.uid <= edge.uid AND m.modseq > $2"
+_CHANGED = f"""
+{_EDGE}
+SELECT {_ROW} FROM message WHERE mailbox_id = $1 AND uid > (SELECT uid FROM edge)
+ UNION ALL
+SELECT {_ROW.replace("uid", "m.uid", 1)} FROM edge CROSS JOIN span JOIN message AS m ON m.mailbox_id = $1 AND {_IN_SPAN}
+ ORDER BY uid
+"""
+_SCANNED = f"SELECT {_ROW} FROM message WHERE mailbox_id = $1 AND modseq > $2 ORDER BY uid"
 # The same for a viewer with a \Seen of its own ($2, or $3 behind the MODSEQ): schema/0008_sharing.sql.
 _VIEWER_ROW = (
-    "m.uid, greatest(m.modseq, s.modseq) AS modseq, (m.flags & ~1 | coalesce(s.is_seen, false)::int)::smallint AS flags, "
+    "m.uid, greatest(m.modseq, s.modseq) AS modseq, ((m.flags & ~1) | coalesce(s.is_seen, false)::int)::smallint AS flags, "
     "m.keywords, m.size_octets, m.internaldate, m.content_id FROM message AS m "
     "{join} viewer_seen AS s ON s.mailbox_id = $1 AND s.uid = m.uid AND s.account_id = {viewer}"
 )
 _SNAPSHOT_AS = f"SELECT {_VIEWER_ROW.format(join='LEFT JOIN', viewer='$2')} WHERE m.mailbox_id = $1 ORDER BY m.uid"
-_CHANGED_AS = (
-    f"SELECT {_VIEWER_ROW.format(join='LEFT JOIN', viewer='$3')} WHERE m.mailbox_id = $1 AND m.modseq > $2 UNION "
-    f"SELECT {_VIEWER_ROW.format(join='JOIN', viewer='$3')} WHERE m.mailbox_id = $1 AND s.modseq > $2 ORDER BY uid"
+_VIEWED_AS = f"SELECT {_VIEWER_ROW.format(join='JOIN', viewer='$3')} WHERE m.mailbox_id = $1 AND s.modseq > $2"
+_CHANGED_AS = f"""
+{_EDGE}
+SELECT {_VIEWER_ROW.format(join="LEFT JOIN", viewer="$3")} WHERE m.mailbox_id = $1 AND m.uid > (SELECT uid FROM edge)
+ UNION
+SELECT changed.* FROM edge CROSS JOIN span CROSS JOIN LATERAL (
+    SELECT {_VIEWER_ROW.format(join="LEFT JOIN", viewer="$3")} WHERE m.mailbox_id = $1 AND {_IN_SPAN}) AS changed
+ UNION
+{_VIEWED_AS} ORDER BY uid
+"""
+_SCANNED_AS = (
+    f"SELECT {_VIEWER_ROW.format(join='LEFT JOIN', viewer='$3')} WHERE m.mailbox_id = $1 AND m.modseq > $2 "
+    f"UNION {_VIEWED_AS} ORDER BY uid"
 )
 _EXPUNGED = "SELECT uid FROM expunged WHERE mailbox_id = $1 AND modseq > $2 ORDER BY uid"
 _EXPUNGED_SINCE = """
@@ -60,6 +86,7 @@ SELECT CASE WHEN m.expunged_forgotten <= $2
   FROM mailbox AS m WHERE m.mailbox_id = $1
 """
 _FACTS = "SELECT content_id, {columns} FROM content WHERE content_id = ANY ($1::bigint[])"
+_CONTENT = "SELECT content_id FROM message WHERE mailbox_id = $1 AND uid = $2"
 _SAVEDATES = "SELECT uid, savedate FROM message WHERE mailbox_id = $1 AND uid BETWEEN $2 AND $3"
 _KNOWN_FACTS = frozenset({"envelope", "bodystructure", "structure", "header_cache", "head", "sorting"})
 
@@ -77,6 +104,23 @@ async def _call(connection: Connection, statement: str, *arguments: object) -> l
         if error.sqlstate == "PW404":
             raise MailboxNotFoundError(str(error)) from error
         raise
+
+
+def _ranges(uids: Sequence[int]) -> tuple[list[int], list[int]]:
+    """UIDs as ranges, ascending and disjoint, ends included: one look into the index for each, not for each UID."""
+    lows: list[int] = []
+    highs: list[int] = []
+    last = -1
+    for uid in uids:
+        if uid == last + 1 and lows:
+            highs[-1] = last = uid
+        elif uid > last:
+            lows.append(uid)
+            highs.append(uid)
+            last = uid
+        else:
+            return _ranges(sorted(set(uids)))
+    return lows, highs
 
 
 async def snapshot(connection: Connection, mailbox_id: int, viewer: int = 0) -> tuple[Mailbox, list[MessageRow]]:
@@ -109,10 +153,11 @@ async def changes(connection: Connection, mailbox_id: int, since_modseq: int, vi
             raise MailboxNotFoundError(f"mailbox {mailbox_id}")
         is_whole = since_modseq < head["expunged_forgotten"]  # the keeper trimmed what we ask for
         since = 0 if is_whole else since_modseq
+        is_logged = since >= head["changes_forgotten"]
         if viewer:
-            changed = await connection.fetch(_CHANGED_AS, mailbox_id, since, viewer)
+            changed = await connection.fetch(_CHANGED_AS if is_logged else _SCANNED_AS, mailbox_id, since, viewer)
         else:
-            changed = await connection.fetch(_CHANGED, mailbox_id, since)
+            changed = await connection.fetch(_CHANGED if is_logged else _SCANNED, mailbox_id, since)
         expunged = [] if is_whole else await connection.fetch(_EXPUNGED, mailbox_id, since_modseq)
     return Changes(
         head["highestmodseq"],
@@ -152,12 +197,9 @@ async def store_flags(
 
     Messages that have the wanted flags already keep their MODSEQ and are not in the answer. Raises MailboxNotFoundError.
     """
-    arguments = (mailbox_id, list(uids), operation, flags, list(keywords), unchanged_since)
-    if not viewer and may == EVERY_FLAG:
-        rows = await _call(connection, "SELECT * FROM store_flags($1, $2, $3, $4, $5, $6)", *arguments)
-    else:
-        statement = "SELECT * FROM store_flags_as($1, $2, $3, $4, $5, $6, $7, $8)"
-        rows = await _call(connection, statement, *arguments, viewer, may)
+    statement = "SELECT * FROM store_flags($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+    arguments = operation, flags, list(keywords), unchanged_since, viewer, may
+    rows = await _call(connection, statement, mailbox_id, *_ranges(uids), *arguments)
     changed = tuple(_message_row(row) for row in rows if not row["refused"])
     refused = tuple(row["uid"] for row in rows if row["refused"])
     return StoredFlags(changed[0].modseq if changed else 0, changed, refused)
@@ -188,10 +230,8 @@ async def move(
 async def _place(
     connection: Connection, function: str, source: int, uids: Sequence[int], target: int, sharing: Sharing
 ) -> Copied:
-    if sharing == OWNERS:
-        return _copied(await _call(connection, f"SELECT * FROM {function}($1, $2, $3)", source, list(uids), target))
-    statement = f"SELECT * FROM {function}_as($1, $2, $3, $4, $5, $6)"
-    return _copied(await _call(connection, statement, source, list(uids), target, *sharing))
+    statement = f"SELECT * FROM {function}($1, $2, $3, $4, $5, $6, $7)"
+    return _copied(await _call(connection, statement, source, *_ranges(uids), target, *sharing))
 
 
 def _copied(rows: list[asyncpg.Record]) -> Copied:
@@ -212,9 +252,16 @@ async def remove(connection: Connection, mailbox_id: int, uids: Sequence[int]) -
 async def _remove(
     connection: Connection, mailbox_id: int, uids: Sequence[int] | None, *, deleted_only: bool
 ) -> list[int]:
-    wanted = None if uids is None else list(uids)
-    statement = "SELECT remove_messages($1, $2, $3)"
-    return [row[0] for row in await _call(connection, statement, mailbox_id, wanted, deleted_only)]
+    lows, highs = (None, None) if uids is None else _ranges(uids)
+    statement = "SELECT remove_messages($1, $2, $3, $4)"
+    return [row[0] for row in await _call(connection, statement, mailbox_id, lows, highs, deleted_only)]
+
+
+async def content_of(connection: Connection, mailbox_id: int, uid: int) -> int | None:
+    """The content of one message; None when there is no such UID."""
+    async with reported():
+        found: int | None = await connection.fetchval(_CONTENT, mailbox_id, uid)
+    return found
 
 
 async def savedates(connection: Connection, mailbox_id: int, first_uid: int, last_uid: int) -> dict[int, int]:

@@ -90,6 +90,7 @@ class Keeper:
         limit = settings.expunged_limit
         done.mailboxes = await sweep.forget_expunged(connection, limit, up_to=self._highestmodseq)
         self._highestmodseq = await sweep.long_histories(connection, limit)
+        await sweep.forget_changes(connection, settings.change_limit)
         grace = settings.segment_grace
         done.sealed = await sweep.seal_abandoned(connection, self.segments, grace_seconds=grace)
         done.segment_octets = await sweep.sweep_segments(

@@ -61,6 +61,13 @@ WITH remembered AS (UPDATE mailbox SET expunged_forgotten = greatest(expunged_fo
 DELETE FROM expunged WHERE mailbox_id = $1 AND modseq <= $2
 """
 
+_LONG_LOGS = "SELECT mailbox_id FROM message_change GROUP BY mailbox_id HAVING count(*) > $1 ORDER BY mailbox_id"
+_LOG_EDGE = "SELECT modseq FROM message_change WHERE mailbox_id = $1 ORDER BY modseq DESC OFFSET $2 LIMIT 1"
+_FORGET_CHANGES = """
+WITH remembered AS (UPDATE mailbox SET changes_forgotten = greatest(changes_forgotten, $2) WHERE mailbox_id = $1)
+DELETE FROM message_change WHERE mailbox_id = $1 AND modseq <= $2
+"""
+
 _LEFT_OPEN = """
 SELECT segment_id FROM segment
  WHERE sealed_at IS NULL AND store = 'local' AND created_at < now() - make_interval(secs => $1) ORDER BY segment_id
@@ -134,6 +141,19 @@ async def long_histories(connection: Connection, limit: int) -> dict[int, int]:
     identities = [row["mailbox_id"] for row in await connection.fetch(_LONG_HISTORIES, limit)]
     query = "SELECT mailbox_id, highestmodseq FROM mailbox WHERE mailbox_id = ANY ($1::bigint[])"
     return {row["mailbox_id"]: row["highestmodseq"] for row in await connection.fetch(query, identities)}
+
+
+async def forget_changes(connection: Connection, limit: int) -> int:
+    """Cut the logs of changed flags to `limit` entries: who asks for more has all messages looked through instead.
+
+    Returns the number of mailboxes.
+    """
+    mailboxes = [row["mailbox_id"] for row in await connection.fetch(_LONG_LOGS, limit)]
+    for mailbox_id in mailboxes:
+        edge = await connection.fetchval(_LOG_EDGE, mailbox_id, limit)
+        if edge is not None:
+            await connection.execute(_FORGET_CHANGES, mailbox_id, edge)
+    return len(mailboxes)
 
 
 async def seal_abandoned(connection: Connection, directory: Path, *, grace_seconds: float) -> int:
