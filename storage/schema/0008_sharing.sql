@@ -86,12 +86,12 @@ BEGIN
     RETURN QUERY
     WITH present AS MATERIALIZED (
         SELECT m.uid, m.keywords, m.size_octets, m.internaldate, m.content_id, greatest(m.modseq, s.modseq) AS modseq,
-               CASE WHEN p_viewer = 0 THEN m.flags ELSE (m.flags & ~1 | coalesce(s.is_seen, false)::int)::smallint END AS flags
+               CASE WHEN p_viewer = 0 THEN m.flags ELSE ((m.flags & ~1) | coalesce(s.is_seen, false)::int)::smallint END AS flags
           FROM unnest(p_uids) AS wanted (uid) JOIN message AS m ON m.mailbox_id = p_mailbox AND m.uid = wanted.uid
           LEFT JOIN viewer_seen AS s ON s.mailbox_id = p_mailbox AND s.uid = m.uid AND s.account_id = p_viewer),
     target AS MATERIALIZED (
         SELECT p.*, coalesce(p.modseq > p_unchanged, false) AS refused,
-               (p.flags & ~p_may | combined_flags(p_operation, p.flags, p_flags) & p_may)::smallint AS new_flags,
+               ((p.flags & ~p_may) | (combined_flags(p_operation, p.flags, p_flags) & p_may))::smallint AS new_flags,
                CASE WHEN p_may & 32 = 0 THEN p.keywords
                     ELSE combined_keywords(p_operation, p.keywords, p_keywords) END AS new_keywords
           FROM present AS p),
@@ -99,7 +99,7 @@ BEGIN
         SELECT * FROM target AS t WHERE NOT t.refused AND (t.flags, t.keywords) IS DISTINCT FROM (t.new_flags, t.new_keywords)),
     updated AS (
         UPDATE message AS m
-           SET flags = CASE WHEN p_viewer = 0 THEN c.new_flags ELSE (c.new_flags & ~1 | m.flags & 1)::smallint END,
+           SET flags = CASE WHEN p_viewer = 0 THEN c.new_flags ELSE ((c.new_flags & ~1) | (m.flags & 1))::smallint END,
                keywords = c.new_keywords, modseq = v_modseq
           FROM changed AS c
          WHERE m.mailbox_id = p_mailbox AND m.uid = c.uid
@@ -140,7 +140,7 @@ BEGIN
     WITH source AS MATERIALIZED (
         SELECT m.uid, m.content_id, m.size_octets, m.internaldate, v_box.uidnext + row_number() OVER (ORDER BY m.uid) - 1 AS new_uid,
                CASE WHEN p_may & 32 <> 0 THEN m.keywords END AS keywords,
-               (p_may & CASE WHEN p_source_viewer = 0 THEN m.flags ELSE m.flags & ~1 | coalesce(s.is_seen, false)::int END)::smallint
+               (p_may & CASE WHEN p_source_viewer = 0 THEN m.flags ELSE (m.flags & ~1) | coalesce(s.is_seen, false)::int END)::smallint
                    AS flags
           FROM unnest(p_uids) AS wanted (uid) JOIN message AS m ON m.mailbox_id = p_source AND m.uid = wanted.uid
           LEFT JOIN viewer_seen AS s ON s.mailbox_id = p_source AND s.uid = m.uid AND s.account_id = p_source_viewer),
