@@ -1,5 +1,6 @@
 """SEARCH keys, RFC 3501 §6.4.4: the tree a command's criteria make, its strings decoded by their charset."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
@@ -211,15 +212,31 @@ SearchKey = (
 )  # fmt: skip
 
 
-def mentions(key: SearchKey, *kinds: type) -> bool:
-    """Whether a key of one of these kinds is anywhere in the tree."""
-    if isinstance(key, kinds):
-        return True
+def leaves(key: SearchKey) -> Iterator[SearchKey]:
+    """All keys of the tree that hold no others."""
     match key:
         case And(keys):
-            return any(mentions(part, *kinds) for part in keys)
+            for part in keys:
+                yield from leaves(part)
         case Or(left, right):
-            return mentions(left, *kinds) or mentions(right, *kinds)
+            yield from leaves(left)
+            yield from leaves(right)
         case Not(inner) | Fuzzy(inner):
-            return mentions(inner, *kinds)
-    return False
+            yield from leaves(inner)
+        case _:
+            yield key
+
+
+def mentions(key: SearchKey, *kinds: type) -> bool:
+    """Whether a key of one of these kinds is anywhere in the tree; they hold no other keys."""
+    return any(isinstance(leaf, kinds) for leaf in leaves(key))
+
+
+def has_numbers(key: SearchKey) -> bool:
+    """Whether message sequence numbers are among the keys. "$" names messages, not numbers."""
+    return any(isinstance(leaf, SequenceNumbers) and not leaf.sequence.is_saved for leaf in leaves(key))
+
+
+def has_saved(key: SearchKey) -> bool:
+    """Whether the saved result "$" is among the keys."""
+    return any(isinstance(leaf, SequenceNumbers | Uids) and leaf.sequence.is_saved for leaf in leaves(key))

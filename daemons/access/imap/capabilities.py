@@ -20,6 +20,12 @@ AFTER_LOGIN = (
     b"MOVE",
     b"SPECIAL-USE",
     b"CREATE-SPECIAL-USE",
+    b"LIST-EXTENDED",
+    b"LIST-STATUS",
+    b"LIST-MYRIGHTS",
+    b"STATUS=SIZE",
+    b"ACL",
+    b"RIGHTS=texk",
     b"ESEARCH",
     b"SEARCHRES",
     b"WITHIN",
@@ -30,6 +36,9 @@ AFTER_LOGIN = (
     b"THREAD=ORDEREDSUBJECT",
     b"THREAD=REFERENCES",
     b"THREAD=REFS",
+    b"CONTEXT=SEARCH",
+    b"CONTEXT=SORT",
+    b"MULTISEARCH",
     b"METADATA",
     b"METADATA-SERVER",
     b"QUOTA",
@@ -37,6 +46,14 @@ AFTER_LOGIN = (
     b"QUOTA=RES-MESSAGE",
     b"QUOTASET",
     b"PREVIEW",
+    b"OBJECTID",
+    b"SAVEDATE",
+    b"MULTIAPPEND",
+    b"CATENATE",
+    b"URL-PARTIAL",
+    b"BINARY",
+    b"REPLACE",
+    b"UTF8=ACCEPT",
     b"CONDSTORE",
     b"QRESYNC",
     b"UIDONLY",
@@ -49,7 +66,8 @@ AFTER_LOGIN = (
 def tokens(session: Session) -> tuple[bytes, ...]:
     """What the session offers in its present state."""
     if session.state is not State.NOT_AUTHENTICATED:
-        return (*AFTER_LOGIN, _message_limit(session))
+        append_limit = b"APPENDLIMIT=%d" % session.shared.settings.append_limit
+        return (*AFTER_LOGIN, append_limit, _message_limit(session))
     starts_tls = (b"STARTTLS",) if may_start_tls(session) else ()
     mechanisms = session.shared.authenticator.mechanisms(origin(session))
     return (*BEFORE_LOGIN, *starts_tls, *([b"AUTH=" + name for name in mechanisms] or [b"LOGINDISABLED"]))

@@ -24,33 +24,6 @@ _VIEW, _QUERY, _CACHED, _HEADER, _BODY = range(5)  # what a key costs, by order 
 _FACTS = 1000  # messages whose facts are read at once
 
 
-def begin(session: Session, selected: Selected, key: SearchKey) -> "Searcher":
-    """A search in the selected mailbox, on as many messages as one command may take (RFC 9738 §3.2).
-
-    MODSEQ among the keys turns CONDSTORE on (RFC 7162 §3.1.5); with UIDONLY there are no sequence numbers (RFC 9586 §3.2).
-    """
-    if session.has(b"UIDONLY") and has_numbers(key):
-        raise RefusalError("BAD", b"UIDREQUIRED", "no sequence numbers here")
-    if search.mentions(key, search.ModSeq):
-        session.enable(b"CONDSTORE")
-    limit = session.shared.settings.message_limit or selected.count
-    return Searcher(session, selected, max(0, selected.count - limit))
-
-
-def has_numbers(key: SearchKey) -> bool:
-    """Whether message sequence numbers are among the keys; "$" names messages, not numbers."""
-    match key:
-        case search.SequenceNumbers(sequence):
-            return not sequence.is_saved
-        case search.And(keys):
-            return any(map(has_numbers, keys))
-        case search.Or(left, right):
-            return has_numbers(left) or has_numbers(right)
-        case search.Not(inner) | search.Fuzzy(inner):
-            return has_numbers(inner)
-    return False
-
-
 def cost(key: SearchKey) -> int:
     """How much one message costs."""
     match key:

@@ -3,7 +3,7 @@
 from daemons.access.imap.contexts import Context, Contexts
 from daemons.access.imap.progress import alive
 from daemons.access.imap.results import Outcome, saving
-from daemons.access.imap.searcher import Searcher, has_numbers
+from daemons.access.imap.searcher import Searcher
 from daemons.access.imap.selected import Selected
 from daemons.access.imap.selecting import chosen
 from daemons.access.imap.session import Completion, RefusalError, Session
@@ -14,6 +14,8 @@ from protocol.imap.search import SearchKey
 
 async def find(session: Session, asked: command.Search) -> Completion:
     """SEARCH. With IMAP4rev2 its answer is ESEARCH, whatever was asked for (RFC 9051 §6.4.4)."""
+    if asked.charset and session.has(b"UTF8=ACCEPT"):
+        raise RefusalError.bad("no charset after ENABLE UTF8=ACCEPT")  # RFC 9755 §3
     selected = chosen(session)
     with saving(selected, asked.returns):
         async with alive(session, asked.tag):
@@ -66,7 +68,7 @@ async def _found(session: Session, selected: Selected, key: SearchKey) -> tuple[
 
     MODSEQ among the keys turns CONDSTORE on (RFC 7162 §3.1.5); with UIDONLY there are no sequence numbers (RFC 9586 §3.2).
     """
-    if session.has(b"UIDONLY") and has_numbers(key):
+    if session.has(b"UIDONLY") and search.has_numbers(key):
         raise RefusalError("BAD", b"UIDREQUIRED", "no sequence numbers here")
     if search.mentions(key, search.ModSeq):
         session.enable(b"CONDSTORE")
