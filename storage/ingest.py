@@ -23,9 +23,10 @@ from storage.blobs import codec
 from storage.blobs.keys import KEY_OCTETS, KeyRing
 from storage.blobs.segments import Location, SegmentWriter, chunks
 from storage.errors import DiskError, MailboxNotFoundError, NotFoundError, StorageError, UnavailableError
+from storage.messages import remove
 from storage.pool import Pool, reported
 from storage.rows import NewMessage, Placed, Stored
-from storage.statements import COMMITTED, INGEST, KNOWN_BLOBS, PLACED
+from storage.statements import COMMITTED, INGEST, KNOWN_BLOBS, LOCK_MAILBOXES, PLACED
 
 _CONTENT_BLOCK = 1024  # ids taken from the sequence content_block at once
 _BATCH_MESSAGES = 256
@@ -244,8 +245,7 @@ class Ingest:
                         written = await self._write(plans)
                     self._in_flight = frozenset((blob.tenant_id, blob.digest) for blob in written)
                     was_sent = True
-                    async with reported():
-                        rows = await self._pool.fetch(INGEST, *_arguments(plans, written))
+                    rows = await self._insert(plans, written)
                 self._answer(batch, rows)
                 return
             except DiskError:
@@ -262,6 +262,26 @@ class Ingest:
                 await asyncio.sleep(pause)
             finally:
                 self._in_flight = frozenset()
+
+    async def _insert(self, plans: list[_Plan], written: _Written) -> list[asyncpg.Record]:
+        """Run the ingest statement, and in the same transaction take away what is replaced.
+
+        Raises NotFoundError when that is gone already: then nothing is stored.
+        """
+        arguments = _arguments(plans, written)
+        replaced = [plan.message.replaces for plan in plans if plan.message.replaces is not None]
+        if not replaced:
+            async with reported():
+                return await self._pool.fetch(INGEST, *arguments)
+        locked = {mailbox_id for mailbox_id, _ in replaced}
+        locked |= {placement.mailbox_id for plan in plans for placement in plan.message.placements}
+        async with reported(), self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(LOCK_MAILBOXES, sorted(locked))  # before either statement locks one of them
+            rows = await connection.fetch(INGEST, *arguments)
+            for mailbox_id, uid in replaced:
+                if not await remove(connection, mailbox_id, [uid]):
+                    raise NotFoundError("the message to be replaced")
+        return rows
 
     async def _number(self, plans: list[_Plan]) -> None:
         """Give each plan its content id before anything is written, so that a retry can ask what became of it."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 # System flags as bits of message.flags (RFC 3501 §2.3.2). \Recent is no stored flag: it follows from mailbox.recent_uid.
@@ -26,9 +27,9 @@ class AppPassword:
 
     app_password_id: int
     digest: bytes  # SHA-256
-    scram_sha_256: str  # RFC 5803 §2
+    scram_keys: bytes  # StoredKey and ServerKey, RFC 5802 §3
     scopes: frozenset[str]  # imap, pop3, smtp, sieve
-    networks: tuple[str, ...]  # CIDR; empty: from anywhere
+    networks: tuple[IPv4Network | IPv6Network, ...]  # empty: from anywhere
     expires_at: datetime | None
 
 

@@ -21,10 +21,11 @@ MEMORY_LIMIT = 1024 * 1024  # octets; a message above lies in a file and is read
 class SpoolFile:
     """Collects one message. Use as an async context manager: leaving it removes the file, whatever happened."""
 
-    __slots__ = ("_directory", "_file", "_path", "_pieces", "size_octets")
+    __slots__ = ("_directory", "_file", "_memory_octets", "_path", "_pieces", "size_octets")
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, memory_octets: int = MEMORY_LIMIT) -> None:
         self._directory = directory
+        self._memory_octets = memory_octets
         self._pieces: list[bytes] = []
         self._file: BinaryIO | None = None
         self._path: Path | None = None
@@ -46,7 +47,7 @@ class SpoolFile:
         self.size_octets += len(octets)
         if self._file is None:
             self._pieces.append(octets)
-            if self.size_octets <= MEMORY_LIMIT:
+            if self.size_octets <= self._memory_octets:
                 return
             octets = b"".join(self._pieces)
             self._pieces.clear()
@@ -99,9 +100,9 @@ class Spool:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def open(self) -> SpoolFile:
-        """A new, empty spool file. Nothing touches the disk before MEMORY_LIMIT is passed."""
-        return SpoolFile(self._directory)
+    def open(self, memory_octets: int = MEMORY_LIMIT) -> SpoolFile:
+        """A new, empty spool file. Nothing touches the disk before memory_octets are passed."""
+        return SpoolFile(self._directory, memory_octets)
 
     async def prepare(self) -> None:
         """Make the directory and remove leftovers. Raises UnavailableError."""

@@ -57,6 +57,8 @@ told AS MATERIALIZED (
 SELECT uid, uidvalidity, modseq, (SELECT count(*) FROM told) FROM numbered ORDER BY ordinal
 """
 
+LOCK_MAILBOXES = "SELECT FROM mailbox WHERE mailbox_id = ANY ($1::bigint[]) ORDER BY mailbox_id FOR NO KEY UPDATE"
+
 KNOWN_BLOBS = """
 SELECT b.tenant_id, b.digest
   FROM unnest($1::bigint[], $2::bytea[]) AS wanted (tenant_id, digest)

@@ -4,11 +4,18 @@ decode() is the same for a body that is at hand. Broken encodings give what can 
 since RFC 3516 §4.3 wants it told.
 """
 
+import base64
 from binascii import a2b_base64, a2b_qp
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+from protocol.message.header import select_fields
+from protocol.message.mime import Buffer, Part
 
 _IDENTITY = frozenset({b"", b"7bit", b"8bit", b"binary"})
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
+_CTE = frozenset({b"CONTENT-TRANSFER-ENCODING"})
+_PIECE_OCTETS = 1 << 20
+_ENCODED_AT_ONCE = 57 << 14  # base64 lines of 57 octets each
 _LINE_OCTETS = 64 << 10  # a quoted-printable line is at most 76 octets (RFC 2045 §6.7); what is longer is cut somewhere
 
 
@@ -86,3 +93,47 @@ def decode(body: bytes, encoding: bytes | None) -> bytes:
     """A body with its encoding undone. Raises UnknownEncodingError."""
     decoder = decoder_of(encoding)
     return body if decoder is None else decoder.feed(body) + decoder.finish()
+
+
+def without_nul(octets: Buffer, root: Part) -> Iterator[bytes]:
+    """The message in pieces, its parts that hold NUL in base64: no other form of IMAP than BINARY could give them to a client.
+
+    Raises UnknownEncodingError where that is not possible: outside of bodies, in a body with an encoding already, and in what
+    is signed (RFC 1847 §2.1: not to be changed).
+    """
+    at = 0
+    for part in _with_nul(octets, root):
+        _forbid_nul(octets, at, part.body_start)
+        yield from _pieces(octets, at, part.header_start)
+        yield b"Content-Transfer-Encoding: base64\r\n"
+        yield select_fields(octets[part.header_start : part.body_start], _CTE, negate=True)
+        for start in range(part.body_start, part.end, _ENCODED_AT_ONCE):
+            end = min(part.end, start + _ENCODED_AT_ONCE)
+            lines = base64.encodebytes(octets[start:end]).replace(b"\n", b"\r\n")
+            yield lines if end < part.end or part.end == len(octets) else lines[:-2]
+        at = part.end
+    _forbid_nul(octets, at, len(octets))
+    yield from _pieces(octets, at, len(octets))
+
+
+def _with_nul(octets: Buffer, part: Part) -> Iterator[Part]:
+    """The leaves that hold NUL, in order."""
+    if octets.find(b"\0", part.body_start, part.end) < 0:
+        return
+    if part.children:
+        if part.is_multipart and part.subtype.lower() in (b"signed", b"encrypted"):
+            raise UnknownEncodingError("NUL in what is signed")
+        for child in part.children:
+            yield from _with_nul(octets, child)
+    elif not part.is_multipart and (part.encoding or b"").strip().lower() in _IDENTITY:
+        yield part
+
+
+def _forbid_nul(octets: Buffer, start: int, end: int) -> None:
+    if octets.find(b"\0", start, end) >= 0:
+        raise UnknownEncodingError("NUL outside of a body without encoding")
+
+
+def _pieces(octets: Buffer, start: int, end: int) -> Iterator[bytes]:
+    for at in range(start, end, _PIECE_OCTETS):
+        yield octets[at : min(end, at + _PIECE_OCTETS)]

@@ -30,6 +30,24 @@ async def _value(client: Client, item: bytes, uid: int = 1) -> bytes:
     return found[1]
 
 
+@proves(b"OBJECTID")
+async def test_objectid(service: Service) -> None:
+    """MAILBOXID is told by CREATE, SELECT and STATUS, outlives RENAME and is not given again (RFC 8474 §4)."""
+    async with await service.client() as client:
+        *_, created = await client.command(b"CREATE A")
+        found = re.fullmatch(rb"t OK \[MAILBOXID \((F\w+)\)\] .*", created)
+        assert found, created
+        await client.ok(b"RENAME A B")
+        assert b"* STATUS B (MAILBOXID (%b))" % found[1] in await client.ok(b"STATUS B (MAILBOXID)")
+        lines = await client.ok(b"SELECT B")
+        assert any(line.startswith(b"* OK [MAILBOXID (%b)] " % found[1]) for line in lines)
+        await client.ok(b"UNSELECT")
+        await client.ok(b"DELETE B")
+        *_, created = await client.command(b"CREATE B")
+        assert b"MAILBOXID (F" in created
+        assert found[1] + b")" not in created
+
+
 async def test_emailid_and_threadid(service: Service) -> None:
     """A copy has the EMAILID of its original, an answer its THREADID, and other messages have their own (RFC 8474 §5)."""
     await service.deliver(mail("one"), mail("two", "x", "In-Reply-To: <one@example.test>"), mail("three"))
@@ -41,10 +59,14 @@ async def test_emailid_and_threadid(service: Service) -> None:
         emails, threads = zip(*[one.groups() for one in found if one], strict=True)
         assert len(set(emails)) == 3
         assert threads[0] == threads[1] != threads[2]
+        assert await client.ok(b"SEARCH EMAILID " + emails[1]) == [b"* SEARCH 2"]
+        assert await client.ok(b"SEARCH THREADID " + threads[0]) == [b"* SEARCH 1 2"]
+        assert await client.ok(b"SEARCH OR EMAILID X THREADID T-1") == [b"* SEARCH"]
         await client.ok(b"SELECT Archive")
         assert await _value(client, b"(EMAILID THREADID)") == b"EMAILID (%b) THREADID (%b)" % (emails[0], threads[0])
 
 
+@proves(b"SAVEDATE")
 async def test_savedate(service: Service) -> None:
     """SAVEDATE is when the message came into this mailbox, whatever its INTERNALDATE, and a copy has its own (RFC 8514)."""
     began = datetime.now(UTC) - timedelta(seconds=1)
@@ -60,6 +82,10 @@ async def test_savedate(service: Service) -> None:
         await client.ok(b"COPY 1 Archive")
         await client.ok(b"SELECT Archive")
         assert b"2002" not in await _value(client, b"SAVEDATE")
+        await client.ok(b"SELECT INBOX")
+        assert await client.ok(b"SEARCH SAVEDON 4-Mar-2002") == [b"* SEARCH 1"]
+        assert await client.ok(b"SEARCH SAVEDBEFORE 4-Mar-2002") == [b"* SEARCH"]
+        assert await client.ok(b"SEARCH SAVEDATESUPPORTED SAVEDSINCE 4-Mar-2002") == [b"* SEARCH 1"]
 
 
 @proves(b"PREVIEW")

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.message.transfer import UnknownEncodingError, decode, decoder_of
+from protocol.message import scan
+from protocol.message.transfer import UnknownEncodingError, decode, decoder_of, without_nul
 from protocol.message.words import decode_base64
 
 SOUP = st.lists(
@@ -58,3 +59,48 @@ def test_unknown_encodings_are_told() -> None:
     """uuencode and the like are not guessed at."""
     with pytest.raises(UnknownEncodingError):
         decoder_of(b"x-uuencode")
+
+
+CONTENTS = st.binary(max_size=200).map(lambda content: content.replace(b"\n--", b""))
+
+
+@given(CONTENTS, CONTENTS)
+def test_nul_is_encoded_away(first: bytes, second: bytes) -> None:
+    """A message that may hold NUL becomes one without any, whose parts have the same content; the rest of it stays."""
+    parts = [b"Content-Type: x/y\r\nContent-Transfer-Encoding: binary\r\n\r\n" + first, b"\r\n" + second]
+    octets = b"Subject: x\r\nContent-Type: multipart/mixed; boundary=bbb\r\n\r\n" + b"".join(
+        b"--bbb\r\n" + part + b"\r\n" for part in parts
+    )
+    octets += b"--bbb--\r\nthe end"
+    changed = b"".join(without_nul(octets, scan(octets)))
+    assert b"\0" not in changed
+    assert (changed == octets) == (b"\0" not in octets)
+    assert (changed[:40], changed[-9:]) == (octets[:40], octets[-9:])
+    before, after = scan(octets).children, scan(changed).children
+    for old, new in zip(before, after, strict=True):
+        content = decode(changed[new.body_start : new.end], new.encoding)
+        assert content == octets[old.body_start : old.end]
+
+
+def test_nul_in_a_message_without_parts() -> None:
+    """A lone body becomes base64 lines, each ended."""
+    octets = b"Content-Transfer-Encoding: 8bit\r\nSubject: x\r\n\r\n\0" + b"y" * 99
+    changed = b"".join(without_nul(octets, scan(octets)))
+    assert changed.startswith(b"Content-Transfer-Encoding: base64\r\nSubject: x\r\n\r\nAHl5")
+    assert changed.endswith(b"=\r\n")
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"Subject: \0\r\n\r\n",
+        b"Content-Transfer-Encoding: base64\r\n\r\nAAAA\0",
+        b"Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\n\0\r\n--b--\r\n",
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n\0\r\n--b\r\n\r\nx\r\n--b--\r\n",
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n\0--b\r\n\r\nx\r\n",
+    ],
+)
+def test_nul_that_cannot_be_encoded(octets: bytes) -> None:
+    """NUL outside of bodies, in an encoded one, and in what is signed stays nobody's to change."""
+    with pytest.raises(UnknownEncodingError):
+        list(without_nul(octets, scan(octets)))
