@@ -5,8 +5,6 @@ connection, which is taken from the pool while there are any, so that they end w
 """
 
 import asyncio
-import sys
-from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from storage import messages
+from storage.columns import integers
 from storage.errors import MailboxNotFoundError, UnavailableError
 from storage.pool import AWAY, Pool, reported
 
@@ -179,7 +178,7 @@ class Maildrops:
             row = await self._pool.fetchrow(_LISTING, mailbox_id)
         if row is None:
             raise MailboxNotFoundError(f"mailbox {mailbox_id}")
-        uids, sizes, content_ids = (_column(row[name]) for name in ("uids", "sizes", "content_ids"))
+        uids, sizes, content_ids = (integers(row[name]) for name in ("uids", "sizes", "content_ids"))
         listing = Listing(
             mailbox_id, row["uidvalidity"], row["highestmodseq"], uids, sizes, content_ids, sum(sizes)
         )  # fmt: skip
@@ -234,11 +233,3 @@ class Maildrops:
                 holder.keys.discard(account_id)
                 self._open.discard(account_id)
                 await self._give_back()
-
-
-def _column(octets: bytes | None) -> "array[int]":
-    """What int8send() wrote, which is big-endian wherever the server runs."""
-    column = array("Q", octets or b"")
-    if sys.byteorder == "little":
-        column.byteswap()
-    return column

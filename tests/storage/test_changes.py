@@ -9,6 +9,7 @@ import pytest
 from daemons.context import Context
 from storage import messages
 from storage.blobs import sweep
+from storage.columns import read_columns
 from storage.messages import Operation
 from storage.rows import DELETED, FLAGGED, SEEN
 from tests.conftest import Person, add_person
@@ -110,3 +111,25 @@ async def test_a_mailbox_with_messages_stays(context: Context, account: Person, 
     await owner.execute("DELETE FROM mailbox WHERE mailbox_id = $1", box)
     for table in ("expunged", "message_change"):
         assert await owner.fetchval(f"SELECT count(*) FROM {table} WHERE mailbox_id = $1", box) == 0
+
+
+async def test_columns_are_the_rows(context: Context, account: Person, owner: Owner) -> None:
+    """A mailbox read as columns has the same messages as one read row by row, for its owner and for a viewer."""
+    box = await mailbox_id(owner, account)
+    viewer = (await add_person(context.settings, owner, "bob@example.test")).account_id
+    await owner.execute("UPDATE mailbox SET is_seen_shared = false WHERE mailbox_id = $1", box)
+    for count, whose in ((0, 0), (5, 0), (2, viewer)):
+        await fill(context, account, box, count) if count else None
+        await messages.store_flags(owner, box, [1, 3, 4], "add", SEEN | DELETED, [], viewer=whose)
+        await messages.store_flags(owner, box, [2, 3], "add", FLAGGED, ["$Work", "b"], viewer=whose)
+        for eyes in (0, viewer):
+            expected, rows = await messages.snapshot(owner, box, eyes)
+            mailbox, columns = await read_columns(owner, box, eyes)
+            assert mailbox == expected
+            assert list(columns.uids) == [row.uid for row in rows]
+            assert list(columns.modseqs) == [row.modseq for row in rows]
+            assert list(columns.sizes) == [row.size_octets for row in rows]
+            assert list(columns.dates) == [int(row.internaldate.timestamp()) for row in rows]
+            assert list(columns.contents) == [row.content_id for row in rows]
+            assert list(columns.flags) == [row.flags for row in rows]
+            assert columns.keywords == {row.uid: row.keywords for row in rows if row.keywords}

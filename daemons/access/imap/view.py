@@ -13,6 +13,7 @@ from itertools import compress
 
 from daemons.access.imap.flags import FlagTable
 from storage import messages
+from storage.columns import Columns
 from storage.pool import Pool, reported
 from storage.rows import DELETED, SEEN, Changes, Mailbox, MessageRow, StoredFlags
 
@@ -39,6 +40,19 @@ class Rows:
         self.dates = array("q")  # INTERNALDATE, seconds since 1970 (UTC)
         self.contents = array("Q")
         self.kinds = array("I")  # index into the table
+
+    @classmethod
+    def of(cls, columns: Columns) -> "Rows":
+        """A whole mailbox. Takes the arrays over, and interns what flags there are."""
+        rows = cls(FlagTable())
+        rows.uids, rows.modseqs, rows.sizes = columns.uids, columns.modseqs, columns.sizes
+        rows.dates, rows.contents = columns.dates, columns.contents
+        kinds = {bits: rows.table.kind(bits, ()) for bits in sorted(set(columns.flags))}
+        rows.kinds = array("I", map(kinds.__getitem__, columns.flags))
+        for uid, keywords in columns.keywords.items():
+            position = rows.position(uid)
+            rows.kinds[position] = rows.table.kind(columns.flags[position], keywords)
+        return rows
 
     def append(self, row: MessageRow) -> None:
         """Add a message with a UID above all others."""
@@ -86,14 +100,14 @@ class Rows:
 class View:
     """The state of one mailbox as of highestmodseq. Made and released by Views."""
 
-    def __init__(self, pool: Pool, mailbox: Mailbox, rows: Sequence[MessageRow], now: float, viewer: int = 0) -> None:
+    def __init__(self, pool: Pool, mailbox: Mailbox, rows: Rows, now: float, viewer: int = 0) -> None:
         self._pool = pool
         self._lock = asyncio.Lock()
         self.mailbox_id = mailbox.mailbox_id
         self.account_id = mailbox.account_id  # the owner
         self.viewer = viewer  # the account whose own \Seen this is, 0 for the mailbox's
         self.uidvalidity = mailbox.uidvalidity
-        self.rows = Rows(FlagTable())
+        self.rows = rows
         self.uidnext = mailbox.uidnext
         self.highestmodseq = mailbox.highestmodseq
         self.recent_uid = mailbox.recent_uid  # UIDs below have been told as \Recent to some session
@@ -103,8 +117,6 @@ class View:
         self._changed_modseqs = array("Q")
         self._changed_uids = array("I")
         self._log_start = mailbox.highestmodseq  # changes after this MODSEQ are all in the log
-        for row in rows:
-            self.rows.append(row)
 
     def __repr__(self) -> str:
         return f"<View {self.mailbox_id}: {len(self.rows.uids)} messages, MODSEQ {self.highestmodseq}>"

@@ -11,8 +11,8 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 
-from daemons.access.imap.view import View
-from storage import messages
+from daemons.access.imap.view import Rows, View
+from storage.columns import read_columns
 from storage.notifications import ChangeHub
 from storage.pool import Pool, reported
 
@@ -123,8 +123,8 @@ class Views:
         try:
             now = asyncio.get_running_loop().time()
             async with reported(), self._pool.acquire() as connection:
-                mailbox, rows = await messages.snapshot(connection, mailbox_id, viewer)
-            view = View(self._pool, mailbox, rows, now, viewer)
+                mailbox, columns = await read_columns(connection, mailbox_id, viewer)
+            view = View(self._pool, mailbox, Rows.of(columns), now, viewer)
         except BaseException:
             unsubscribe()
             raise

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemons.access.imap.flags import FlagTable
 from daemons.access.imap.selected import Selected
-from daemons.access.imap.view import View
+from daemons.access.imap.view import Rows, View
 from storage.rows import FLAGGED, SEEN, Changes, Mailbox, MessageRow
 
 DAY = datetime(2026, 11, 22, tzinfo=UTC)
@@ -24,7 +25,10 @@ def view_of(*rows: MessageRow) -> View:
     uidnext = rows[-1].uid + 1 if rows else 1
     modseq = max((one.modseq for one in rows), default=1)
     box = Mailbox(1, 1, 1, "INBOX", 7, uidnext, modseq, len(rows), 0, 0, uidnext, None, is_selectable=True)
-    return View(cast(Any, None), box, rows, 0.0)
+    held = Rows(FlagTable())
+    for one in rows:
+        held.append(one)
+    return View(cast(Any, None), box, held, 0.0)
 
 
 def test_flags_are_rendered_once_per_combination() -> None:
