@@ -99,6 +99,14 @@ class Client:
         assert tagged.startswith(b"t OK"), tagged
         return lines
 
+    async def arrival(self) -> list[bytes]:
+        """NOOP until new messages are told: a delivery is known here when its notification has come. Gives what was told."""
+        async with asyncio.timeout(10):
+            while True:
+                lines = await self.ok(b"NOOP")
+                if any(line.endswith(b" EXISTS") for line in lines):
+                    return lines
+
     async def login(self, login: str, password: str = PASSWORD) -> None:
         """LOGIN with strings that need no escaping."""
         await self.ok(f'LOGIN "{login}" "{password}"'.encode())

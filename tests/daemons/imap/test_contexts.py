@@ -38,7 +38,7 @@ async def test_context_of_a_search(service: Service) -> None:
         await client.ok(rb"STORE 3:4 +FLAGS.SILENT \Deleted")
         assert await client.ok(b"EXPUNGE") == [CONTEXT + b"REMOVEFROM (0 4)", b"* 4 EXPUNGE", b"* 3 EXPUNGE"]
         await service.deliver(letter("f"), flags=r"\Seen")
-        exists, _, told = await client.ok(b"NOOP")
+        exists, _, told = await client.arrival()
         assert (exists, told) == (b"* 4 EXISTS", CONTEXT + b"ADDTO (0 4)")
         assert await client.ok(b'CANCELUPDATE "c"') == []
         assert updates(await client.ok(rb"STORE 1 +FLAGS \Seen")) == []
@@ -53,7 +53,7 @@ async def test_context_of_a_sort(service: Service) -> None:
         command = b"UID SORT RETURN (UPDATE ALL) (FROM) UTF-8 UNDELETED"
         assert updates(await client.command(command, b"c")) == [b"UID ALL 3,2,1"]
         await service.deliver(letter("d"), letter("b"), letter("b"))
-        assert updates(await client.ok(b"NOOP")) == [b"UID ADDTO (2 5:6 5 4)"]
+        assert updates(await client.arrival()) == [b"UID ADDTO (2 5:6 5 4)"]
         assert updates(await client.ok(rb"STORE 2,5 +FLAGS.SILENT \Deleted")) == [b"UID REMOVEFROM (4 2 2 5)"]
         assert updates(await client.ok(rb"STORE 2 -FLAGS.SILENT \Deleted")) == [b"UID ADDTO (3 2)"]
         lines = await client.ok(b"UID SORT RETURN (ALL) (FROM) UTF-8 UNDELETED")
@@ -159,6 +159,7 @@ async def test_a_client_that_follows_has_what_a_search_gives(service: Service) -
             match chance.randrange(5):
                 case 0:
                     await service.deliver(*map(letter, chance.choices("abcdefgh", k=2)))
+                    mirror.take(await client.arrival())
                 case 1:
                     mirror.take(await client.ok(rb"UID STORE %b +FLAGS.SILENT \Flagged" % some))
                 case 2:

@@ -311,7 +311,7 @@ async def test_thread_refs(service: Service) -> None:
         await service.deliver(
             letter("new", "g@x", "1 Jan 2019 00:00:00 +0000", "References: <1@x>"), internaldate=datetime.now(UTC)
         )
-        assert await client.ok(b"NOOP")
+        await client.arrival()
         assert await client.ok(b"THREAD REFS UTF-8 ALL") == [b"* THREAD ((4)(5))(6)(1 (7)(3)(2))"]
 
 
@@ -330,6 +330,7 @@ async def test_sorting_follows_the_mailbox(service: Service) -> None:
         await other.ok(b"SELECT INBOX")
         assert await client.ok(b"SORT (FROM) UTF-8 ALL") == [b"* SORT 1 2 3 4"]
         await service.deliver(letter("x", "aaron@x.test", "1 Jan 2020 00:00:00 +0000"))
+        await client.arrival()
         await other.ok(rb"STORE 2 +FLAGS.SILENT \Deleted")
         await other.ok(b"EXPUNGE")
         await client.ok(b"NOOP")
