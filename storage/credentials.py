@@ -12,7 +12,7 @@ from storage.rows import AppPassword, AppPasswordRow, Attack, AttackRow, Login
 # One row with all that a login may be proven with.
 LOGIN = """
 SELECT a.account_id, a.tenant_id, a.login, a.password_hash, a.is_disabled, a.scram_sha_256, t.name,
-       ARRAY(SELECT (p.app_password_id, p.digest, p.scram_sha_256, p.scopes, p.networks::text[], p.expires_at)
+       ARRAY(SELECT (p.app_password_id, p.digest, p.scram_keys, p.scopes, p.networks, p.expires_at)
                FROM app_password AS p WHERE p.account_id = a.account_id ORDER BY p.app_password_id)
   FROM account AS a JOIN tenant AS t USING (tenant_id) WHERE a.login = $1 AND a.kind = 'person'
 """
@@ -21,8 +21,8 @@ SELECT a.account_id, a.tenant_id, a.login, a.password_hash, a.is_disabled, a.scr
 def login_of(row: asyncpg.Record) -> Login:
     """A row of LOGIN."""
     app_passwords = tuple(
-        AppPassword(identity, digest, scram, frozenset(scopes), tuple(networks), expires_at)
-        for identity, digest, scram, scopes, networks, expires_at in row[7]
+        AppPassword(identity, digest, keys, frozenset(scopes), tuple(networks), expires_at)
+        for identity, digest, keys, scopes, networks, expires_at in row[7]
     )
     return Login(row[0], row[1], row[2], row[3], row[4], row[5], row[6], app_passwords)
 
@@ -52,7 +52,7 @@ class Credentials:
             await self._pool.execute(
                 "UPDATE account AS a SET scram_sha_256 = n.scram "
                 "FROM unnest($1::bigint[], $2::text[], $3::text[]) AS n (id, hash, scram) "
-                "WHERE a.account_id = n.id AND a.password_hash = n.hash AND a.scram_sha_256 IS NULL",
+                "WHERE a.account_id = n.id AND a.password_hash = n.hash",
                 accounts, hashes, verifiers,
             )  # fmt: skip
 
@@ -103,7 +103,7 @@ async def add_app_password(
     account_id: int,
     label: str,
     digest: bytes,
-    scram: str,
+    scram_keys: bytes,
     *,
     scopes: Sequence[str],
     networks: Sequence[str],
@@ -118,10 +118,10 @@ async def add_app_password(
             raise ExistsError(f"the account has {count} app passwords already")
         try:
             identity: int | None = await connection.fetchval(
-                "INSERT INTO app_password (tenant_id, account_id, label, digest, scram_sha_256, scopes, networks, expires_at) "
+                "INSERT INTO app_password (tenant_id, account_id, label, digest, scram_keys, scopes, networks, expires_at) "
                 "SELECT tenant_id, account_id, $2, $3, $4, $5, $6::text[]::cidr[], $7 FROM account WHERE account_id = $1 "
                 "RETURNING app_password_id",
-                account_id, label, digest, scram, list(scopes), list(networks), expires_at,
+                account_id, label, digest, scram_keys, list(scopes), list(networks), expires_at,
             )  # fmt: skip
         except asyncpg.UniqueViolationError as error:
             raise ExistsError("the account has an app password of that label") from error

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Protocol
 
 from config.authentication import Authentication
@@ -63,10 +63,10 @@ class Challenged:
 
     name: str
     row: Login | None
-    salt: bytes
-    iterations: int
+    verifier: sasl.Verifier  # of the account's own password, or of nobody's
     keys: Sequence[sasl.Keys]
     holders: Sequence[AppPassword | None]  # by key: None is the account's own password
+    paused: float  # seconds that this attempt has waited already
 
 
 class Authenticator:
@@ -161,13 +161,11 @@ class Authenticator:
         if not is_right:  # the owner, whose password is remembered, does not wait for those who guess it
             subjects = network_subject(origin.peer), account_subject(name)
             paused = await self._pause(origin, *subjects, paused=paused)
-            is_right = await self._check(proof, row, secret, lambda: self._due(origin, *subjects))
+            is_right = await self._check(proof, row, password, lambda: self._due(origin, *subjects))
         if not is_right or row is None or row.is_disabled:
             self._fail(name, row, origin, mechanism, "password")
             return None
         self._remember(proof)
-        if row.scram_sha_256 is None and self.settings.scram:
-            await self._derive(row, password)
         return self._succeed(name, row, origin, Credential.PASSWORD)
 
     def _usable(self, row: Login | None, digest: bytes, origin: Origin) -> AppPassword | None:
@@ -185,60 +183,61 @@ class Authenticator:
             return False
         return not app_password.networks or _lies_in(origin.peer, app_password.networks)
 
-    async def _check(self, proof: bytes, row: Login | None, secret: bytes, due: Callable[[], float]) -> bool:
+    async def _check(self, proof: bytes, row: Login | None, password: str, due: Callable[[], float]) -> bool:
         """Verify off the loop; the same attempt on several connections at once is computed once."""
         task = self._running.get(proof)
         if task is None:
-            task = asyncio.create_task(self._hash(row, secret, due))
+            task = asyncio.create_task(self._hash(row, password, due))
             self._running[proof] = task
             task.add_done_callback(lambda _: self._running.pop(proof, None))
         return await asyncio.shield(task)
 
-    async def _hash(self, row: Login | None, secret: bytes, due: Callable[[], float]) -> bool:
+    async def _hash(self, row: Login | None, password: str, due: Callable[[], float]) -> bool:
+        secret = passwords.prepared(password)
         is_usable = row is not None and 0 < len(secret) <= self.settings.password_limit
         paused = due()
         while True:
             async with self._free:
                 delay = due()
                 if delay <= paused:  # no other attempt has failed while this one was waiting for its turn
-                    stored, given = (row.password_hash, secret) if row is not None and is_usable else (None, b"")
-                    return await asyncio.to_thread(_verified, stored, given)
+                    if row is None or not is_usable:
+                        return await asyncio.to_thread(_verified, None, b"")
+                    is_right = await asyncio.to_thread(_verified, row.password_hash, secret)
+                    if is_right:
+                        await self._derive(row, password)
+                    return is_right
             await self._wait(delay - paused)
             paused = delay
 
     async def _derive(self, row: Login, password: str) -> None:
         """An account of before SCRAM, or of an import, gets its verifier with the first password that is right."""
-        secret = await self._secret()
-        async with self._free:
-            verifier = await asyncio.to_thread(passwords.verifier_of, password, secret, row.login)
-        self.ledger.keep_verifier(row.account_id, row.password_hash, verifier)
+        if self.settings.scram and _verifier(row.scram_sha_256 or "") is None:
+            verifier = await asyncio.to_thread(passwords.verifier_of, password, await self._secret(), row.login)
+            self.ledger.keep_verifier(row.account_id, row.password_hash, str(verifier))
 
     # -- SCRAM ------------------------------------------------------------------------------------------------------
 
     async def challenge(self, authcid: str, origin: Origin) -> Challenged:
         """What to announce to whoever says this name, existing or not. Raises StorageError."""
         name = login_name(authcid)
-        await self._pause(origin, network_subject(origin.peer))
+        paused = await self._pause(origin, network_subject(origin.peer))
         row = await self._directory.login(name)
         secret = await self._secret()
-        verifier = _verifier(row) if row is not None and self.settings.scram else None
-        nobodys = passwords.nobodys_keys(secret, name)
-        salt = passwords.salt_of(secret, name) if verifier is None else verifier.salt
-        keys = [nobodys if verifier is None else verifier.keys]
-        holders: list[AppPassword | None] = [None]
-        for candidate in row.app_passwords if row is not None else ():
-            other = _verifier(candidate)
-            if other is not None and other.salt == salt and self._admits(candidate, origin):
-                keys.append(other.keys)
+        nobodys = passwords.nobodys_verifier(secret, name)
+        kept = None if row is None or row.is_disabled or not self.settings.scram else row.scram_sha_256
+        verifier = _verifier(kept or str(nobodys)) or nobodys
+        keys, holders = [verifier.keys], list[AppPassword | None]([None])
+        for candidate in row.app_passwords if row is not None and not row.is_disabled else ():
+            if self._admits(candidate, origin):
+                keys.append(sasl.Keys.parse(candidate.scram_keys))
                 holders.append(candidate)
-        if row is not None and row.is_disabled:
-            keys = []
-        keys += [nobodys] * (self.settings.app_password_limit + 1 - len(keys))  # the same work for everybody
-        return Challenged(name, row, salt, passwords.ITERATIONS, keys, holders)
+        keys += [nobodys.keys] * (self.settings.app_password_limit + 1 - len(keys))  # the same work for everybody
+        return Challenged(name, row, verifier, keys, holders, paused)
 
     async def wait_for_turn(self, challenged: Challenged, origin: Origin) -> None:
         """Wait, before a proof is looked at, as long as the account's and the network's failures ask."""
-        await self._pause(origin, network_subject(origin.peer), account_subject(challenged.name))
+        subjects = network_subject(origin.peer), account_subject(challenged.name)
+        await self._pause(origin, *subjects, paused=challenged.paused)
 
     def proven(self, challenged: Challenged, index: int, origin: Origin) -> Identity | None:
         """The identity whose key number `index` the proof was for."""
@@ -348,21 +347,21 @@ def _verified(stored: str | None, secret: bytes) -> bool:
     return passwords.matches(passwords.NOBODY if stored is None else stored, secret) and stored is not None
 
 
-def _verifier(row: Login | AppPassword) -> sasl.Verifier | None:
+def _verifier(text: str) -> sasl.Verifier | None:
     with suppress(ValueError):
-        found = sasl.Verifier.parse(row.scram_sha_256 or "")
-        if found.iterations == passwords.ITERATIONS:
+        found = sasl.Verifier.parse(text)
+        if found.iterations == passwords.ITERATIONS:  # another number would tell accounts from what is none
             return found
     return None
 
 
-def _lies_in(peer: str, networks: Sequence[str]) -> bool:
+def _lies_in(peer: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
     try:
         address = ip_address(peer.partition("%")[0])
     except ValueError:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
-    return any((mapped or address) in ip_network(network) for network in networks)
+    return any((mapped or address) in network for network in networks)
 
 
 def _printable(text: str, limit: int) -> str:

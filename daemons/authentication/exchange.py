@@ -65,7 +65,7 @@ class Exchange:
                 assert isinstance(self._mechanism, sasl.Scram)
                 self._challenged = await self._authenticator.challenge(authcid, self._origin)
                 found = self._challenged
-                return self._mechanism.supply(found.salt, found.iterations, found.keys)
+                return self._mechanism.supply(found.verifier.salt, found.verifier.iterations, found.keys)
             case sasl.Proven(_, _, index, server_final):
                 assert self._challenged is not None, "a proof is of a challenge"
                 self._identity = self._authenticator.proven(self._challenged, index, self._origin)

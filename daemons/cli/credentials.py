@@ -53,7 +53,7 @@ def add_app_password(
                     account_id,
                     label,
                     passwords.app_password_digest(password),
-                    passwords.verifier_of(password, secret, name),
+                    bytes(passwords.verifier_of(password, secret, name).keys),
                     scopes=scopes or _SCOPES,
                     networks=allowed,
                     expires_at=expires_at,

@@ -26,6 +26,14 @@ class Keys:
     stored_key: bytes = field(repr=False)
     server_key: bytes = field(repr=False)
 
+    def __bytes__(self) -> bytes:
+        return self.stored_key + self.server_key
+
+    @classmethod
+    def parse(cls, octets: bytes) -> "Keys":
+        """Both in a row."""
+        return cls(octets[:_SALTED_OCTETS], octets[_SALTED_OCTETS:])
+
 
 @dataclass(frozen=True, slots=True)
 class Verifier:

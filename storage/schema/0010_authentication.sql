@@ -18,7 +18,7 @@ CREATE TABLE app_password (
     account_id      bigint NOT NULL REFERENCES account ON DELETE CASCADE,
     label           text NOT NULL CHECK (label <> ''),
     digest          bytea NOT NULL UNIQUE,
-    scram_sha_256   text NOT NULL,
+    scram_keys      bytea NOT NULL,             -- StoredKey and ServerKey (RFC 5802 §3), with the account's salt and iterations
     scopes          text[] NOT NULL CHECK (scopes <@ ARRAY['imap', 'pop3', 'smtp', 'sieve'] AND cardinality(scopes) > 0),
     networks        cidr[] NOT NULL DEFAULT '{}', -- empty: from anywhere
     expires_at      timestamptz,
@@ -27,7 +27,7 @@ CREATE TABLE app_password (
     UNIQUE (account_id, label)
 );
 CREATE INDEX app_password_tenant ON app_password (tenant_id);
-CREATE TRIGGER directory_changed AFTER INSERT OR DELETE OR UPDATE OF digest, scram_sha_256, scopes, networks, expires_at
+CREATE TRIGGER directory_changed AFTER INSERT OR DELETE OR UPDATE OF digest, scram_keys, scopes, networks, expires_at
     ON app_password FOR EACH STATEMENT EXECUTE FUNCTION notify_directory();
 
 -- The one place where addresses of clients and the logins they tried are written down. The keeper removes rows after seven days.
