@@ -114,6 +114,7 @@ class View:
         self.listeners: set[Callable[[], None]] = set()  # sessions in IDLE
         self.is_stale = False
         self.checked_at = now
+        self._first_unseen: int | None = None  # None: to be looked for
         self._changed_modseqs = array("Q")
         self._changed_uids = array("I")
         self._log_start = mailbox.highestmodseq  # changes after this MODSEQ are all in the log
@@ -167,6 +168,7 @@ class View:
             gone = [at for uid in changes.expunged if (at := self.rows.position(uid)) >= 0]
         if gone:
             self.rows = self.rows.without(gone)
+            self._first_unseen = None
         self.note(changes.changed)
         if changes.highestmodseq > self.highestmodseq:
             self.highestmodseq = changes.highestmodseq
@@ -177,6 +179,7 @@ class View:
     def note(self, changed: Sequence[MessageRow]) -> None:
         """Take over rows that are new or have other flags; older ones than those held are passed over."""
         rows = self.rows
+        self._first_unseen = None
         last = rows.uids[-1] if rows.uids else 0
         news: list[tuple[int, int]] = []
         for row in changed:
@@ -209,8 +212,10 @@ class View:
 
     def first_unseen(self) -> int:
         r"""The position of the first message without \Seen, or -1."""
-        seen = self.table.kinds_with(SEEN)
-        return next((at for at, kind in enumerate(self.rows.kinds) if kind not in seen), -1)
+        if self._first_unseen is None:
+            seen = self.table.kinds_with(SEEN)
+            self._first_unseen = next((at for at, kind in enumerate(self.rows.kinds) if kind not in seen), -1)
+        return self._first_unseen
 
     def has_deleted(self) -> bool:
         r"""Whether any message has \Deleted, as far as known."""
