@@ -1,5 +1,6 @@
 """Commands on mailboxes as such: RFC 3501 §6.3.3-§6.3.7, NAMESPACE (RFC 2342), special uses (RFC 6154), and looking names up."""
 
+import unicodedata
 from dataclasses import dataclass
 
 from daemons.access.imap.rights import demand, look_up, rights_on
@@ -60,7 +61,7 @@ async def _place_of(session: Session, name: str) -> _Place:
 
 async def create(session: Session, asked: command.Create) -> Completion:
     """CREATE, RFC 3501 §6.3.3, with USE of RFC 6154 §3 and MAILBOXID of RFC 8474 §4.2."""
-    name = creatable(asked.mailbox.removesuffix(SEPARATOR))
+    name = creatable(_composed(session, asked.mailbox.removesuffix(SEPARATOR)))
     if len(asked.special_use) > 1 or not _CREATABLE_USES.issuperset(asked.special_use):
         raise RefusalError.no(b"USEATTR", "no such special use here")
     special_use = asked.special_use[0].decode() if asked.special_use else None
@@ -76,7 +77,20 @@ async def create(session: Session, asked: command.Create) -> Completion:
         if special_use:
             raise RefusalError.no(b"USEATTR", "another mailbox has this use, or the name is not possible") from None
         raise RefusalError.no(b"CANNOT", "not a possible mailbox name") from None
+    _tell_composed(session, asked.mailbox.removesuffix(SEPARATOR), name)
     return Completion("created", b"MAILBOXID (%b)" % objectid.mailbox_id(made.mailbox_id))
+
+
+def _composed(session: Session, name: str) -> str:
+    """The name as it is given to a mailbox: IMAP4rev2 has Net-Unicode (RFC 9051 §5.1), IMAP4rev1 what the client writes."""
+    return unicodedata.normalize("NFC", name) if session.is_utf8 else name
+
+
+def _tell_composed(session: Session, asked: str, name: str) -> None:
+    """Which name the mailbox has got when it is not the one that was asked for (RFC 9051 §6.3.9.7)."""
+    if asked != name and session.has(b"IMAP4REV2"):
+        old = b'("OLDNAME" (%b))' % session.mailbox_name(asked)
+        session.put(response.list_line([], session.mailbox_name(name), extended=old))
 
 
 def creatable(name: str) -> str:
@@ -121,7 +135,7 @@ async def rename(session: Session, asked: command.Rename) -> Completion:
 
     A mailbox stays with its owner: from one to another, messages go by MOVE, which asks for room at the new one's.
     """
-    new = creatable(asked.new.removesuffix(SEPARATOR))
+    new = creatable(_composed(session, asked.new.removesuffix(SEPARATOR)))
     found = await look_up(session, asked.old)
     if found is None:
         raise RefusalError.no(b"NONEXISTENT", "no such mailbox")
@@ -141,6 +155,7 @@ async def rename(session: Session, asked: command.Rename) -> Completion:
         raise RefusalError.no(b"CANNOT", "not a possible mailbox name") from None
     if is_inbox:
         session.shared.views.touch(found.mailbox.mailbox_id)
+    _tell_composed(session, asked.new.removesuffix(SEPARATOR), new)
     return Completion("renamed")
 
 

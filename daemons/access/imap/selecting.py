@@ -48,7 +48,7 @@ async def select(session: Session, asked: command.Select | command.Examine) -> C
     except BaseException:
         session.deselect()
         raise
-    _describe(session, selected, mailbox.name, first_unseen)
+    _describe(session, selected, asked.mailbox, first_unseen)
     if resync is not None:
         session.put(b"".join(vanished))
         await resyncing.tell_changed(session, selected, resync)
