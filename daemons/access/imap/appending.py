@@ -96,6 +96,7 @@ async def _store(
         raise RefusalError.no(b"TRYCREATE", "no such mailbox") from None
     except NotFoundError:
         raise RefusalError.no(b"EXPUNGEISSUED", "the message is gone") from None
+    await arriving.mark_seen([one.placed[0].uid for one in stored])
     session.shared.views.touch(mailbox.mailbox_id)
     if replaces is not None:
         session.shared.views.touch(replaces[0])

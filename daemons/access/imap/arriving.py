@@ -4,12 +4,13 @@ import asyncio
 import mmap
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from daemons.access.imap import permissions
 from daemons.access.imap.catenating import octets_of
 from daemons.access.imap.limiting import check_saved
+from daemons.access.imap.rights import viewer_of
 from daemons.access.imap.session import EndOfInputError, RefusalError, Session
 from daemons.access.imap.storing import spelled
 from daemons.delivery import prepare
@@ -26,8 +27,8 @@ from protocol.imap.events import (
 from protocol.imap.flags import bits_of
 from protocol.message import scan
 from protocol.message.transfer import UnknownEncodingError, without_nul
-from storage.messages import KEYWORDS
-from storage.rows import Mailbox, NewMessage, Placement
+from storage.messages import KEYWORDS, store_flags
+from storage.rows import SEEN, Mailbox, NewMessage, Placement
 from storage.spool import MEMORY_LIMIT, SpoolFile
 
 _MEMORY_OCTETS = 4 * MEMORY_LIMIT  # what all messages of one command may hold in memory; the others lie in files
@@ -37,6 +38,7 @@ _MEMORY_OCTETS = 4 * MEMORY_LIMIT  # what all messages of one command may hold i
 class _Message:
     spooled: SpoolFile
     placement: Placement
+    is_seen: bool = False  # for whoever appends it, where each viewer has a \Seen of its own
     is_binary: bool = False  # some of it came in a literal8
 
 
@@ -55,6 +57,7 @@ class Arriving:
         self._session = session
         self._settings = session.shared.settings
         self._mailbox = mailbox
+        self._viewer = viewer_of(session, mailbox)
         self._may = permissions.changeable(rights)  # flags that the client may not set are left out (RFC 4314 §4)
         self._stack = stack
         self._messages: list[_Message] = []
@@ -142,9 +145,12 @@ class Arriving:
             raise RefusalError.no(b"LIMIT", "too many messages in one command")
         check_saved(self._session, self.count + 1)
         placement = self._placement(begins)
+        is_seen = bool(self._viewer and placement.flags & SEEN)
+        if is_seen:
+            placement = replace(placement, flags=placement.flags & ~SEEN)
         memory_octets = min(MEMORY_LIMIT, self._memory_octets)
         spooled = await self._stack.enter_async_context(self._session.shared.spool.open(memory_octets))
-        self._messages.append(_Message(spooled, placement))
+        self._messages.append(_Message(spooled, placement, is_seen))
 
     def _end_message(self) -> None:
         if not self._messages:
@@ -178,7 +184,7 @@ class Arriving:
             raise RefusalError.no(b"TOOBIG", "the messages are too large together")
 
     def _placement(self, begins: AppendMessage) -> Placement:
-        view = self._session.shared.views.peek(self._mailbox.mailbox_id)
+        view = self._session.shared.views.peek(self._mailbox.mailbox_id, self._viewer)
         if view is None:
             bits, keywords = bits_of(begins.flags)
         else:
@@ -201,6 +207,14 @@ class Arriving:
             new = await prepare(tenant_id, b"", original, [message.placement])
             found.append(NewMessage(tenant_id, b"", original, new.facts, new.placements, replaces=replaces))
         return found
+
+    async def mark_seen(self, uids: list[int]) -> None:
+        r"""Set the viewer's own \Seen on the messages, now stored under these UIDs, that were given it. Raises StorageError."""
+        seen = [uid for uid, message in zip(uids, self._messages, strict=True) if message.is_seen and uid]
+        if seen:
+            async with self._session.database() as connection:
+                mailbox_id = self._mailbox.mailbox_id
+                await store_flags(connection, mailbox_id, seen, "add", SEEN, (), viewer=self._viewer)
 
     async def _transcoded(self, original: bytes | Path) -> bytes | Path:
         """The message with base64 where there were NULs: nothing but literal8 could give those to a client (RFC 3516 §4.3)."""

@@ -12,7 +12,7 @@ from protocol.imap import response
 from protocol.imap.fetch import FetchAttribute, Item
 from protocol.message import unpack
 from protocol.message.preview import READ_OCTETS, candidates, preview_of
-from storage import messages
+from storage import messages, search_text
 from storage.blobs.store import BlobReader
 from storage.errors import NotFoundError
 
@@ -40,15 +40,19 @@ async def _savedates(session: Session, batch: Batch) -> dict[int, bytes]:
 
 
 async def _previews(session: Session, batch: Batch, *, is_lazy: bool) -> dict[int, bytes]:
-    """By content; those that are not at hand are made now, or left out if the client would rather go without (LAZY)."""
+    """By content: as the search index has them; others are made now, or left out if the client would rather not wait (LAZY)."""
     contents = list(dict.fromkeys(batch.column("contents")))
-    if is_lazy or not contents:
+    if not contents:
         return {}
     async with session.database() as connection:
-        facts = await messages.facts(connection, contents, ["structure"])
+        known = await search_text.previews(connection, session.account.tenant_id, contents)
+        previews = {content_id: response.string(text.encode("utf-8")) for content_id, text in known.items()}
+        missing = [content_id for content_id in contents if content_id not in previews]
+        if is_lazy or not missing:
+            return previews
+        facts = await messages.facts(connection, missing, ["structure"])
     blobs = session.shared.context.blobs
-    await blobs.prefetch(contents)
-    previews = {}
+    await blobs.prefetch(missing)
     for content_id, fact in facts.items():
         text = await _preview(blobs, content_id, fact["structure"])
         if text is not None:

@@ -2,11 +2,12 @@
 
 import ssl
 
+import asyncpg
 import pytest
 
 from config.settings import Settings
 from config.units import Octets
-from tests.conftest import Person
+from tests.conftest import Person, add_person
 from tests.daemons.imap.conftest import Service, mail
 from tests.daemons.imap.conversation import Client
 from tests.daemons.imap.proofs import proves
@@ -305,3 +306,34 @@ async def test_utf8_accept(service: Service) -> None:
         (line,) = await legacy.ok(b"UID FETCH 1 ENVELOPE")
         for text in ("Grüße", "Jörg", "jörg", "bücher.example"):
             assert b"{%d}\r\n%b" % (len(text.encode()), text.encode()) in line
+
+
+async def test_flags_and_rights(
+    service: Service, settings: Settings, owner: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    r"""In a mailbox of another only those flags are set that may be, and \Seen is the appender's own (RFC 4314 §4)."""
+    bob = await add_person(settings, owner, "bob@example.test")
+    their = b'"Other Users/bob@example.test/Team"'
+    url = literal(b"/Other%20Users/bob@example.test/Team/;UID=1")
+    async with await service.client() as alice, await Client.connect(service.endpoints["imaps"], service.tls) as client:
+        await client.login(bob.login)
+        await client.ok(b"CREATE Team")
+        await owner.execute("UPDATE mailbox SET is_seen_shared = false WHERE name = 'Team'")
+        await client.ok(b"SETACL Team alice@example.test lrsi")
+        *_, tagged = await alice.command(b"APPEND " + their + rb" (\Seen \Flagged $Forwarded) " + literal(ONE))
+        assert tagged.startswith(b"t OK [APPENDUID "), tagged
+        await client.ok(b"SELECT Team")
+        assert await client.ok(b"FETCH 1 FLAGS") == [rb"* 1 FETCH (FLAGS (\Recent))"]
+        await alice.ok(b"SELECT " + their)
+        assert await alice.ok(b"FETCH 1 FLAGS") == [rb"* 1 FETCH (FLAGS (\Seen))"]
+        await alice.ok(b"UNSELECT")
+        await client.ok(b"SETACL Team alice@example.test li")
+        *_, tagged = await alice.command(b"APPEND " + their + rb" (\Seen) " + literal(TWO))
+        assert tagged.startswith(b"t OK appended"), tagged
+        *_, tagged = await alice.command(b"APPEND INBOX CATENATE (URL " + url + b")")
+        assert tagged.startswith(b"t NO [BADURL "), tagged
+        await client.ok(b"SETACL Team alice@example.test lr")
+        *_, tagged = await alice.command(b"APPEND " + their + b" " + literal(TWO))
+        assert tagged.startswith(b"t NO [NOPERM] "), tagged
+        *_, tagged = await alice.command(b"APPEND INBOX CATENATE (URL " + url + b")")
+        assert tagged.startswith(b"t OK [APPENDUID "), tagged
