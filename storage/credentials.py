@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from ipaddress import ip_network
 
 import asyncpg
 
@@ -12,7 +13,7 @@ from storage.rows import AppPassword, AppPasswordRow, Attack, AttackRow, Login
 # One row with all that a login may be proven with.
 LOGIN = """
 SELECT a.account_id, a.tenant_id, a.login, a.password_hash, a.is_disabled, a.scram_sha_256, t.name,
-       ARRAY(SELECT (p.app_password_id, p.digest, p.scram_keys, p.scopes, p.networks, p.expires_at)
+       ARRAY(SELECT (p.app_password_id, p.digest, p.scram_keys, p.scopes, p.networks::text[], p.expires_at)
                FROM app_password AS p WHERE p.account_id = a.account_id ORDER BY p.app_password_id)
   FROM account AS a JOIN tenant AS t USING (tenant_id) WHERE a.login = $1 AND a.kind = 'person'
 """
@@ -21,7 +22,7 @@ SELECT a.account_id, a.tenant_id, a.login, a.password_hash, a.is_disabled, a.scr
 def login_of(row: asyncpg.Record) -> Login:
     """A row of LOGIN."""
     app_passwords = tuple(
-        AppPassword(identity, digest, keys, frozenset(scopes), tuple(networks), expires_at)
+        AppPassword(identity, digest, keys, frozenset(scopes), tuple(map(ip_network, networks)), expires_at)
         for identity, digest, keys, scopes, networks, expires_at in row[7]
     )
     return Login(row[0], row[1], row[2], row[3], row[4], row[5], row[6], app_passwords)

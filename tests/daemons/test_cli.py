@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,10 @@ from argon2 import PasswordHasher
 
 from config.loader import dump, parse
 from config.settings import Settings
+from daemons.authentication.passwords import app_password_digest
 from daemons.cli import main
 from daemons.cli.common import size
+from protocol import sasl
 
 Postwerk = Callable[..., str]
 
@@ -180,21 +183,75 @@ def test_pop3_policies(populated: Postwerk) -> None:
 
 def test_passwords(populated: Postwerk, database: str) -> None:
     """A password is stored as an argon2id hash, and replaced by `account passwd`."""
-
-    def stored() -> str:
-        async def fetch() -> str:
-            connection = await asyncpg.connect(database)
-            try:
-                return str(await connection.fetchval("SELECT password_hash FROM account"))
-            finally:
-                await connection.close()
-
-        with asyncio.Runner() as runner:
-            return runner.run(fetch())
-
-    assert PasswordHasher().verify(stored(), "secret")
+    query = "SELECT password_hash FROM account"
+    assert PasswordHasher().verify(str(fetched(database, query)), "secret")
     populated("account", "passwd", "alice@example.test", "--password-stdin", stdin="other\n")
-    assert PasswordHasher().verify(stored(), "other")
+    assert PasswordHasher().verify(str(fetched(database, query)), "other")
+
+
+def test_passwords_have_verifiers(populated: Postwerk, database: str) -> None:
+    """A new account has its SCRAM verifier at once, and another one after `account passwd`."""
+    verifiers = []
+    for _ in range(2):
+        verifiers.append(fetched(database, "SELECT scram_sha_256 FROM account"))
+        populated("account", "passwd", "alice@example.test", "--password-stdin", stdin="other\n")
+    first, second = (sasl.Verifier.parse(str(verifier)) for verifier in verifiers)
+    assert first.salt == second.salt
+    assert first == sasl.derive("secret", first.salt, first.iterations)
+    assert second.keys != first.keys
+
+
+def test_app_passwords(populated: Postwerk, database: str) -> None:
+    """An app password is shown once, listed without itself, and taken back."""
+    arguments = ("--scope", "imap", "--scope", "smtp", "--network", "192.0.2.0/24", "--expires", "90 d")
+    shown = populated("app-password", "add", "Alice@example.test", "phone", *arguments).strip()
+    assert re.fullmatch("[a-z2-7]{32}", shown)
+    assert fetched(database, "SELECT digest FROM app_password") == app_password_digest(shown)
+    (row,) = json.loads(populated("app-password", "list", "--account", "alice@example.test", "--json"))
+    assert (row["label"], row["scopes"], row["networks"]) == ("phone", ["imap", "smtp"], ["192.0.2.0/24"])
+    assert row["last_used_at"] is None
+    populated("app-password", "add", "alice@example.test", "tablet")
+    table = populated("app-password", "list")
+    assert "imap pop3 smtp sieve" in table
+    assert shown not in table
+    populated("app-password", "remove", "alice@example.test", "phone")
+    for command, code in (
+        (("remove", "alice@example.test", "phone"), os.EX_NOUSER),
+        (("add", "alice@example.test", "tablet"), os.EX_CANTCREAT),
+        (("add", "nobody@example.test", "phone"), os.EX_NOUSER),
+        (("add", "alice@example.test", "x", "--network", "192.0.2.1/24"), os.EX_DATAERR),
+        (("add", "alice@example.test", "x", "--expires", "soon"), os.EX_DATAERR),
+    ):
+        with pytest.raises(Ended) as ended:
+            populated("app-password", *command)
+        assert ended.value.code == code
+
+
+def test_attack_events(populated: Postwerk, database: str) -> None:
+    """Failed logins are listed with address and login, for all tenants or one."""
+    fetched(
+        database,
+        "INSERT INTO attack_event (happened_at, service, mechanism, reason, peer, login) "
+        "VALUES (now(), 'imap', 'PLAIN', 'password', '192.0.2.1', 'root') RETURNING 1",
+    )
+    (row,) = json.loads(populated("attack-events", "list", "--json"))
+    assert (row["peer"], row["login"], row["tenant"]) == ("192.0.2.1", "root", None)
+    assert "192.0.2.1" in populated("attack-events", "list")
+    assert json.loads(populated("attack-events", "list", "--tenant", "example", "--json")) == []
+
+
+def fetched(database: str, query: str) -> object:
+    """The first value of the query's first row."""
+
+    async def fetch() -> object:
+        connection = await asyncpg.connect(database)
+        try:
+            return await connection.fetchval(query)
+        finally:
+            await connection.close()
+
+    with asyncio.Runner() as runner:
+        return runner.run(fetch())
 
 
 def test_check_is_good(populated: Postwerk) -> None:

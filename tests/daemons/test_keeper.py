@@ -57,6 +57,22 @@ async def test_a_round_removes_what_is_dead(
     assert (done.contents, done.blobs) == (0, 0)
 
 
+async def test_a_round_forgets_attacks(context: Context, owner: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Attack events that would be older than seven days before the next round go; no longer memory can be configured."""
+    await owner.execute(
+        "INSERT INTO attack_event (happened_at, service, mechanism, reason, peer, login) "
+        "SELECT now() - make_interval(secs => age), 'imap', 'PLAIN', 'password', '192.0.2.1', age::text "
+        "FROM unnest(ARRAY[0, 590000, 601300, 604801, 999999]) AS age"
+    )
+    settings = KeeperSettings(batch_limit=2)
+    done = await Keeper(settings, context.settings.segments_directory).round(owner, asyncio.Event())
+    assert done.attacks == 3
+    kept = await owner.fetch("SELECT login FROM attack_event ORDER BY happened_at DESC")
+    assert [row["login"] for row in kept] == ["0", "590000"]
+    with pytest.raises(ValueError, match="seven days at most"):
+        KeeperSettings(attack_memory=Seconds(604_801))
+
+
 async def test_a_round_ends_early_when_told_to_stop(
     context: Context, owner: "asyncpg.Connection[asyncpg.Record]", removed: None
 ) -> None:
