@@ -1,5 +1,7 @@
 """The mailboxes of an account: names, hierarchy, subscriptions, usage. "/" separates levels; the inbox is exactly "INBOX"."""
 
+from collections.abc import Sequence
+
 import asyncpg
 
 from storage.errors import MailboxExistsError, MailboxNotFoundError, StorageError
@@ -58,6 +60,12 @@ async def get(connection: Connection, mailbox_id: int) -> Mailbox | None:
     """The mailbox as it is now."""
     row = await connection.fetchrow(f"{_SELECT} WHERE mailbox_id = $1", mailbox_id)
     return mailbox_row(row) if row else None
+
+
+async def get_many(connection: Connection, mailbox_ids: Sequence[int]) -> list[Mailbox]:
+    """These mailboxes as they are now; those that are gone are left out."""
+    rows = await connection.fetch(f"{_SELECT} WHERE mailbox_id = ANY ($1::bigint[])", mailbox_ids)
+    return [mailbox_row(row) for row in rows]
 
 
 def _parents(name: str) -> list[str]:

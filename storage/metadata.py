@@ -58,6 +58,17 @@ async def read(
     return found
 
 
+async def entries(connection: Connection, tenant_id: int, viewer: int, places: Sequence[int]) -> list[tuple[int, str]]:
+    """(place, name) of all annotations of these places that the account may have seen."""
+    async with reported():
+        rows = await connection.fetch(
+            "SELECT place, entry FROM annotation WHERE tenant_id = $1 AND place = ANY ($2::bigint[]) AND viewer IN (0, $3) "
+            "ORDER BY place, entry",
+            tenant_id, places, viewer,
+        )  # fmt: skip
+    return [(row[0], row[1]) for row in rows]
+
+
 async def write(
     connection: Connection,
     tenant_id: int,

@@ -61,25 +61,26 @@ class ChangeHub:
 
     def subscribe(self, mailbox_id: int, callback: Callback) -> Callback:
         """Call back whenever that mailbox may have changed in any process. Returns the function that ends it."""
-        self._want(MAILBOX)
+        self.want(MAILBOX)
         return _subscribe(self._mailboxes, mailbox_id, callback)
 
     def subscribe_account(self, account_id: int, callback: AccountCallback) -> Callback:
         """Call back when the account's mailboxes, subscriptions or annotations changed. Returns the function that ends it."""
-        self._want(ACCOUNT)
+        self.want(ACCOUNT)
         return _subscribe(self._accounts, ("account", account_id), callback)
 
     def subscribe_tenant(self, tenant_id: int, callback: AccountCallback) -> Callback:
         """Call back when annotations changed that all accounts of the tenant share. Returns the function that ends it."""
-        self._want(ACCOUNT)
+        self.want(ACCOUNT)
         return _subscribe(self._accounts, ("tenant", tenant_id), callback)
 
     def on(self, channel: str, callback: Callback) -> Callback:
         """Call back on every notification of DIRECTORY, JOURNAL, OUTBOUND or SHARING. Returns the function that ends it."""
-        self._want(channel)
+        self.want(channel)
         return _subscribe(self._channels, channel, callback)
 
-    def _want(self, channel: str) -> None:
+    def want(self, channel: str) -> None:
+        """Listen to a channel before anybody subscribes: what happens until then is not told."""
         if channel not in self._wanted:
             self._wanted.add(channel)
             self._news.set()

@@ -14,6 +14,7 @@ from daemons.authentication import build_authenticator
 from daemons.context import Context
 from daemons.runtime import Ready
 from daemons.sockets import Connection, Listener, Networks, listening
+from storage.notifications import ACCOUNT
 from storage.quota import Rooms
 from storage.spool import Spool
 
@@ -34,6 +35,7 @@ async def open_shared(context: Context) -> Shared:
     spool = Spool(context.settings.spool_directory)
     await spool.prepare()
     authenticator = build_authenticator(context)
+    context.changes.want(ACCOUNT)  # annotations are told as they change: nothing is compared
     grants, rooms = Grants(context.pool, context.changes), Rooms(context.pool, context.changes)
     return Shared(context, settings, views, authenticator, spool, grants, rooms)
 

@@ -41,6 +41,7 @@ AFTER_LOGIN = (
     b"MULTISEARCH",
     b"METADATA",
     b"METADATA-SERVER",
+    b"NOTIFY",
     b"QUOTA",
     b"QUOTA=RES-STORAGE",
     b"QUOTA=RES-MESSAGE",

@@ -18,6 +18,7 @@ from daemons.access.imap import (
     mailboxes,
     metadata,
     multisearch,
+    notify,
     quota,
     searching,
     selecting,
@@ -30,6 +31,7 @@ from daemons.sockets import Connection
 from protocol.imap import acl as acl_commands
 from protocol.imap import command, ordering, response, search
 from protocol.imap import metadata as metadata_commands
+from protocol.imap import notify as notify_commands
 from protocol.imap import quota as quota_commands
 from protocol.imap.events import AppendStarts, Continue, Rejected
 from protocol.imap.reader import Event
@@ -88,6 +90,7 @@ RULES: dict[type, Rule] = {
     command.Idle: Rule(_AFTER_LOGIN, idling.idle),
     metadata_commands.GetMetadata: Rule(_AFTER_LOGIN, metadata.get_metadata),
     metadata_commands.SetMetadata: Rule(_AFTER_LOGIN, metadata.set_metadata),
+    notify_commands.Notify: Rule(_AFTER_LOGIN, notify.notify),
     quota_commands.GetQuota: Rule(_AFTER_LOGIN, quota.get_quota),
     quota_commands.GetQuotaRoot: Rule(_AFTER_LOGIN, quota.get_quota_root),
     quota_commands.SetQuota: Rule(_AFTER_LOGIN, quota.set_quota),
@@ -126,8 +129,11 @@ async def imap_session(shared: Shared, connection: Connection) -> None:
 
 
 async def _step(session: Session) -> None:
+    notifier = session.notifier
+    session.teller = notifier.teller if notifier is not None and notifier.is_pushing else None
     try:
         event = await session.next_event()
+        session.teller = None  # while a command runs, only what goes with its answer is told
         await session.pace()
         await _handle(session, event)
     except EndOfInputError:
@@ -158,6 +164,8 @@ async def _execute(session: Session, event: AppendStarts | command.Command) -> N
         if completion is None:
             return
         answer = response.tagged(event.tag, "OK", completion.code, completion.text)
+        if session.notifier is not None:
+            session.notifier.note(event, completion)
     except RefusalError as refusal:
         answer = response.tagged(event.tag, refusal.status, refusal.code, refusal.text)
         if refusal.status == "BAD":
@@ -172,6 +180,8 @@ async def _execute(session: Session, event: AppendStarts | command.Command) -> N
         answer = response.tagged(event.tag, "NO", b"SERVERBUG", f"internal error {error_id}")
     is_numbered = isinstance(event, _HOLD_EXPUNGES) and not event.is_uid
     await session.sync(tells_expunges=not is_numbered)
+    if session.notifier is not None:
+        await session.notifier.tell()
     session.put(answer)
     await session.room()
     if session.failed_logins >= session.shared.settings.login_failure_limit and session.identity is None:

@@ -108,6 +108,18 @@ async def fetch(session: Session, asked: command.Fetch) -> Completion:
     return completed(session, Completion("fetched"), limit_code)
 
 
+async def tell(session: Session, ranges: list[Range], attributes: Sequence[FetchAttribute]) -> None:
+    r"""FETCH responses that the client did not ask for now: of messages that NOTIFY tells as new. Sets no \Seen."""
+    selected = chosen(session)
+    plan = Plan(attributes, is_uid=not session.has(b"UIDONLY"))
+    plan.sets_seen = False
+    pool, contents_of = session.shared.context.pool, functools.partial(_contents, selected)
+    slices = _slices(ranges, _SECTION_BATCH if plan.sections else _BATCH)
+    async with aclosing(facts_of(pool, slices, contents_of, plan.facts)) as runs:
+        async for run, facts in runs:
+            await _send(session, selected, plan, run, facts)
+
+
 async def _narrowed(session: Session, selected: Selected, asked: command.Fetch) -> tuple[list[Range], bytes | None]:
     """The messages asked for, less those that the modifiers leave out; what has vanished is told on the way."""
     modifiers = asked.modifiers

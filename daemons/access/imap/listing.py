@@ -122,16 +122,24 @@ async def _attached(session: Session, asked: command.List, told: Sequence[Visibl
 
 
 def _attributes(session: Session, asked: command.List, names: Names, name: str) -> list[bytes]:
+    return attributes_of(
+        names,
+        name,
+        knows_nonexistent=asked.is_extended or session.has(b"IMAP4REV2"),
+        tells_subscribed=b"SUBSCRIBED" in asked.returns or b"SUBSCRIBED" in asked.selection,
+    )
+
+
+def attributes_of(names: Names, name: str, *, knows_nonexistent: bool, tells_subscribed: bool) -> list[bytes]:
+    r"""The attributes of a name. Who knows RFC 5258 knows that \NonExistent implies \Noselect; others are told what they know."""
     attributes = []
     each = names.mailboxes.get(name)
     if each is None:
-        # Whoever knows RFC 5258 knows that \NonExistent implies \Noselect; others are told what they know.
-        knows = asked.is_extended or session.has(b"IMAP4REV2")
-        attributes.append(rb"\NonExistent" if knows else rb"\Noselect")
+        attributes.append(rb"\NonExistent" if knows_nonexistent else rb"\Noselect")
     elif not is_selectable(each):
         attributes.append(rb"\Noselect")
-    if b"SUBSCRIBED" in asked.returns or b"SUBSCRIBED" in asked.selection:
-        attributes += [rb"\Subscribed"] if name in names.subscribed else []
+    if tells_subscribed and name in names.subscribed:
+        attributes.append(rb"\Subscribed")
     attributes.append(rb"\HasChildren" if name in names.parents else rb"\HasNoChildren")  # RFC 3348 §3
     if each is not None and (use := _use(each)):
         attributes.append(use)

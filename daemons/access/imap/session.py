@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from config.imap import Imap
 from daemons.access.imap import permissions
@@ -28,6 +28,8 @@ from daemons.sockets import Connection
 from protocol.imap import response
 from protocol.imap.events import Rejected
 from protocol.imap.limits import Limits
+from protocol.imap.notify import MESSAGE_EVENTS
+from protocol.imap.notify import Event as MailboxEvent
 from protocol.imap.reader import CommandReader, Event
 from storage import mailboxes
 from storage.errors import MailboxNotFoundError, StorageError
@@ -35,6 +37,10 @@ from storage.pool import Connection as DatabaseConnection
 from storage.pool import reported
 from storage.quota import Rooms
 from storage.spool import Spool
+
+if TYPE_CHECKING:  # they tell a session's changes, so they know it
+    from daemons.access.imap.idling import Teller
+    from daemons.access.imap.notify import Notifier
 
 log = logger("imap")
 
@@ -114,6 +120,8 @@ class Session:
         self.is_stopping = False
         self.origin = secrets.token_hex(6)  # comes back with what the session itself has done
         self.reader = CommandReader(self._limits())
+        self.notifier: Notifier | None = None  # after NOTIFY
+        self.teller: Teller | None = None  # while changes may be told to the waiting client
         self._events: deque[Event] = deque()
         self._output: list[bytes] = []
         self._output_octets = 0
@@ -150,11 +158,16 @@ class Session:
 
     async def _receive(self) -> None:
         await self.flush()
+        teller = self.teller
         self._is_waiting = True
         try:
+            if teller is not None:
+                teller.begin()
             octets = await self.connection.receive(self.patience())
         finally:
             self._is_waiting = False
+            if teller is not None:
+                await teller.hold()
         if not octets:
             raise EndOfInputError
         self._events.extend(self.reader.receive(octets))
@@ -323,6 +336,9 @@ class Session:
     def _leave_account(self) -> None:
         """Give back what the session has on behalf of its account."""
         self.deselect()
+        if self.notifier is not None:
+            self.notifier.end()
+            self.notifier = None
         if self.identity is not None:
             counts = self.shared.account_sessions
             counts[self.identity.account_id] -= 1
@@ -379,7 +395,8 @@ class Session:
             if self.is_over:
                 return
             await self.shared.views.freshen(selected.view)
-            if selected.is_current:
+            wants = MESSAGE_EVENTS if self.notifier is None else self.notifier.wants
+            if selected.is_current or not wants:
                 return
             if tells_expunges:
                 if selected.contexts is not None:
@@ -392,7 +409,10 @@ class Session:
                     await self.claim_recent(selected)
                     self.put(response.recent(selected.recent_count()))
             self.tell_keywords()
-            self.tell_flags(selected.take_changed(before))
+            if self.notifier is not None:
+                await self.notifier.tell_new(selected, before)
+            if MailboxEvent.FLAG_CHANGE in wants:
+                self.tell_flags(selected.take_changed(before))
             if selected.contexts is not None:
                 await selected.contexts.tell_changed()
         except MailboxNotFoundError:
