@@ -1,5 +1,7 @@
 """What the account of a session may do with a mailbox: the rights of RFC 4314 §2.1, one letter each."""
 
+import unicodedata
+
 from daemons.access.imap.session import RefusalError, Session
 from storage import sharing
 from storage.rows import Mailbox
@@ -34,11 +36,16 @@ async def visible(session: Session) -> list[Visible]:
 
 
 async def look_up(session: Session, name: str) -> Visible | None:
-    """The mailbox that the session knows by this name, whatever its rights on it. Raises StorageError."""
+    """The mailbox that the session knows by this name, whatever its rights on it. Raises StorageError.
+
+    Where none has it as it is spelled, the one is meant that has it composed: CREATE may have composed it (RFC 9051 §5.1).
+    """
     account, grants = session.account, session.shared.grants
     generation = grants.generation
     async with session.database() as connection:
         found = await sharing.find(connection, account.account_id, account.tenant_id, name)
+        if found is None and (composed := unicodedata.normalize("NFC", name)) != name:
+            found = await sharing.find(connection, account.account_id, account.tenant_id, composed)
     if found is not None:
         grants.remember(account.account_id, found.mailbox.mailbox_id, found.rights, generation)
     return found

@@ -64,13 +64,13 @@ async def change_flags(
     """Change flags in the database and then in the view. Raises StorageError."""
     if not uids:
         return StoredFlags(0, ())
+    view, may = selected.view, changeable(selected.rights)
     async with session.database() as connection:
-        view = selected.view
-        may = changeable(selected.rights)
         stored = await messages.store_flags(
             connection, view.mailbox_id, uids, operation, bits, keywords, unchanged_since, viewer=view.viewer, may=may
         )
-    await selected.view.absorb(stored, asyncio.get_running_loop().time())
+    await view.absorb(stored, asyncio.get_running_loop().time())
+    session.shared.views.touch(view.mailbox_id, but=view)
     return stored
 
 

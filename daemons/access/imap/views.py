@@ -63,10 +63,12 @@ class Views:
         """The view if it is in memory, as it is."""
         return self._views.get((mailbox_id, viewer))
 
-    def touch(self, mailbox_id: int) -> None:
-        """This process has just changed the mailbox: nobody need wait for the notification."""
+    def touch(self, mailbox_id: int, *, but: View | None = None) -> None:
+        """This process has just changed the mailbox: nobody need wait for the notification. `but` knows it already."""
         for viewer in self._viewers.get(mailbox_id, ()):
-            self._views[mailbox_id, viewer].touch()
+            view = self._views[mailbox_id, viewer]
+            if view is not but:
+                view.touch()
 
     async def freshen(self, view: View) -> None:
         """Make the view current; no SQL when nothing has happened and the last check is recent. Raises StorageError."""

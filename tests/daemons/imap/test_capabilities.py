@@ -119,9 +119,10 @@ async def test_idle(service: Service) -> None:
 
 @proves(b"NAMESPACE")
 async def test_namespace(service: Service) -> None:
-    """There is one personal namespace, without a prefix (RFC 2342)."""
+    """There is one personal namespace, without a prefix, one of other persons and one of teams (RFC 2342)."""
     async with await service.client() as client:
-        assert await client.ok(b"NAMESPACE") == [b'* NAMESPACE (("" "/")) NIL NIL']
+        (line,) = await client.ok(b"NAMESPACE")
+        assert line == b'* NAMESPACE (("" "/")) (("Other Users/" "/")) (("Shared/" "/"))'
 
 
 @proves(b"CHILDREN")

@@ -1,5 +1,9 @@
 """Mailbox names: modified UTF-7 by the tables of other implementations, and INBOX."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from protocol.imap import names
@@ -47,6 +51,22 @@ INVALID = [
     (b"&2AA-", "half a surrogate pair"),
     (b"&AOQ-&AOQ-", "superfluous shift"),
 ]
+
+
+# Collected from the same sources: values only.
+VECTORS = json.loads(Path(__file__).with_name("names.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=[repr(vector["mutf7"]) for vector in VECTORS])
+def test_vectors(vector: dict[str, Any]) -> None:
+    """A valid spelling is decoded and encoded as it was; an invalid one is no modified UTF-7."""
+    octets = vector["mutf7"].encode("utf-8")
+    if vector["valid"]:
+        assert names.decode(octets) == vector["name"]
+        assert names.encode(vector["name"]) == octets
+        return
+    with pytest.raises(ValueError, match=r"\w"):
+        names.decode(octets)
 
 
 @pytest.mark.parametrize(("name", "octets"), NAMES)
