@@ -6,9 +6,10 @@ tests/daemons/imap/test_capabilities.py fails for a token without a test.
 from daemons.access.imap.session import Session, State
 from daemons.authentication import Origin
 
-BEFORE_LOGIN = (b"IMAP4rev1", b"SASL-IR", b"LITERAL+", b"ID", b"ENABLE")
+BEFORE_LOGIN = (b"IMAP4rev1", b"IMAP4rev2", b"SASL-IR", b"LITERAL+", b"ID", b"ENABLE")
 AFTER_LOGIN = (
     b"IMAP4rev1",
+    b"IMAP4rev2",
     b"LITERAL+",
     b"ID",
     b"ENABLE",
@@ -38,6 +39,8 @@ AFTER_LOGIN = (
     b"THREAD=REFS",
     b"CONTEXT=SEARCH",
     b"CONTEXT=SORT",
+    b"SEARCH=FUZZY",
+    b"I18NLEVEL=1",
     b"MULTISEARCH",
     b"METADATA",
     b"METADATA-SERVER",
