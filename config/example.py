@@ -21,21 +21,32 @@ def example() -> str:
         section = _struct(field.type)
         if section is not None:
             lines += ["", *_comment(section.__doc__ or ""), f"[{field.encode_name}]", *_keys(section)]
+            lines += _tables(section, field.encode_name)
     return "\n".join(lines) + "\n"
 
 
 def _keys(struct: type[msgspec.Struct]) -> Iterator[str]:
     hints = get_type_hints(struct, include_extras=True)
     for field in msgspec.structs.fields(struct):
-        if _struct(field.type) is not None:
+        if _struct(field.type) is not None or _entry(field.type) is not None:
             continue
         meta = _meta(hints[field.name])
         yield ""
         yield from _comment(meta.description or "")
         value = _default(field)
-        if value is None and meta.examples:
-            value = meta.examples[0]
+        if value in (None, msgspec.NODEFAULT):
+            value = meta.examples[0] if meta.examples else None
         yield f"# {_assignment(field.encode_name, value)}"
+
+
+def _tables(struct: type[msgspec.Struct], place: str) -> Iterator[str]:
+    """The entries of lists, at the end of their section: what stands below [[x.y]] belongs to it."""
+    hints = get_type_hints(struct, include_extras=True)
+    for field in msgspec.structs.fields(struct):
+        entry = _entry(field.type)
+        if entry is not None:
+            description = f"{_meta(hints[field.name]).description} An entry: {entry.__doc__}"
+            yield from ("", *_comment(description), f"# [[{place}.{field.encode_name}]]", *_keys(entry))
 
 
 def _default(field: Any) -> Any:
@@ -68,6 +79,13 @@ def _meta(hint: Any) -> Meta:
                 merged |= {name: getattr(item, name) for name in ("description", "examples") if getattr(item, name)}
         return Meta(**merged)
     return Meta()
+
+
+def _entry(hint: Any) -> type[msgspec.Struct] | None:
+    """What a list consists of, when that is a table."""
+    while get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    return _struct(get_args(hint)[0]) if get_origin(hint) is list else None
 
 
 def _struct(hint: Any) -> type[msgspec.Struct] | None:

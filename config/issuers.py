@@ -18,7 +18,10 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 class Issuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An OpenID Connect issuer whose tokens log in to accounts of one tenant."""
 
-    tenant: Annotated[str, Meta(min_length=1, description="The tenant to whose accounts its tokens may log in.")]
+    tenant: Annotated[
+        str,
+        Meta(min_length=1, description="The tenant to whose accounts its tokens may log in.", examples=["example"]),
+    ]
     issuer: Annotated[
         str,
         Meta(

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from config.database import Database
+from config.example import example
 from config.loader import ConfigError, dump, load, parse
 from config.settings import Settings
 from config.units import DAY, MIB, Octets, Seconds, spell
@@ -75,3 +78,26 @@ def test_bad_quantities(value: object) -> None:
         Octets.parse(value)
     with pytest.raises(ValueError, match="expected"):
         Seconds.parse(value)
+
+
+def test_the_example_is_a_configuration() -> None:
+    """With its comments taken away it is the default, but for an issuer of tokens and what has no default."""
+    lines = (line.removeprefix("# ") for line in example().splitlines() if not line.startswith("##"))
+    settings = parse("\n".join(line for line in lines if not line.endswith(" =")))
+    (issuer,) = settings.authentication.issuers
+    assert issuer.audience == ["postwerk"]
+    assert parse(dump(settings)) == settings
+    authentication = msgspec.structs.replace(settings.authentication, issuers=[])
+    changed = msgspec.structs.replace(settings, authentication=authentication, database=Database())
+    assert changed == Settings()
+
+
+def test_issuers_are_checked() -> None:
+    """An entry of a list is checked like every other key."""
+    with pytest.raises(ConfigError, match=r"x.toml: authentication.issuers\[0\].algorithms"):
+        parse(
+            "[[authentication.issuers]]\ntenant='t'\nissuer='https://a.test'\naudience=['p']\nalgorithms=['HS256']",
+            "x.toml",
+        )
+    with pytest.raises(ConfigError, match=r"issuer: an https URL is needed"):
+        parse("[[authentication.issuers]]\ntenant='t'\nissuer='http://a.test'\naudience=['p']", "x.toml")
