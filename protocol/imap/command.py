@@ -158,6 +158,7 @@ class List(Command):
     returns: tuple[bytes, ...] = ()  # SUBSCRIBED, CHILDREN, SPECIAL-USE, MYRIGHTS, STATUS
     status_items: tuple[bytes, ...] = ()  # of RETURN (STATUS (…)), RFC 5819 §2
     is_extended: bool = False  # any part of the extended syntax was used
+    entries: tuple[str, ...] = ()  # of RETURN (METADATA (…)), RFC 9590 §3
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from protocol.imap.command import Create, List, Lsub, Status
 from protocol.imap.cursor import Cursor, expect_atom, expect_list
+from protocol.imap.metadata import expect_entries
 from protocol.imap.names import expect_mailbox, expect_pattern, expect_reference
 
 STATUS_ITEMS = frozenset(
@@ -52,9 +53,10 @@ def expect_list_command(cursor: Cursor, tag: bytes) -> List:
         cursor.fail("RETURN")
     cursor.expect_space()
     options = expect_list(cursor, _return_option, may_be_empty=True)
-    returns = _unique(name for name, _ in options)
-    status_items = _unique(item for _, items in options for item in items)
-    return List(tag, reference, patterns, selection, returns, status_items, is_extended=True)
+    returns = _unique(name for name, _, _ in options)
+    status_items = _unique(item for _, items, _ in options for item in items)
+    entries = tuple(entry for _, _, entries in options for entry in entries)
+    return List(tag, reference, patterns, selection, returns, status_items, is_extended=True, entries=entries)
 
 
 # list-select-opt = "SUBSCRIBED" / "REMOTE" / "RECURSIVEMATCH" / "SPECIAL-USE"
@@ -63,11 +65,14 @@ def _list_select_opt(cursor: Cursor) -> bytes:
 
 
 # return-option = "SUBSCRIBED" / "CHILDREN" / "SPECIAL-USE" / "MYRIGHTS" / "STATUS" SP "(" status-att *(SP status-att) ")"
-def _return_option(cursor: Cursor) -> tuple[bytes, tuple[bytes, ...]]:
+def _return_option(cursor: Cursor) -> tuple[bytes, tuple[bytes, ...], tuple[str, ...]]:
     if cursor.take_keyword(b"STATUS"):
         cursor.expect_space()
-        return b"STATUS", expect_list(cursor, _status_att)
-    return _one_of(cursor, _RETURN_OPTIONS, "a LIST return option"), ()
+        return b"STATUS", expect_list(cursor, _status_att), ()
+    if cursor.take_keyword(b"METADATA"):  # RFC 9590 §5
+        cursor.expect_space()
+        return b"METADATA", (), expect_entries(cursor)
+    return _one_of(cursor, _RETURN_OPTIONS, "a LIST return option"), (), ()
 
 
 # lsub = "LSUB" SP mailbox SP list-mailbox

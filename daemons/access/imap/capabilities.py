@@ -44,6 +44,7 @@ AFTER_LOGIN = (
     b"MULTISEARCH",
     b"METADATA",
     b"METADATA-SERVER",
+    b"LIST-METADATA",
     b"NOTIFY",
     b"QUOTA",
     b"QUOTA=RES-STORAGE",

@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Se
 from dataclasses import dataclass, field
 from itertools import chain
 
+from daemons.access.imap.metadata import Wanted, may_read, read
 from daemons.access.imap.rights import visible
 from daemons.access.imap.session import Completion, Session
 from daemons.access.imap.status import check_items, status_lines
-from protocol.imap import acl, command, match, response
+from protocol.imap import acl, command, match, metadata, response
 from storage import mailboxes
 from storage.mailboxes import SEPARATOR
 from storage.sharing import Visible
@@ -33,8 +34,18 @@ async def _statuses(session: Session, asked: command.List, told: Sequence[Visibl
     return await status_lines(session, [each.mailbox for each in told if is_selectable(each)], asked.status_items)
 
 
+async def _annotations(session: Session, asked: command.List, told: Sequence[Visible]) -> Mapping[int, bytes]:
+    """METADATA behind each mailbox whose annotations may be read, RFC 9590 §3; NIL for what a mailbox does not have."""
+    boxes = {each.mailbox.mailbox_id: each.mailbox for each in told if may_read(each)}
+    values = await read(session, list(boxes.values()), Wanted(asked.entries))
+    return {
+        mailbox_id: metadata.metadata_line(session.mailbox_name(box.name), values[mailbox_id].items())
+        for mailbox_id, box in boxes.items()
+    }
+
+
 # Return option -> what gives the responses behind a mailbox's LIST response, by mailbox. In the order they are sent in.
-ATTACHMENTS: dict[bytes, Attachment] = {b"MYRIGHTS": _my_rights, b"STATUS": _statuses}
+ATTACHMENTS: dict[bytes, Attachment] = {b"MYRIGHTS": _my_rights, b"STATUS": _statuses, b"METADATA": _annotations}
 
 
 def is_selectable(each: Visible) -> bool:

@@ -178,3 +178,27 @@ async def test_mailboxes_that_hold_only_others(service: Service) -> None:
         await client.ok(b'SETMETADATA a (/private/comment "x")')
         assert await client.ok(b"GETMETADATA a /private/comment") == [b'* METADATA a (/private/comment "x")']
         assert (await tagged(client, b"GETMETADATA none /private/comment")).startswith(b"t NO [NONEXISTENT] ")
+
+
+@proves(b"LIST-METADATA")
+async def test_list_metadata(service: Service, owner: Owner) -> None:
+    """LIST tells the annotations of each mailbox behind it, NIL where there is none, and none that may not be read."""
+    bob = await add_person(service.context.settings, owner, "bob@example.test")
+    box = await service.mailbox_id("Team")
+    await sharing.set_rights(owner, box, bob.login, "replace", "l", is_negative=False)
+    async with await service.client() as client, await other(service, bob) as second:
+        await client.ok(b'SETMETADATA Team (/shared/vendor/x/color "red")')
+        told = await client.ok(b'LIST "" T% RETURN (METADATA ("/shared/vendor/x/Color" /private/specialuse) CHILDREN)')
+        assert told == [
+            rb'* LIST (\HasNoChildren) "/" Team',
+            b'* METADATA Team (/shared/vendor/x/Color "red" /private/specialuse NIL)',
+            rb'* LIST (\HasNoChildren \Trash) "/" Trash',
+            rb'* METADATA Trash (/shared/vendor/x/Color NIL /private/specialuse "\\Trash")',
+        ]
+        shared = b'"Other Users/alice@example.test/Team"'
+        asked = b'LIST "" ' + shared + b" RETURN (METADATA /shared/vendor/x/color)"
+        assert await second.ok(asked) == [rb'* LIST (\Noselect \HasNoChildren) "/" ' + shared]
+        await sharing.set_rights(owner, box, bob.login, "replace", "lr", is_negative=False)
+        assert (await second.ok(asked))[1:] == [b"* METADATA " + shared + b' (/shared/vendor/x/color "red")']
+        assert (await tagged(client, b'LIST "" * RETURN (METADATA)')).startswith(b"t BAD ")
+        assert (await tagged(client, b'LIST "" * RETURN (METADATA (x))')).startswith(b"t BAD ")
