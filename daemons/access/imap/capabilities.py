@@ -41,6 +41,8 @@ AFTER_LOGIN = (
     b"CONTEXT=SORT",
     b"SEARCH=FUZZY",
     b"I18NLEVEL=1",
+    b"SEARCH=FUZZY",
+    b"I18NLEVEL=1",
     b"MULTISEARCH",
     b"METADATA",
     b"METADATA-SERVER",

@@ -4,6 +4,7 @@ A scan and the index give one answer, since both look through what protocol.mess
 besides only what shows quickly that a message cannot have the text.
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from protocol.message.content import parameter
 from protocol.message.header import fields
 from protocol.message.text import canonical, canonical_text, field_text, header_text
 
+_WORD = 40  # octets of a word that are looked for in undecoded text
 _IDENTITIES = frozenset({b"7bit", b"8bit", b"binary"})
 _HIDING = (b"utf-7", b"utf7", b"hz", b"unicode-1-1", b"iso-2022", b"csiso2022", b"utf-16", b"utf16", b"utf-32")
 
@@ -26,7 +28,8 @@ class Needle:
         self.is_impossible = "\0" in text or any("\ud800" <= character <= "\udfff" for character in text)
         self.is_empty = not self.text
         # A part of it that must stand in undecoded ASCII, however that is folded or wrapped.
-        self._word = max(self.octets.split(), key=len, default=b"") if self.text.isascii() else b""
+        self._word = max(self.octets.split(), key=len, default=b"")[:_WORD] if self.text.isascii() else b""
+        self._broken = _broken(self._word)
         is_plain = self.text.isascii() and self.text.isprintable() and self.text == self.text.strip()
         self._plain = self.octets if is_plain else b""  # stands in undecoded ASCII as in what that decodes to
 
@@ -77,14 +80,27 @@ class Needle:
         if not _is_plain(part):
             return True
         body = original[part.body_start : part.end]
-        return b"\x1b" in body or not self.is_surely_not_in(body)
+        if b"\x1b" in body or not self.is_surely_not_in(body):
+            return True
+        # Tags may stand within a word, and character references may be letters; a space that does not break is none.
+        is_markup = part.subtype.lower() == b"html"
+        return is_markup and (
+            body.count(b"&") != body.count(b"&nbsp;") or self._broken.search(body.upper()) is not None
+        )
+
+
+def _broken(word: bytes) -> re.Pattern[bytes]:
+    """Finds a beginning of the word in front of markup."""
+    form = b""
+    for octet in reversed(word[:-1]):
+        form = re.escape(bytes((octet,))) + (b"(?:%b)?" % form if form else b"")
+    return re.compile(form + b"<")
 
 
 def _is_plain(part: Part) -> bool:
-    """Whether ASCII octets stand for themselves: no transfer encoding, no markup, and no charset that hides text in ASCII."""
+    """Whether ASCII octets stand for themselves: no transfer encoding, and no charset that hides text in ASCII."""
     charset = (parameter(part.parameters, b"charset") or b"").lower()
-    is_unencoded = (part.encoding or b"7bit").lower() in _IDENTITIES
-    return is_unencoded and part.subtype.lower() != b"html" and not charset.startswith(_HIDING)
+    return (part.encoding or b"7bit").lower() in _IDENTITIES and not charset.startswith(_HIDING)
 
 
 class Candidate(NamedTuple):
