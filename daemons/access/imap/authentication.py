@@ -10,6 +10,7 @@ from protocol.imap.events import Line
 
 log = logger("imap")
 
+_CLIENT_CHARACTERS = 500
 _PRODUCT: dict[bytes, bytes | None] = {b"name": b"Postwerk"}
 
 
@@ -31,10 +32,18 @@ async def logout(session: Session, _: command.Logout) -> Completion:
     return Completion("bye")
 
 
-async def identify(session: Session, _: command.Id) -> Completion:
-    """ID, RFC 2971 §3.1. What the client says of itself is not kept: it tells who uses what."""
+async def identify(session: Session, given: command.Id) -> Completion:
+    """ID, RFC 2971 §3.1. What the client says of itself tells who uses what: it is kept for attack events alone."""
+    if session.identity is None:
+        parameters = (given.parameters or {}).items()
+        told = " ".join(f"{_text(name)}={_text(value)}" for name, value in parameters if value is not None)
+        session.client = told[:_CLIENT_CHARACTERS]
     session.put(response.identification(_PRODUCT))
     return Completion("done")
+
+
+def _text(octets: bytes) -> str:
+    return octets.decode("utf-8", "replace")
 
 
 async def start_tls(session: Session, requested: command.StartTls) -> Completion | None:

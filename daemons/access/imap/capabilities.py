@@ -41,8 +41,6 @@ AFTER_LOGIN = (
     b"CONTEXT=SORT",
     b"SEARCH=FUZZY",
     b"I18NLEVEL=1",
-    b"SEARCH=FUZZY",
-    b"I18NLEVEL=1",
     b"MULTISEARCH",
     b"METADATA",
     b"METADATA-SERVER",
@@ -67,6 +65,7 @@ AFTER_LOGIN = (
     b"UIDBATCHES",
     b"UNAUTHENTICATE",
     b"INPROGRESS",
+    b"COMPRESS=DEFLATE",
 )
 
 
@@ -89,14 +88,16 @@ def _message_limit(session: Session) -> bytes:
 
 
 def may_start_tls(session: Session) -> bool:
-    """STARTTLS is offered until TLS is on (RFC 3501 §6.2.1)."""
-    return session.shared.context.tls is not None and not session.connection.is_secure
+    """STARTTLS is offered until TLS is on (RFC 3501 §6.2.1); below DEFLATE it cannot begin any more (RFC 4978 §3)."""
+    connection = session.connection
+    return session.shared.context.tls is not None and not (connection.is_secure or connection.is_compressed)
 
 
 def origin(session: Session) -> Origin:
     """Where the session's attempts to log in come from, as its connection is now."""
     allows_cleartext = session.shared.settings.cleartext_authentication
-    return session.shared.authenticator.origin(session.connection, "imap", allows_cleartext=allows_cleartext)
+    authenticator, connection = session.shared.authenticator, session.connection
+    return authenticator.origin(connection, "imap", allows_cleartext=allows_cleartext, client=session.client)
 
 
 def may_log_in(session: Session) -> bool:

@@ -22,6 +22,7 @@ from daemons.access.imap.sortkeys import SortKeyCache
 from daemons.access.imap.texts import TextCache
 from daemons.access.imap.views import Views
 from daemons.authentication import Authenticator, Identity
+from daemons.compression import CompressionError
 from daemons.context import Context
 from daemons.logs import logger
 from daemons.sockets import Connection
@@ -117,6 +118,7 @@ class Session:
         self.enabled: set[bytes] = set()
         self.bad_count = 0
         self.failed_logins = 0
+        self.client = ""  # what it said of itself (RFC 2971), until it logs in
         self.is_stopping = False
         self.origin = secrets.token_hex(6)  # comes back with what the session itself has done
         self.reader = CommandReader(self._limits())
@@ -164,6 +166,9 @@ class Session:
             if teller is not None:
                 teller.begin()
             octets = await self.connection.receive(self.patience())
+        except CompressionError as error:
+            self.bye(str(error))
+            raise EndOfInputError from None
         finally:
             self._is_waiting = False
             if teller is not None:
@@ -255,6 +260,14 @@ class Session:
         self.reader = CommandReader(self._limits())
         await self.connection.start_tls(context, answer)
 
+    async def start_compression(self, answer: bytes) -> None:
+        """Go on in DEFLATE behind the answer; what the client sent without waiting for it is forgotten (RFC 4978 §3)."""
+        self.put(answer)
+        await self.flush()
+        self._events.clear()
+        self.reader.forget()
+        self.connection.start_compression(self.shared.settings.inflate_limit)
+
     # -- state ------------------------------------------------------------------------------------------------------
 
     def log_in(self, identity: Identity) -> None:
@@ -265,6 +278,7 @@ class Session:
             raise RefusalError.no(b"LIMIT", "too many connections of this account")
         counts[identity.account_id] = count + 1
         self.identity = identity
+        self.client = ""
         self.state = State.AUTHENTICATED
         self.reader.limits = self._limits()
 

@@ -255,3 +255,26 @@ async def test_unauthenticate_gives_the_session_back(service: Service) -> None:
         for _ in range(limit + 1):
             await client.ok(b"UNAUTHENTICATE")
             await client.login(service.person.login)
+
+
+async def test_a_failed_login_is_recorded(service: Service, owner: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """A failed login leaves address, login, service, mechanism and client in the record of attacks, a good one nothing."""
+    async with await connected(service) as client:
+        await client.ok(b'ID ("name" "Guesser" "version" NIL "os" "Plan 9")')
+        wrong = sasl.PlainClient(service.person.login, "wrong")
+        assert await exchange(client, b"PLAIN", wrong) == FAILED
+        await client.login(service.person.login)
+    async with asyncio.timeout(10):
+        while (row := await owner.fetchrow("SELECT * FROM attack_event")) is None:
+            await asyncio.sleep(0)
+    assert dict(row) | {"happened_at": None} == {
+        "attack_event_id": 1,
+        "happened_at": None,
+        "tenant_id": service.person.tenant_id,
+        "service": "imap",
+        "mechanism": "PLAIN",
+        "reason": "password",
+        "peer": "127.0.0.1",
+        "login": service.person.login,
+        "client": "name=Guesser os=Plan 9",
+    }
