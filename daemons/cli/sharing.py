@@ -89,7 +89,7 @@ def grant(settings: Settings, address: str, login: str, rights: str) -> None:
 
     async def run(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         try:
-            await teams.grant(connection, address, login, letters)
+            await teams.grant(connection, address, accounts.login_name(login), letters)
         except NotFoundError as error:
             fail(f"{error}: {address}, {login}", os.EX_NOUSER)
 
@@ -105,7 +105,7 @@ def revoke(settings: Settings, address: str, login: str) -> None:
 
     async def run(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         try:
-            await teams.grant(connection, address, login, "")
+            await teams.grant(connection, address, accounts.login_name(login), "")
         except NotFoundError as error:
             fail(f"{error}: {address}, {login}", os.EX_NOUSER)
 
@@ -156,18 +156,19 @@ def list_acl(settings: Settings, owner: str, mailbox: str, as_json: bool) -> Non
 @click.argument("mailbox")
 @click.argument("identifier")
 @click.argument("rights")
+@click.option("--deny", "is_negative", is_flag=True, help="Take these rights away instead, whoever grants them.")
 @settings_option
-def set_acl(settings: Settings, owner: str, mailbox: str, identifier: str, rights: str) -> None:
-    """Give IDENTIFIER (a login or "anyone"; with "-" in front it is denied to) exactly these rights; "" removes the entry."""
+def set_acl(settings: Settings, owner: str, mailbox: str, identifier: str, rights: str, is_negative: bool) -> None:
+    """Give IDENTIFIER (a login, or "anyone" of the tenant) exactly these rights; "" removes the entry."""
     letters = _letters(rights)
 
     async def run(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         mailbox_id = await _mailbox(connection, owner, mailbox)
-        name, is_negative = identifier.removeprefix("-"), identifier.startswith("-")
+        name = accounts.login_name(identifier)
         try:
             await sharing.set_rights(connection, mailbox_id, name, "replace", letters, is_negative=is_negative)
         except NotFoundError:
-            fail(f"no such identifier in the tenant: {name}", os.EX_NOUSER)
+            fail(f"no such identifier in the tenant: {identifier}", os.EX_NOUSER)
 
     _with_connection(settings, run)
 

@@ -30,8 +30,8 @@ async def test_list_extended(service: Service) -> None:
     async with await service.client() as client:
         for name in DEFAULTS:
             await client.ok(b"UNSUBSCRIBE " + name.encode())
-        for name in (b"foo/bar", b"deep/a/b", b"gone"):
-            await client.ok(b"SUBSCRIBE " + name)
+        for wanted in (b"foo/bar", b"deep/a/b", b"gone"):
+            await client.ok(b"SUBSCRIBE " + wanted)
         assert await client.ok(b'LIST "" ("foo/*" INBOX) RETURN (SUBSCRIBED)') == [
             rb'* LIST (\HasNoChildren) "/" INBOX',
             rb'* LIST (\Subscribed \HasNoChildren) "/" foo/bar',
