@@ -11,7 +11,6 @@ scanned until it is indexed again.
 import html
 import re
 import unicodedata
-from binascii import a2b_qp
 
 from protocol.message import header, words
 from protocol.message.content import parameter
@@ -136,7 +135,7 @@ def decode_body(octets: Buffer, part: Part) -> bytes:
     if encoding == b"base64":
         return words.decode_base64(body)
     if encoding == b"quoted-printable":
-        return a2b_qp(body)
+        return words.decode_quoted_printable(body)
     return body
 
 

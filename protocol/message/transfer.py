@@ -5,11 +5,12 @@ since RFC 3516 §4.3 wants it told.
 """
 
 import base64
-from binascii import a2b_base64, a2b_qp
+from binascii import a2b_base64
 from collections.abc import Callable, Iterator
 
 from protocol.message.header import select_fields
 from protocol.message.mime import Buffer, Part
+from protocol.message.words import decode_quoted_printable
 
 _IDENTITY = frozenset({b"", b"7bit", b"8bit", b"binary"})
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
@@ -63,12 +64,12 @@ class QuotedPrintableDecoder:
             end = len(octets) - 3  # an escape is three octets; behind it a soft line end may follow
             end = octets.find(b"=", end) if b"=" in octets[end:] else len(octets)
         self._held = octets[end:]
-        return a2b_qp(octets[:end])
+        return decode_quoted_printable(octets[:end])
 
     def finish(self) -> bytes:
         """The octets of the last line."""
         held, self._held = self._held, b""
-        return a2b_qp(held)
+        return decode_quoted_printable(held)
 
 
 Decoder = Base64Decoder | QuotedPrintableDecoder

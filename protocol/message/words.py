@@ -17,6 +17,7 @@ _FOLD = re.compile(rb"\r?\n")
 _HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
+_LINE_PADDING = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 # Supersets and names that Python lacks, as browsers read them (WHATWG Encoding, "names and labels").
@@ -147,6 +148,11 @@ def decode_base64(text: bytes) -> bytes:
     except binascii.Error:
         pieces = [_NOT_BASE64.sub(b"", piece) for piece in text.split(b"=")]
         return b"".join([_decode_piece(piece) for piece in pieces if piece])
+
+
+def decode_quoted_printable(text: bytes) -> bytes:
+    """Decode whole lines of quoted-printable, RFC 2045 §6.7: white space at their ends was added on the way (rule 3)."""
+    return binascii.a2b_qp(_LINE_PADDING.sub(b"", text))
 
 
 def _decode_piece(piece: bytes) -> bytes:

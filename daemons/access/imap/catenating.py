@@ -33,7 +33,7 @@ async def octets_of(session: Session, url: bytes) -> AsyncIterator[bytes]:
         first, count = found.partial or (0, None)
         attribute = FetchAttribute(Item.SECTION, found.section, (first, count or _END))
         octets = await sections.octets(attribute, found.section)
-        if octets is None or (first and not octets.size):
+        if octets is None:
             raise refusal
         async for piece in sections.stream(octets):
             yield piece

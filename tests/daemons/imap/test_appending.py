@@ -148,7 +148,6 @@ async def test_catenate(service: Service) -> None:
     [
         *(b"/INBOX/;UID=2", b"/Nowhere/;UID=1", b"/INBOX;UIDVALIDITY=4000000000/;UID=1", b"/INBOX/;UID=1/;SECTION=9", b";UID=1"),
         *(b"imap://elsewhere.example/INBOX/;UID=1", b"imap://bob@mail.example.test/INBOX/;UID=1", b"nonsense"),
-        b"/INBOX/;UID=1/;PARTIAL=100000.5",
     ],
 )  # fmt: skip
 async def test_catenate_refuses_urls(service: Service, url: bytes) -> None:

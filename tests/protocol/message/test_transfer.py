@@ -104,3 +104,18 @@ def test_nul_that_cannot_be_encoded(octets: bytes) -> None:
     """NUL outside of bodies, in an encoded one, and in what is signed stays nobody's to change."""
     with pytest.raises(UnknownEncodingError):
         list(without_nul(octets, scan(octets)))
+
+
+@pytest.mark.parametrize(
+    ("line", "decoded"),
+    [
+        (b"a  \r\nb", b"a\r\nb"),
+        (b"a= \t\r\nb", b"ab"),
+        (b"a=20 \r\n", b"a \r\n"),
+        (b"a =\r\nb\t", b"a b"),
+        (b" \n", b"\n"),
+    ],
+)
+def test_white_space_at_the_end_of_lines_was_added_on_the_way(line: bytes, decoded: bytes) -> None:
+    """What stands unencoded at the end of a quoted-printable line is not content, behind a soft line break neither (RFC 2045 §6.7)."""
+    assert decode(line, b"quoted-printable") == decoded

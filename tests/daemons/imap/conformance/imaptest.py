@@ -1,9 +1,10 @@
 """The scripted tests of imaptest (Timo Sirainen, MIT): their format read, and run against a server of ours.
 
 A script is a header of `key: value` lines, an empty line, and groups of commands with the untagged replies that must come
-(`*`) or must not come (`!`) and the tagged ones (`ok`, `no`, `bad`, `""` for any). `$name` binds a word of a reply and must
-be equal later, `$3` is what was message 3 when the command was sent, `$` is anything. Lists match by the rules of the
-format's own documentation: in order, unless `$!unordered` and the defaults for FETCH, LIST, LSUB and STATUS say otherwise.
+(`*`), may come (`?`) or must not (`!`), and the tagged ones (`ok`, `no`, `bad`, `""` for any). `$name` binds a word of a
+reply and must be equal later, `$3` is what was message 3 when the command was sent, `$` is anything. Lists match by the
+rules of the format's own documentation: in order, unless `$!unordered` and the defaults for FETCH, LIST, LSUB and STATUS
+say otherwise.
 """
 
 import re
@@ -162,10 +163,12 @@ def _logical_lines(octets: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _command_line(groups: list[Group], number: int, line: bytes, *, has_number: bool) -> None:
     group = groups[-1] if groups else None
-    if line[:2] in (b"* ", b"! "):
+    if line[:2] in (b"* ", b"! ", b"? "):
         if group is None:
             raise ScriptError("a reply before the first command")
-        (group.wanted if line[:1] == b"*" else group.banned).append(_with_directives(tokens(line[2:])))
+        if line[:1] == b"?":  # may come
+            return
+        (group.wanted if line[:1] == b"*" else group.banned).append(with_directives(tokens(line[2:])))
         return
     connection = 1
     if has_number:
@@ -196,7 +199,7 @@ def _reply(octets: bytes) -> list[Value]:
     return [status.lower(), *tokens(rest.encode("latin-1"))]
 
 
-def _with_directives(values: list[Value]) -> list[Value]:
+def with_directives(values: list[Value]) -> list[Value]:
     """The format's defaults for lists without directives."""
     words = [value.lower() if isinstance(value, str) else "" for value in values]
     name = next((word for word in words[:2] if word in ("fetch", "list", "lsub", "status", "uidfetch")), "")
@@ -294,7 +297,7 @@ class Variables:
         return False
 
     def _value(self, wanted: Value, got: Value) -> bool:
-        if wanted == "$":
+        if wanted == "$" or (wanted == "$]" and isinstance(got, str) and got.endswith("]")):
             return True
         if isinstance(wanted, list) or isinstance(got, list):
             return isinstance(wanted, list) and isinstance(got, list) and self._lists(wanted, got)

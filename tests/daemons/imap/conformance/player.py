@@ -114,7 +114,7 @@ class Player:
         if state == "selected":
             for wire in self._wires:
                 for line in await wire.client.ok(b"SELECT " + MAILBOX.encode()):
-                    wire.follow(_reply_of(line))
+                    wire.follow(reply_of(line))
 
     def _message(self, *, with_date: bool = True) -> bytes:
         """The next message, with what stands before it in APPEND; behind the last comes the first again."""
@@ -147,8 +147,8 @@ class Player:
             if tag in waiting:
                 self._tagged(waiting.pop(tag), line, variables, group, lines)
             elif tag == b"*":
-                reply = _reply_of(line)
-                if any(variables.matches(banned, reply, is_prefix=_is_status(reply)) for banned in group.banned):
+                reply = reply_of(line)
+                if any(variables.matches(banned, reply, is_prefix=is_status(reply)) for banned in group.banned):
                     raise Mismatch(f"line {group.line}: must not come: {line!r}")
                 wanted = self._unmatched(wanted, reply, variables)
                 wire.follow(reply)
@@ -162,7 +162,7 @@ class Player:
         rest: list[list[Value]] = []
         met: list[list[Value]] = []
         for wish in wanted:
-            if wish not in met and variables.matches(wish, reply, is_prefix=_is_status(reply)):
+            if wish not in met and variables.matches(wish, reply, is_prefix=is_status(reply)):
                 met.append(wish)
             else:
                 rest.append(wish)
@@ -170,7 +170,7 @@ class Player:
 
     @staticmethod
     def _tagged(command: Command, line: bytes, variables: Variables, group: Group, lines: list[bytes]) -> None:
-        got = _reply_of(line)
+        got = reply_of(line)
         assert command.reply is not None
         status, *rest = command.reply
         if status != '""' and str(got[0]).lower() != status:
@@ -204,7 +204,7 @@ class Player:
         return rendered
 
 
-def _reply_of(line: bytes) -> list[Value]:
+def reply_of(line: bytes) -> list[Value]:
     """An untagged or tagged response without its first word."""
     rest = line.partition(b" ")[2]
     status, _, text = rest.partition(b" ")
@@ -218,5 +218,5 @@ def _reply_of(line: bytes) -> list[Value]:
     ]
 
 
-def _is_status(reply: Sequence[Value]) -> bool:
+def is_status(reply: Sequence[Value]) -> bool:
     return bool(reply) and str(reply[0]).upper() in ("OK", "NO", "BAD", "BYE", "PREAUTH")
