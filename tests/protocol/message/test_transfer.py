@@ -117,5 +117,5 @@ def test_nul_that_cannot_be_encoded(octets: bytes) -> None:
     ],
 )
 def test_white_space_at_the_end_of_lines_was_added_on_the_way(line: bytes, decoded: bytes) -> None:
-    """What stands unencoded at the end of a quoted-printable line is not content, behind a soft line break neither (RFC 2045 §6.7)."""
+    """What stands unencoded at the end of a quoted-printable line is not content (RFC 2045 §6.7, rule 3)."""
     assert decode(line, b"quoted-printable") == decoded
