@@ -4,7 +4,7 @@ RFC 3501 §7.2.5, RFC 4731 §3, RFC 5182 §2, RFC 5267 §3, RFC 7162 §3.1.5, RF
 """
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from daemons.access.imap.searcher import Searcher
@@ -29,11 +29,10 @@ class Outcome:
         self.is_uid = is_uid
         self._has_modseq = search.mentions(key, search.ModSeq)
 
-    def numbers(self, found: Iterable[int]) -> list[int]:
+    def numbers(self, found: Sequence[int]) -> Sequence[int]:
         """What the client knows these messages by."""
         if self.is_uid:
-            uids, places = self.searcher.rows.uids, self.searcher.places
-            return [uids[places[at]] for at in found]
+            return self.searcher.column(self.searcher.rows.uids, found)
         positions = self.searcher.positions
         return [positions[at] + 1 for at in found]
 
@@ -59,12 +58,11 @@ class Outcome:
             meant |= dict.fromkeys(self.part(partial))
         return list(meant)
 
-    def modseq(self, meant: Iterable[int]) -> int | None:
+    def modseq(self, meant: Sequence[int]) -> int | None:
         """The highest MODSEQ of what is told, where the search named MODSEQ."""
         if not self._has_modseq:
             return None
-        modseqs, places = self.searcher.rows.modseqs, self.searcher.places
-        return max((modseqs[places[at]] for at in meant), default=None)
+        return max(self.searcher.column(self.searcher.rows.modseqs, meant), default=None)
 
     def items(self, returns: Sequence[bytes], partial: tuple[int, int] | None) -> list[Item]:
         """The data of an ESEARCH response. MIN and MAX of a sorted result are its first and last (RFC 5267 §3.1)."""
@@ -94,10 +92,9 @@ class Outcome:
         """A score from 1 to 100 for each message, in the order they are told in (RFC 6203 §4)."""
         return b"RELEVANCY", b"(" + b" ".join([b"%d" % self.searcher.score(at) for at in told]) + b")"
 
-    def save(self, meant: Iterable[int]) -> None:
+    def save(self, meant: Sequence[int]) -> None:
         """Make these messages "$" (RFC 5182 §2.1)."""
-        uids, places = self.searcher.rows.uids, self.searcher.places
-        self.searcher.selected.saved = array("I", sorted([uids[places[at]] for at in meant]))
+        self.searcher.selected.saved = array("I", sorted(self.searcher.column(self.searcher.rows.uids, meant)))
 
     def completion(self, text: str) -> Completion:
         """OK, and whether messages were passed over: expunged ones by number, or older ones than a command may take."""

@@ -4,9 +4,11 @@ The tree of keys narrows a list of candidates, cheap keys first: what the view k
 then whole headers, then bodies. AND stays AND and OR stays OR; a message that is gone matches nothing.
 """
 
+from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, date, datetime
+from itertools import compress
 
 from daemons.access.imap.matching import Matcher
 from daemons.access.imap.reading import facts_of
@@ -58,6 +60,13 @@ class Searcher:
         self._matcher = Matcher(session, self.rows, selected.view)
         self._scores: dict[int, int] = {}  # by place, of what fuzzy keys have found
         self._now = datetime.now(UTC).timestamp()
+
+    def column(self, of: "array[int]", found: Sequence[int]) -> "array[int]":
+        """What one array of the view has for the messages found."""
+        places = self.places
+        if isinstance(places, range) and isinstance(found, range):
+            return of[places.start + found.start : places.start + found.stop]
+        return array(of.typecode, map(of.__getitem__, map(places.__getitem__, found)))
 
     def score(self, at: int) -> int:
         """How well a message that was found matches, 1 to 100 (RFC 6203 §4); without fuzzy keys all match alike."""
@@ -205,10 +214,11 @@ class Searcher:
                         found.add(place)
         return found
 
-    async def _texts(self, among: Sequence[int], finder: Callable[[list[int]], Awaitable[set[int]]]) -> list[int]:
-        places = [self.places[at] for at in among]
+    async def _texts(self, among: Sequence[int], finder: Callable[[Sequence[int]], Awaitable[set[int]]]) -> list[int]:
+        is_all = len(among) == len(self.places)  # both ascend, without one twice
+        places = self.places if is_all else list(map(self.places.__getitem__, among))
         found = await finder(places)
-        return [at for at, place in zip(among, places, strict=True) if place in found]
+        return list(compress(among, map(found.__contains__, places)))
 
 
 def _without(among: Sequence[int], found: Sequence[int]) -> list[int]:

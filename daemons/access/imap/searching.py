@@ -1,5 +1,7 @@
 """SEARCH, SORT and THREAD with their UID forms, and CANCELUPDATE: RFC 3501 §6.4.4, RFC 9051 §6.4.4, RFC 5256 §3, RFC 5267."""
 
+from collections.abc import Sequence
+
 from daemons.access.imap.contexts import Context, Contexts
 from daemons.access.imap.progress import alive
 from daemons.access.imap.results import Outcome, saving
@@ -63,7 +65,7 @@ async def cancel_update(session: Session, asked: ordering.CancelUpdate) -> Compl
     return Completion("not kept up to date any more")
 
 
-async def _found(session: Session, selected: Selected, key: SearchKey) -> tuple[Searcher, "list[int] | range"]:
+async def _found(session: Session, selected: Selected, key: SearchKey) -> tuple[Searcher, Sequence[int]]:
     """Search the selected mailbox, in as many messages as one command may take (RFC 9738 §3.2).
 
     MODSEQ among the keys turns CONDSTORE on (RFC 7162 §3.1.5); with UIDONLY there are no sequence numbers (RFC 9586 §3.2).
@@ -75,7 +77,7 @@ async def _found(session: Session, selected: Selected, key: SearchKey) -> tuple[
     limit = session.shared.settings.message_limit or selected.count
     searcher = Searcher(session, selected, max(0, selected.count - limit))
     found = await searcher.match(key, range(len(searcher.places)))
-    return searcher, found if isinstance(found, range) else list(found)
+    return searcher, found
 
 
 def _check_limit(searcher: Searcher) -> None:
@@ -100,9 +102,8 @@ def _answer(
         session.put(response.esearch_line(asked.tag, asked.is_uid, items))
     if b"UPDATE" in returns:
         selected = outcome.searcher.selected
-        uids, places = outcome.searcher.rows.uids, outcome.searcher.places
         contexts = selected.contexts
         if not isinstance(contexts, Contexts):
             contexts = selected.contexts = Contexts(session, selected)
-        members = (uids[places[at]] for at in outcome.found)
+        members = outcome.searcher.column(outcome.searcher.rows.uids, outcome.found)
         contexts.add(Context(asked.tag, asked.key, members, criteria, is_uid=asked.is_uid))
