@@ -19,8 +19,12 @@ class Search(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = Octets(4 * MIB)
     gather: Annotated[
         Seconds,
-        Meta(description="How long new messages gather before they are indexed, so that one transaction serves many."),
+        Meta(description="How long no message must have come in before indexing begins: intake has the machine first."),
     ] = Seconds(1)
+    delay: Annotated[
+        Seconds,
+        Meta(description="How long indexing waits at most while messages keep coming in."),
+    ] = Seconds(20)
     poll: Annotated[
         Seconds,
         Meta(description="How often the index looks for new messages by itself. A lost wake-up costs this much."),

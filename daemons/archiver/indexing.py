@@ -159,12 +159,17 @@ class Indexer:
             await search_text.release(connection, content_ids)
 
     async def _until_woken(self, stopping: asyncio.Event) -> None:
-        """Wait for a wake-up or the next poll; after a wake-up let contents gather for a moment."""
+        """Wait for a wake-up or the next poll; after a wake-up until no more mail comes in, but not for ever."""
         with suppress(StorageError, asyncpg.PostgresError):
             async with reported(), self._pool.acquire() as connection:
                 _WAITING.set(await search_text.backlog(connection, most=_COUNTED))
-        if await _wait(self._wake, self._settings.poll):
-            await _wait(stopping, self._settings.gather)
+        settings = self._settings
+        if await _wait(self._wake, settings.poll):
+            # Indexing costs more than taking a message in: while that keeps the machine busy, searches can scan.
+            until = time.monotonic() + settings.delay
+            while self._wake.is_set() and not stopping.is_set() and time.monotonic() < until:
+                self._wake.clear()
+                await _wait(self._wake, settings.gather)
         elif time.monotonic() - self._worked_at > _REST_SECONDS:
             await self.close()
         self._wake.clear()

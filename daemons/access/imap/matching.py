@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from datetime import date
+from itertools import compress
 from typing import TypeVar
 
 import asyncpg
@@ -219,7 +220,7 @@ class Matcher:
         if not contents:
             return set()
         column = self._rows.contents
-        return {place for place in places if column[place] in contents}
+        return set(compress(places, map(contents.__contains__, map(column.__getitem__, places))))
 
     # -- the search index ----------------------------------------------------------------------------------------------
 

@@ -181,7 +181,7 @@ def test_memory_finds_what_is_in_the_texts() -> None:
 async def test_memory_is_bounded_and_goes_with_its_view(service: Service) -> None:
     """The least recently used text goes first, and all of a view with the view."""
     cache = TextCache(1000)
-    views = [View(service.context.pool, mailbox, [], 0.0) for mailbox in [await _mailbox(service)] * 3]
+    views = [View(service.context.pool, mailbox, Rows(FlagTable()), 0.0) for mailbox in [await _mailbox(service)] * 3]
     for view in views:
         cache.of(view, "FROM").add([1], [b"x" * 350])
         cache.trim()
