@@ -85,7 +85,7 @@ class Authenticator:
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.settings = settings
-        self.ledger = Ledger(records, limit=settings.attack_backlog)
+        self.ledger = Ledger(records, limit=settings.attack_backlog, clock=clock)
         self.failures = Failures(settings, clock)
         self._directory = directory
         self._records = records

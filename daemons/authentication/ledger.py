@@ -5,7 +5,7 @@ database is away or too much is waiting, is lost, counted and logged without say
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from prometheus_client import Counter
@@ -15,6 +15,7 @@ from storage.errors import StorageError
 from storage.rows import Attack
 
 _log = logger("authentication")
+_USE_SECONDS = 60.0
 _LOST = Counter("postwerk_attack_events_lost", "Attack events that could not be recorded.")
 
 
@@ -37,9 +38,11 @@ class Records(Protocol):
 class Ledger:
     """One per process. Writes by itself whenever something is waiting; settle() waits until nothing is."""
 
-    def __init__(self, records: Records, *, limit: int) -> None:
+    def __init__(self, records: Records, *, limit: int, clock: Callable[[], float]) -> None:
         self._records = records
         self._limit = limit
+        self._clock = clock
+        self._noted: dict[tuple[int, int | None], float] = {}  # account and app password -> when its use was noted
         self._attacks: list[Attack] = []
         self._accounts: set[int] = set()
         self._app_passwords: set[int] = set()
@@ -55,7 +58,13 @@ class Ledger:
         self._start()
 
     def use(self, account_id: int, app_password_id: int | None) -> None:
-        """Note a login."""
+        """Note a login, unless that was done within a minute: nobody asks for it more exactly, and it costs a query."""
+        now, name = self._clock(), (account_id, app_password_id)
+        if now - self._noted.get(name, -_USE_SECONDS) < _USE_SECONDS:
+            return
+        if len(self._noted) >= self._limit:
+            self._noted.clear()
+        self._noted[name] = now
         self._accounts.add(account_id)
         if app_password_id is not None:
             self._app_passwords.add(app_password_id)
