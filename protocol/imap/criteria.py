@@ -18,7 +18,7 @@ from protocol.imap.dates import expect_date
 from protocol.imap.flags import expect_keyword
 from protocol.imap.objectid import is_objectid
 from protocol.imap.search import SearchKey
-from protocol.imap.sequence import partial_range, sequence_set
+from protocol.imap.sequence import SequenceSet, partial_range, sequence_set
 
 Key = Callable[[Cursor, str], SearchKey]
 
@@ -186,6 +186,16 @@ def _uid(cursor: Cursor, charset: str) -> SearchKey:
     return search.Uids(sequence_set(cursor))
 
 
+# "UIDAFTER" SP uniqueid, "UIDBEFORE" SP uniqueid        (RFC 9738 §3.3)
+def _uidafter(cursor: Cursor, charset: str) -> SearchKey:
+    return search.Not(search.Uids(SequenceSet(((1, expect_number(cursor, "a UID", least=1)),))))
+
+
+def _uidbefore(cursor: Cursor, charset: str) -> SearchKey:
+    uid = expect_number(cursor, "a UID", least=1)
+    return search.Uids(SequenceSet(((1, uid - 1),) if uid > 1 else ()))
+
+
 # search-modsequence = "MODSEQ" [SP entry-name SP entry-type-req] SP mod-sequence-valzer      (RFC 7162 §7)
 def _modseq(cursor: Cursor, charset: str) -> SearchKey:
     if cursor.is_next(b'"'):
@@ -250,6 +260,8 @@ _PRODUCTIONS: dict[bytes, Key] = {
     b"OLDER": _with_number(search.Older, least=1, most=0xFFFFFFFF),
     b"YOUNGER": _with_number(search.Younger, least=1, most=0xFFFFFFFF),
     b"UID": _uid,
+    b"UIDAFTER": _uidafter,
+    b"UIDBEFORE": _uidbefore,
     b"NOT": _not,
     b"OR": _or,
     b"MODSEQ": _modseq,

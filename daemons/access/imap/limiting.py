@@ -6,7 +6,8 @@ APPEND) does nothing. A server tells one of the two limits only (§3): SAVELIMIT
 
 from daemons.access.imap.selected import Range, Selected
 from daemons.access.imap.session import Completion, RefusalError, Session
-from protocol.imap import response
+from protocol.imap import response, search
+from protocol.imap.search import SearchKey
 
 
 def limited(session: Session, selected: Selected, ranges: list[Range]) -> tuple[list[Range], bytes | None]:
@@ -63,3 +64,32 @@ def part_of(ranges: list[Range], partial: tuple[int, int]) -> list[Range]:
             found.append(piece)
         before += end - start
     return found
+
+
+def search_start(session: Session, selected: Selected, key: SearchKey) -> int:
+    """The position from which a search looks at messages: 0 unless those its sets allow are too many (RFC 9738 §3.2)."""
+    limit = session.shared.settings.message_limit
+    if not limit or selected.count <= limit:
+        return 0
+    low, high = _window(selected, key)
+    return max(0, high - limit) if high - low > limit else 0
+
+
+def _window(selected: Selected, key: SearchKey) -> Range:
+    """Positions outside of which a key that every match must meet finds nothing."""
+    low, high = 0, selected.count
+    match key:
+        case search.And(keys):
+            for part in keys:
+                start, end = _window(selected, part)
+                low, high = max(low, start), min(high, end)
+        case search.Uids(sequence) | search.SequenceNumbers(sequence) if not sequence.is_saved:
+            ranges = selected.ranges(sequence, is_uid=isinstance(key, search.Uids))
+            low, high = (ranges[0][0], min(high, ranges[-1][1])) if ranges else (0, 0)
+        case search.Not(search.Uids(sequence)) if not sequence.is_saved:
+            ranges = selected.uid_positions(sequence)
+            if ranges and not ranges[0][0]:
+                low = ranges[0][1]
+            if ranges and ranges[-1][1] == high:
+                high = max(low, ranges[-1][0])
+    return low, high

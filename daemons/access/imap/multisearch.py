@@ -6,6 +6,7 @@ after the other, each through its view; no more than one is held for a search at
 
 from collections.abc import Sequence
 
+from daemons.access.imap.limiting import search_start
 from daemons.access.imap.progress import alive
 from daemons.access.imap.results import Outcome, saving
 from daemons.access.imap.rights import viewer_of, visible
@@ -108,8 +109,7 @@ async def _answer(session: Session, asked: ordering.MultiSearch, mailbox: Mailbo
     returns = asked.returns or ()
     with saving(selected, returns):
         async with alive(session, asked.tag):
-            limit = session.shared.settings.message_limit or selected.count
-            searcher = Searcher(session, selected, max(0, selected.count - limit))
+            searcher = Searcher(session, selected, search_start(session, selected, asked.key))
             found = await searcher.match(asked.key, range(len(searcher.places)))
         outcome = Outcome(searcher, found, asked.key, is_uid=True)
         if b"SAVE" in returns:

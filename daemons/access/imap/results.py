@@ -101,8 +101,7 @@ class Outcome:
         searcher = self.searcher
         if searcher.start:
             first = searcher.selected.uids[searcher.start]
-            limit = searcher.selected.count - searcher.start
-            return Completion(f"{text}, the newest messages only", b"MESSAGELIMIT %d %d" % (limit, first))
+            return Completion(f"{text}, the newest messages only", b"MESSAGELIMIT %d %d" % (searcher.limit, first))
         if searcher.missing and not self.is_uid:
             return Completion(f"{text}, but some of the messages are gone", b"EXPUNGEISSUED")
         return Completion(text)

@@ -54,6 +54,7 @@ class Searcher:
         self.rows = selected.view.rows
         self.positions, self.places = selected.rows_at(self.rows, start, selected.count)
         self.start = start  # positions below are not looked at
+        self.limit = session.shared.settings.message_limit
         self.missing = selected.count - start - len(self.positions)  # messages that others have expunged
         self.selected = selected
         self._session = session

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from daemons.access.imap.contexts import Context, Contexts
+from daemons.access.imap.limiting import search_start
 from daemons.access.imap.progress import alive
 from daemons.access.imap.results import Outcome, saving
 from daemons.access.imap.searcher import Searcher
@@ -74,17 +75,15 @@ async def _found(session: Session, selected: Selected, key: SearchKey) -> tuple[
         raise RefusalError("BAD", b"UIDREQUIRED", "no sequence numbers here")
     if search.mentions(key, search.ModSeq):
         session.enable(b"CONDSTORE")
-    limit = session.shared.settings.message_limit or selected.count
-    searcher = Searcher(session, selected, max(0, selected.count - limit))
+    searcher = Searcher(session, selected, search_start(session, selected, key))
     found = await searcher.match(key, range(len(searcher.places)))
     return searcher, found
 
 
 def _check_limit(searcher: Searcher) -> None:
-    """A sorted or threaded part would be misleading (RFC 9738 §3.2)."""
+    """A sorted or threaded part would be misleading (RFC 9738 §3.4)."""
     if searcher.start:
-        limit = searcher.selected.count - searcher.start
-        raise RefusalError.no(b"MESSAGELIMIT %d" % limit, "too many messages at once")
+        raise RefusalError.no(b"MESSAGELIMIT %d" % searcher.limit, "too many messages at once")
 
 
 def _answer(

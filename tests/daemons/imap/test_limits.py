@@ -47,6 +47,31 @@ async def test_messagelimit(settings: Settings, account: Person, client_tls: ssl
             assert (await client.command(b"UID FETCH 1:* UID (PARTIAL 1:4)"))[-1].startswith(b"t NO [MESSAGELIMIT 3] ")
 
 
+async def test_a_search_of_many(settings: Settings, account: Person, client_tls: ssl.SSLContext) -> None:
+    """SEARCH looks at the newest messages its sets allow; UIDBEFORE goes on from there, SORT does nothing (RFC 9738 §3.2)."""
+    async for service in limited(settings, account, client_tls, message_limit=3):
+        await service.deliver(*[mail(f"m{number}") for number in range(8)])
+        async with await service.client() as client:
+            await client.ok(b"SELECT INBOX")
+            for keys, found, lowest in (
+                (b"ALL", b" 6 7 8", 6),
+                (b"UIDBEFORE 6 ALL", b" 3 4 5", 3),
+                (b"UIDBEFORE 3", b" 1 2", None),
+                (b"UIDBEFORE 1", b"", None),
+                (b"UID 2:6 UIDAFTER 2", b" 4 5 6", 4),
+                (b"UIDAFTER 5", b" 6 7 8", None),
+                (b"UIDAFTER 8", b"", None),
+                (b"1:3 UNSEEN", b" 1 2 3", None),
+            ):
+                *lines, tagged = await client.command(b"UID SEARCH " + keys)
+                assert lines == [b"* SEARCH" + found], keys
+                assert tagged.startswith(b"t OK [MESSAGELIMIT 3 %d] " % lowest if lowest else b"t OK searched"), keys
+            assert (await client.command(b"SORT (SUBJECT) UTF-8 ALL"))[-1].startswith(b"t NO [MESSAGELIMIT 3] ")
+            assert (await client.command(b"SORT (SUBJECT) UTF-8 1:3"))[-1].startswith(b"t OK ")
+            await client.ok(b"UID SEARCH RETURN (SAVE) ALL")
+            assert len(await client.ok(b"UID FETCH $ UID")) == 3
+
+
 async def test_messagelimit_beside_another_code(
     settings: Settings, account: Person, client_tls: ssl.SSLContext
 ) -> None:
