@@ -151,6 +151,20 @@ async def release(connection: Connection, content_ids: Sequence[int]) -> None:
         await connection.execute(_RELEASE, list(content_ids))
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How the index stands; each number is counted up to `most`."""
+
+    waiting: int
+    unreadable: int  # every search has to read these anew
+    most: int
+
+
+async def condition(connection: Connection, *, most: int = 100_000) -> Condition:
+    """For whoever asks how the server is."""
+    return Condition(await backlog(connection, most=most), await unreadable(connection, most=most), most)
+
+
 async def backlog(connection: Connection, *, most: int) -> int:
     """How many contents wait, counted up to `most`."""
     async with reported():

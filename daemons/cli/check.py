@@ -10,7 +10,7 @@ import click
 from config.settings import Settings
 from daemons import certificates
 from daemons.cli.common import fail, json_option, owner_connection, run_async, settings_option
-from storage import condition
+from storage import condition, search_text
 from storage.errors import StorageError
 
 Finding = tuple[str, bool, str]  # what, whether it is good, in words
@@ -22,7 +22,7 @@ Finding = tuple[str, bool, str]  # what, whether it is good, in words
 @json_option
 @settings_option
 def check(settings: Settings, blob_limit: int, is_thorough: bool, as_json: bool) -> int:
-    """Check that all is well: database, migrations, blobs, certificate. Exit code 69 when something is not."""
+    """Check that all is well: database, migrations, search index, blobs, certificate. Exit code 69 when something is not."""
     findings = run_async(_findings(settings, None if is_thorough else blob_limit))
     findings.append(_certificate(settings))
     if as_json:
@@ -41,11 +41,20 @@ async def _findings(settings: Settings, blob_limit: int | None) -> list[Finding]
             findings.append(("database", True, f"PostgreSQL {await condition.server_version(connection)}"))
             names = await condition.pending_migrations(connection)
             findings.append(("migrations", not names, f"pending: {', '.join(names)}" if names else "current"))
+            if not names:
+                findings.append(_search(await search_text.condition(connection)))
     except StorageError as error:
         return [*findings, ("migrations" if findings else "database", False, str(error))]
     if not names:
         findings.append(await _blobs(settings, blob_limit))
     return findings
+
+
+def _search(index: search_text.Condition) -> Finding:
+    """Searches are slow while much waits, and right all the same."""
+    is_good = index.waiting < index.most
+    words = f"{index.waiting}{'' if is_good else ' or more'} contents wait for the search index"
+    return "search", is_good, f"{words}, {index.unreadable} are read anew by every search"
 
 
 async def _blobs(settings: Settings, limit: int | None) -> Finding:

@@ -13,6 +13,8 @@ CREATE TABLE search_text (
     CHECK (version = 0 OR (header IS NOT NULL AND body IS NOT NULL AND words IS NOT NULL))
 );
 
+CREATE INDEX search_text_unreadable ON search_text (content_id) WHERE version = 0;
+
 -- Where the server can: half the time to read, a little more space. The server that comes with us cannot.
 DO $$ BEGIN
     ALTER TABLE search_text ALTER header SET COMPRESSION lz4, ALTER body SET COMPRESSION lz4, ALTER words SET COMPRESSION lz4;

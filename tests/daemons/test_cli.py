@@ -260,6 +260,7 @@ def test_check_is_good(populated: Postwerk) -> None:
     assert [(row["check"], row["good"]) for row in rows] == [
         ("database", True),
         ("migrations", True),
+        ("search", True),
         ("blobs", True),
         ("certificate", True),
     ]
