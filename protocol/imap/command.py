@@ -216,6 +216,7 @@ class Search(Command):
     returns: tuple[bytes, ...] | None = None  # MIN, MAX, ALL, COUNT, SAVE, PARTIAL, UPDATE, …; () means ALL
     charset: str | None = None  # as Python names it; None if the client named none
     partial: tuple[int, int] | None = None  # of PARTIAL: from and to, counted from 1, or from the end if negative
+    update: tuple[FetchAttribute, ...] = ()  # of UPDATE: to be fetched of new messages, RFC 5465 §7
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from protocol.imap.cursor import (
     expect_number,
 )
 from protocol.imap.dates import expect_date
+from protocol.imap.fetch import FetchAttribute, expect_fetch_attributes
 from protocol.imap.flags import expect_keyword
 from protocol.imap.objectid import is_objectid
 from protocol.imap.search import SearchKey
@@ -40,32 +41,39 @@ _CHARSETS |= {codec: codec for codec in set(_CHARSETS.values())}
 def expect_search(cursor: Cursor, tag: bytes, *, is_uid: bool) -> Search:
     """Expect what follows SEARCH, to the end of the command."""
     cursor.expect_space()
-    returns, partial = take_return_options(cursor)
+    returns, partial, update = take_return_options(cursor)
     charset = None
     if cursor.take_keyword(b"CHARSET"):
         cursor.expect_space()
         charset = expect_charset(cursor)
         cursor.expect_space()
     # Without CHARSET the strings are US-ASCII (RFC 3501 §6.4.4) or UTF-8 (RFC 9051 §6.4.4); the latter includes the former.
-    return Search(tag, expect_search_keys(cursor, charset or "utf-8"), is_uid, returns, charset, partial)
+    return Search(tag, expect_search_keys(cursor, charset or "utf-8"), is_uid, returns, charset, partial, update)
 
 
 # search-return-opts = SP "RETURN" SP "(" [search-return-opt *(SP search-return-opt)] ")"
-def take_return_options(cursor: Cursor) -> tuple[tuple[bytes, ...] | None, tuple[int, int] | None]:
-    """The words of RETURN, each once, and the range of PARTIAL; a space behind them. (None, None) where no RETURN stands."""
+def take_return_options(
+    cursor: Cursor,
+) -> tuple[tuple[bytes, ...] | None, tuple[int, int] | None, tuple[FetchAttribute, ...]]:
+    """The words of RETURN, each once, the range of PARTIAL, and what UPDATE fetches; a space behind them.
+
+    (None, None, ()) where no RETURN stands.
+    """
     if not cursor.take_keyword(b"RETURN"):
-        return None, None
+        return None, None, ()
     cursor.expect_space()
     found = expect_list(cursor, _search_return_opt, may_be_empty=True)
     cursor.expect_space()
-    words = tuple(dict.fromkeys(word for word, _ in found))
-    ranges = [partial for _, partial in found if partial is not None]
+    words = tuple(dict.fromkeys(word for word, _, _ in found))
+    ranges = [partial for _, partial, _ in found if partial is not None]
     if len(ranges) > 1 or (ranges and b"ALL" in words):
         cursor.refuse("no more than one PARTIAL, and that without ALL")  # RFC 9394 §3.1
-    return words, ranges[0] if ranges else None
+    update = dict.fromkeys(attribute for _, _, attributes in found for attribute in attributes)
+    return words, ranges[0] if ranges else None, tuple(update)
 
 
-def _search_return_opt(cursor: Cursor) -> tuple[bytes, tuple[int, int] | None]:
+# modifier-update = "UPDATE" [SP "(" fetch-att *(SP fetch-att) ")"]        (RFC 5465 §8)
+def _search_return_opt(cursor: Cursor) -> tuple[bytes, tuple[int, int] | None, tuple[FetchAttribute, ...]]:
     start = cursor.position
     word = cursor.take_word()
     if word is None or word not in _RETURN_OPTIONS:
@@ -73,8 +81,11 @@ def _search_return_opt(cursor: Cursor) -> tuple[bytes, tuple[int, int] | None]:
         cursor.fail("a SEARCH return option")
     if word == b"PARTIAL":
         cursor.expect_space()
-        return word, partial_range(cursor)
-    return word, None
+        return word, partial_range(cursor), ()
+    if word == b"UPDATE" and cursor.is_next(b" ("):
+        cursor.expect_space()
+        return word, None, expect_fetch_attributes(cursor)
+    return word, None, ()
 
 
 def expect_search_keys(cursor: Cursor, charset: str) -> SearchKey:

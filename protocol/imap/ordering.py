@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from protocol.imap.command import Command
 from protocol.imap.criteria import expect_charset, expect_search_keys, take_return_options
 from protocol.imap.cursor import Cursor, expect_list, take_quoted
+from protocol.imap.fetch import FetchAttribute
 from protocol.imap.search import SearchKey
 from protocol.imap.sources import MailboxFilter, expect_mailbox_filter
 
@@ -32,6 +33,7 @@ class Sort(Command):
     returns: tuple[bytes, ...] | None = None  # as in Search
     charset: str | None = None
     partial: tuple[int, int] | None = None
+    update: tuple[FetchAttribute, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,12 @@ class CancelUpdate(Command):
 def expect_sort(cursor: Cursor, tag: bytes, *, is_uid: bool) -> Sort:
     """Expect what follows SORT, to the end of the command."""
     cursor.expect_space()
-    returns, partial = take_return_options(cursor)
+    returns, partial, update = take_return_options(cursor)
     criteria = expect_list(cursor, _sort_criterion)
     cursor.expect_space()
     charset = expect_charset(cursor)
     cursor.expect_space()
-    return Sort(tag, criteria, expect_search_keys(cursor, charset), is_uid, returns, charset, partial)
+    return Sort(tag, criteria, expect_search_keys(cursor, charset), is_uid, returns, charset, partial, update)
 
 
 # sort-criterion = ["REVERSE" SP] sort-key
@@ -115,7 +117,7 @@ def expect_multi_search(cursor: Cursor, tag: bytes) -> MultiSearch:
         cursor.expect_space()
         sources = expect_list(cursor, _source)
         cursor.expect_space()
-    returns, partial = take_return_options(cursor)
+    returns, partial, _ = take_return_options(cursor)
     charset = None
     if cursor.take_keyword(b"CHARSET"):
         cursor.expect_space()

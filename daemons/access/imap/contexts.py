@@ -8,12 +8,14 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from daemons.access.imap import fetching
 from daemons.access.imap.results import Item
 from daemons.access.imap.searcher import Searcher
 from daemons.access.imap.selected import Selected
 from daemons.access.imap.session import RefusalError, Session, log
 from daemons.access.imap.sorter import in_order
 from protocol.imap import response, search
+from protocol.imap.fetch import FetchAttribute
 from protocol.imap.match import compress
 from protocol.imap.ordering import SortCriterion
 from protocol.imap.search import SearchKey
@@ -25,13 +27,21 @@ class Context:
     """One search with UPDATE."""
 
     def __init__(
-        self, tag: bytes, key: SearchKey, uids: Iterable[int], criteria: Sequence[SortCriterion], *, is_uid: bool
+        self,
+        tag: bytes,
+        key: SearchKey,
+        uids: Iterable[int],
+        criteria: Sequence[SortCriterion],
+        *,
+        is_uid: bool,
+        attributes: tuple[FetchAttribute, ...] = (),
     ) -> None:
         self.tag = tag
         self.key = key
         self.uids = array("I", uids)  # in the order of the result
         self.criteria = criteria  # () means mailbox order
         self.is_uid = is_uid
+        self.attributes = attributes  # fetched of new messages that join, RFC 5465 §7
 
     def __repr__(self) -> str:
         return f"<Context of {len(self.uids)} messages>"
@@ -87,16 +97,16 @@ class Contexts:
         among = [
             at for at, place in enumerate(searcher.places) if uids[place] > self._last_uid or uids[place] in changed
         ]
-        self._modseq, self._last_uid = modseq, last_uid
+        before, self._modseq, self._last_uid = self._last_uid, modseq, last_uid
         for context in tuple(self._held.values()):
             try:
-                await self._update(context, searcher, among)
+                await self._update(context, searcher, among, before)
             except StorageError as error:
                 log.warning("a search is not kept up to date any more", reason=str(error))
                 del self._held[context.tag]
                 self._session.put(response.noupdate(context.tag, "the result cannot be kept up to date"))
 
-    async def _update(self, context: Context, searcher: Searcher, among: Sequence[int]) -> None:
+    async def _update(self, context: Context, searcher: Searcher, among: Sequence[int], before: int) -> None:
         uids, places = searcher.rows.uids, searcher.places
         found = {uids[places[at]]: at for at in await searcher.match(context.key, among)}
         known = set(context.uids)
@@ -104,6 +114,9 @@ class Contexts:
         joined = found.keys() - known
         if not joined:
             return
+        if context.attributes:  # before ESEARCH, and not for what has joined by its flags (RFC 5465 §7)
+            news = [self._selected.position(uid) for uid in sorted(joined) if uid > before]
+            await fetching.tell(self._session, [(at, at + 1) for at in news], context.attributes)
         if not context.criteria:
             context.uids = array("I", sorted([*context.uids, *joined]))
             self._tell(context, b"ADDTO", [(0, sorted(joined))])

@@ -105,4 +105,4 @@ def _answer(
         if not isinstance(contexts, Contexts):
             contexts = selected.contexts = Contexts(session, selected)
         members = outcome.searcher.column(outcome.searcher.rows.uids, outcome.found)
-        contexts.add(Context(asked.tag, asked.key, members, criteria, is_uid=asked.is_uid))
+        contexts.add(Context(asked.tag, asked.key, members, criteria, is_uid=asked.is_uid, attributes=asked.update))

@@ -395,3 +395,23 @@ async def test_commands_and_notifications_do_not_mix(service: Service) -> None:
         await delivery
         await client.ok(b"NOOP")
         assert len(await client.ok(b"UID FETCH 1:* UID")) == 20
+
+
+async def test_search_contexts_fetch_what_joins(service: Service) -> None:
+    """UPDATE with attributes fetches new messages that join the result, between EXISTS and ADDTO (RFC 5465 §7)."""
+    await service.deliver(mail("boss"), mail("other"))
+    async with await service.client() as client:
+        await client.ok(b"SELECT INBOX")
+        asked = b"UID SEARCH RETURN (COUNT UPDATE (UID BODY[HEADER.FIELDS (SUBJECT)])) OR SUBJECT boss FLAGGED"
+        assert await client.ok(asked) == [b'* ESEARCH (TAG "t") UID COUNT 1']
+        await service.deliver(mail("the boss"), mail("none"))
+        told = await client.ok(b"NOOP")
+        assert told == [
+            b"* 4 EXISTS",
+            b"* 4 RECENT",
+            b"* 3 FETCH (UID 3 BODY[HEADER.FIELDS (SUBJECT)] {21}\r\nSubject: the boss\r\n\r\n)",
+            b'* ESEARCH (TAG "t") UID ADDTO (0 3)',
+        ]
+        *_, joined = await client.ok(rb"UID STORE 4 +FLAGS.SILENT (\Flagged)")
+        assert joined == b'* ESEARCH (TAG "t") UID ADDTO (0 4)'
+        assert await client.ok(b"UID FETCH 3 FLAGS") == [rb"* 3 FETCH (UID 3 FLAGS (\Recent))"]
