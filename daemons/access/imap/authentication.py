@@ -55,8 +55,16 @@ async def start_tls(session: Session, requested: command.StartTls) -> Completion
     return None
 
 
-async def unauthenticate(session: Session, _: command.Unauthenticate) -> Completion:
-    """UNAUTHENTICATE, RFC 8437 §3. May be sent together with the next AUTHENTICATE."""
+async def unauthenticate(session: Session, _: command.Unauthenticate) -> Completion | None:
+    """UNAUTHENTICATE, RFC 8437 §3. May be sent together with the next AUTHENTICATE.
+
+    All but TLS is to be undone, and DEFLATE has no end that both sides see at the same octet: then the session ends, as
+    the section allows where something cannot be reset.
+    """
+    if session.connection.is_compressed:
+        session.deselect()
+        session.bye("compression stays on until the connection ends")
+        return None
     session.log_out()
     return Completion("logged out", b"CAPABILITY " + b" ".join(capabilities.tokens(session)))
 

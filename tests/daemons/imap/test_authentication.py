@@ -21,6 +21,7 @@ from tests.conftest import PASSWORD, add_person
 from tests.daemons.imap.conftest import Service, mail, running, with_other_issuer
 from tests.daemons.imap.conversation import Client
 from tests.daemons.imap.proofs import proves
+from tests.daemons.imap.test_compress import compressed
 from tests.daemons.issuer import StubIssuer, issuing
 
 NONCE = "rOprNGfwEbeRWgbNEkqO"
@@ -246,6 +247,14 @@ async def test_unauthenticate(service: Service, owner: "asyncpg.Connection[async
         assert (await client.command(b"UNAUTHENTICATE"))[-1].startswith(b"t BAD ")
         await client.login(service.person.login)
         assert (await client.ok(b"STATUS INBOX (MESSAGES)")) == [b"* STATUS INBOX (MESSAGES 2)"]
+
+
+async def test_unauthenticate_in_compression(service: Service) -> None:
+    """A session in DEFLATE cannot be as it was after the greeting: it ends."""
+    async with await compressed(service) as client:
+        client.write(b"a UNAUTHENTICATE\r\n")
+        assert await client.line() == b"* BYE compression stays on until the connection ends"
+        assert await client.line() == b""
 
 
 async def test_unauthenticate_gives_the_session_back(service: Service) -> None:
