@@ -18,11 +18,12 @@ async def idle(session: Session, _: command.Idle) -> Completion:
     else:
         teller = session.teller = Teller(session) if notifier is None else notifier.teller
         teller.is_idling = True
-        await teller.tell()
-        # A notifier that tells at any time listens already.
+        # A notifier that tells at any time listens already. Otherwise listen first: what comes while the changes up to
+        # now are told wakes the teller when the session waits.
         listens = session.selected is not None and (notifier is None or not notifier.is_pushing)
         end = session.listen(teller.wake) if listens else None
         try:
+            await teller.tell()
             event = await session.next_event()
         finally:
             teller.is_idling = False
