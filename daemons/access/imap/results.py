@@ -66,7 +66,7 @@ class Outcome:
 
     def items(self, returns: Sequence[bytes], partial: tuple[int, int] | None) -> list[Item]:
         """The data of an ESEARCH response. MIN and MAX of a sorted result are its first and last (RFC 5267 §3.1)."""
-        options = frozenset(returns) or frozenset({b"ALL"})
+        options = frozenset(returns) - {b"CONTEXT"} or frozenset({b"ALL"})  # CONTEXT is a hint (RFC 5267 §3.2)
         found = self.found
         items: list[Item] = []
         if b"MIN" in options and found:

@@ -1,10 +1,13 @@
 """ESEARCH, SEARCHRES, WITHIN, PARTIAL, SORT, THREAD and contexts: what their commands answer, over real connections."""
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
-from tests.daemons.imap.conftest import Service, mail
+from config.units import Seconds
+from tests.daemons.imap.conftest import Service, mail, running
 from tests.daemons.imap.conversation import Client
 from tests.daemons.imap.proofs import proves
 
@@ -336,3 +339,38 @@ async def test_sorting_follows_the_mailbox(service: Service) -> None:
         await client.ok(b"NOOP")
         assert await client.ok(b"UID SORT (FROM) UTF-8 ALL") == [b"* SORT 5 1 3 4"]
         assert await other.ok(b"SORT (FROM) UTF-8 ALL") == [b"* SORT 4 1 2 3"]
+
+
+async def test_relevancy(service: Service) -> None:
+    """Fuzzy keys give each message a score, which RETURN tells and SORT sorts by, the best first (RFC 6203 §4, §5)."""
+    await service.deliver(mail("weather", "A storm.\r\n"), mail("storm", "Nothing.\r\n"), mail("other", "Else.\r\n"))
+    async with await service.client() as client:
+        await client.ok(b"SELECT INBOX")
+        (line,) = await client.ok(b"SEARCH RETURN (RELEVANCY ALL) FUZZY TEXT storms")
+        head, _, scores = line.partition(b" RELEVANCY ")
+        assert head == b'* ESEARCH (TAG "t") ALL 1:2'
+        low, high = map(int, scores.strip(b"()").split())
+        assert 1 <= low < high <= 100
+        assert await client.ok(b"SORT (RELEVANCY) UTF-8 FUZZY TEXT storms") == [b"* SORT 2 1"]
+        assert await client.ok(b"SORT (REVERSE RELEVANCY) UTF-8 FUZZY TEXT storms") == [b"* SORT 1 2"]
+
+
+@pytest.mark.parametrize(
+    "command", [b"SEARCH SENTON 1-Jan-2020", b"SORT (SUBJECT) UTF-8 ALL", b"THREAD REFS UTF-8 ALL"]
+)
+async def test_progress_is_told(service: Service, command: bytes) -> None:
+    """While a search waits for long, the client hears that it is still going on (RFC 9585)."""
+    settings = msgspec.structs.replace(service.context.settings.imap, progress_interval=Seconds(0.01))
+    context = dataclasses.replace(
+        service.context, settings=msgspec.structs.replace(service.context.settings, imap=settings)
+    )
+    await service.deliver(mail("one"))
+    async with running(context) as endpoints, await Client.connect(endpoints["imaps"], service.tls) as client:
+        await client.login(service.person.login)
+        await client.ok(b"SELECT INBOX")
+        async with service.context.pool.acquire() as connection, connection.transaction():
+            await connection.execute("LOCK TABLE content IN ACCESS EXCLUSIVE MODE")
+            client.write(b"t " + command + b"\r\n")
+            line = await client.line()
+            assert line.startswith(b'* OK [INPROGRESS ("t" NIL NIL)]'), line
+        assert (await client.until(b"t"))[-1].startswith(b"t OK ")

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import random
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -148,6 +150,46 @@ def test_jwz() -> None:
         assert [thread for thread in found if thread["subject"] not in _LOST] == case["expected"]
     for one in whole["base_subject"]:
         assert sorting.base_subject(one["subject"])[0] == one["base"]
+
+
+SCRIPTS = Path(__file__).parents[2] / "daemons/imap/conformance/scripts/imaptest"
+
+
+def _mailboxes_of_others() -> dict[str, list[bytes]]:
+    """The headers of the mailboxes by which others test threading."""
+    found = {}
+    for path in sorted(SCRIPTS.glob("thread*.mbox")):
+        mails = re.split(rb"^From .*\n", path.read_bytes(), flags=re.MULTILINE)[1:]
+        found[path.stem] = [mail.partition(b"\n\n")[0] + b"\n" for mail in mails]
+    if JWZ.exists():
+        for case in json.loads(JWZ.read_text("utf-8"))["cases"]:
+            found[case["algorithm"]] = [
+                f"Subject: {one['subject']}\nMessage-ID: {one['message_id']}\nDate: {one['date']}\n"
+                f"References: {' '.join(one['references'])}\n".encode()
+                for one in case["messages"]
+            ]
+    return found
+
+
+MAILBOXES = _mailboxes_of_others()
+
+
+@given(st.sampled_from(sorted(MAILBOXES)), st.randoms(use_true_random=False))
+def test_parts_of_real_mailboxes(name: str, chance: random.Random) -> None:
+    """Any part of them, in any order, is threaded as the algorithm by steps does it: so expunges and searches are right."""
+    headers = MAILBOXES[name]
+    some = chance.sample(headers, chance.randint(0, len(headers)))
+    keys = [sorting.keys_of_header(header) for header in some]
+    arrived = [chance.randrange(10**9) for _ in keys]
+    mailbox = Messages(
+        [when if key.sent is None else key.sent for key, when in zip(keys, arrived, strict=True)],
+        arrived,
+        [key.subject for key in keys],
+        [key.is_reply for key in keys],
+        [key.message_id for key in keys],
+        [key.references for key in keys],
+    )
+    assert nested(threads.references(mailbox)) == by_steps(mailbox)
 
 
 @pytest.mark.parametrize("shape", ["chain", "reversed", "star", "dummies", "loops"])
