@@ -9,9 +9,8 @@ from protocol.imap.fetch import FetchAttribute
 from protocol.imap.search import SearchKey
 from protocol.imap.sources import MailboxFilter, expect_mailbox_filter
 
-_SORT_KEYS = frozenset(
-    {b"ARRIVAL", b"CC", b"DATE", b"FROM", b"SIZE", b"SUBJECT", b"TO", b"DISPLAYFROM", b"DISPLAYTO", b"RELEVANCY"}
-)  # RFC 5256 §5, RFC 5957 §4, RFC 6203 §7
+# RFC 5256 §5, RFC 5957 §4, RFC 6203 §5
+_SORT_KEYS = frozenset(b"ARRIVAL CC DATE FROM SIZE SUBJECT TO DISPLAYFROM DISPLAYTO RELEVANCY".split())
 _ALGORITHMS = frozenset({b"ORDEREDSUBJECT", b"REFERENCES", b"REFS"})
 
 

@@ -92,6 +92,8 @@ class Contexts:
             return
         modseq, last_uid = selected.view.highestmodseq, selected.last_uid
         changed = set(selected.view.changed_since(self._modseq))
+        if not changed and last_uid == self._last_uid:
+            return
         searcher = Searcher(self._session, selected)
         uids = searcher.rows.uids
         among = [
