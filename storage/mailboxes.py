@@ -29,6 +29,12 @@ INSERT INTO mailbox (account_id, tenant_id, name, special_use)
 SELECT account_id, tenant_id, $2, $3 FROM account WHERE account_id = $1
     ON CONFLICT (account_id, name) DO NOTHING RETURNING {MAILBOX_COLUMNS}
 """
+# The nearest superior that exists, else a team's INBOX.
+_HEIR = """
+SELECT mailbox_id FROM mailbox JOIN account USING (account_id)
+ WHERE account_id = $1 AND (name = ANY ($2::text[]) OR (name = 'INBOX' AND kind = 'team'))
+ ORDER BY name = ANY ($2::text[]) DESC, length(name) DESC LIMIT 1
+"""
 
 
 class HasChildrenError(StorageError):
@@ -91,7 +97,7 @@ async def create(
     """Create the mailbox and the superior names it lacks (RFC 3501 §6.3.3). Raises MailboxExistsError, MailboxNameError.
 
     A \\Noselect name that has inferiors only becomes selectable, with a new UIDVALIDITY. What is new gets the access control
-    list of the mailbox `heir_of`.
+    list of the mailbox `heir_of`; without it that of the nearest superior, and at a team's root that of its INBOX.
     """
     parents = _parents(name)
     async with connection.transaction():
@@ -99,6 +105,7 @@ async def create(
             "SELECT count(*) FROM mailbox WHERE account_id = $1 AND special_use = $2", account_id, special_use
         ):
             raise MailboxNameError(f"{special_use} is taken")
+        heir = await connection.fetchval(_HEIR, account_id, parents)
         made = await _make_parents(connection, account_id, parents)
         row = await connection.fetchrow(_INSERT, account_id, name, special_use)
         if row is None:
@@ -109,8 +116,7 @@ async def create(
             )  # fmt: skip
         if row is None:
             raise MailboxExistsError("the mailbox exists")
-        if heir_of is not None:
-            await _inherit(connection, heir_of, [*made, row["mailbox_id"]])
+        await _inherit(connection, heir_of or heir, [*made, row["mailbox_id"]])
     return mailbox_row(row)
 
 
@@ -120,8 +126,10 @@ async def _make_parents(connection: Connection, account_id: int, parents: list[s
     return [mailbox_id for mailbox_id in made if mailbox_id is not None]
 
 
-async def _inherit(connection: Connection, parent_id: int, mailbox_ids: list[int]) -> None:
+async def _inherit(connection: Connection, parent_id: int | None, mailbox_ids: list[int]) -> None:
     r"""Give new mailboxes the parent's list (RFC 4314 §4, CREATE) and its way with \Seen."""
+    if parent_id is None or not mailbox_ids:
+        return
     await connection.execute(
         "INSERT INTO mailbox_acl (mailbox_id, tenant_id, account_id, is_negative, rights) "
         "SELECT n.mailbox_id, l.tenant_id, l.account_id, l.is_negative, l.rights "
@@ -169,7 +177,7 @@ async def delete(connection: Connection, account_id: int, name: str) -> None:
 async def rename(connection: Connection, account_id: int, old: str, new: str, *, heir_of: int | None = None) -> None:
     """Rename the mailbox with its inferiors. Renaming INBOX moves its messages to a new mailbox (RFC 3501 §6.3.5).
 
-    Access control lists stay with their mailboxes; superior names that are made get that of `heir_of`.
+    Access control lists stay with their mailboxes; superior names that are made get theirs as in create().
     Raises MailboxNotFoundError, MailboxExistsError, MailboxNameError.
     """
     parents = _parents(new)
@@ -188,9 +196,8 @@ async def rename(connection: Connection, account_id: int, old: str, new: str, *,
                 source.mailbox_id, target.mailbox_id,
             )  # fmt: skip
             return
-        made = await _make_parents(connection, account_id, parents)
-        if heir_of is not None and made:
-            await _inherit(connection, heir_of, made)
+        heir = await connection.fetchval(_HEIR, account_id, parents)
+        await _inherit(connection, heir_of or heir, await _make_parents(connection, account_id, parents))
         try:
             await connection.execute(
                 "UPDATE mailbox SET name = $3 || substr(name, length($2) + 1) "
@@ -230,23 +237,6 @@ async def claim_recent(connection: Connection, mailbox_id: int) -> int:
     if first is None:
         raise MailboxNotFoundError(f"mailbox {mailbox_id}")
     return first
-
-
-async def usage(connection: Connection, account_id: int) -> tuple[int, int | None]:
-    """(octets used by the account, its limit or None): the smaller of the account's own and what the tenant's pool leaves it."""
-    row = await connection.fetchrow(
-        "SELECT (SELECT coalesce(sum(size_octets), 0)::bigint FROM mailbox WHERE account_id = a.account_id) AS used, "
-        "       a.quota_octets AS own, "
-        "       CASE WHEN t.quota_octets IS NOT NULL THEN t.quota_octets - "
-        "            (SELECT coalesce(sum(size_octets), 0)::bigint FROM mailbox WHERE tenant_id = t.tenant_id) END AS pool_left "
-        "  FROM account AS a JOIN tenant AS t USING (tenant_id) WHERE a.account_id = $1",
-        account_id,
-    )
-    if row is None:
-        return 0, 0
-    limits = [row["own"]] if row["own"] is not None else []
-    limits += [row["used"] + row["pool_left"]] if row["pool_left"] is not None else []
-    return row["used"], min(limits, default=None)
 
 
 async def _notify(connection: Connection, mailbox_id: int) -> None:

@@ -12,7 +12,7 @@ from storage.accounts import add_address, login_name
 from storage.errors import ExistsError, NotFoundError
 from storage.mailboxes import INBOX
 from storage.pool import Connection, reported
-from storage.rows import TeamRow
+from storage.rows import Login, TeamRow
 from storage.sharing import ordered, set_rights
 
 _NOBODYS = "!"  # no PHC string, so no password matches it
@@ -60,6 +60,15 @@ async def list_teams(connection: Connection) -> list[TeamRow]:
         "FROM account AS a JOIN tenant AS t USING (tenant_id) WHERE a.kind = 'team' ORDER BY t.name, a.shared_name"
     )
     return [TeamRow(*row) for row in rows]
+
+
+async def find_team(connection: Connection, address: str) -> Login | None:
+    """The team as somebody who works on its mailboxes from the command line; there is nothing to log in with."""
+    row = await connection.fetchrow(
+        "SELECT account_id, tenant_id, login, password_hash, true FROM account WHERE login = $1 AND kind = 'team'",
+        login_name(address),
+    )
+    return Login(*row) if row else None
 
 
 async def grant(connection: Connection, address: str, identifier: str, rights: Collection[str]) -> None:

@@ -16,7 +16,7 @@ from daemons.cli.exporting import EmlFiles, MaildirFolders, MboxFiles, Target
 from daemons.cli.importing import Importer, Source
 from daemons.context import Context, open_context
 from protocol.imap.names import canonical
-from storage import mailboxes
+from storage import mailboxes, teams
 from storage.rows import Login, Mailbox
 from storage.spool import Spool
 
@@ -180,6 +180,9 @@ async def _chosen(context: Context, login: Login, name: str | None) -> Sequence[
 
 async def _login(context: Context, account: str) -> Login:
     login = await context.directory.login(account)
+    if login is None:
+        async with context.pool.acquire() as connection:
+            login = await teams.find_team(connection, account)
     if login is None:
         fail(f"no account {account}", os.EX_NOUSER)
     return login

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,17 @@ def test_members(populated: Postwerk) -> None:
     with pytest.raises(Ended, match="no such right: q") as refused:
         populated("team", "grant", "info@example.test", "anyone", "lrq")
     assert refused.value.code == os.EX_USAGE
+
+
+def test_import_into_a_team(populated: Postwerk, tmp_path: Path) -> None:
+    """A team's mailboxes are filled from the command line like a person's, and what is made for that is shared alike."""
+    populated("team", "add", "info@example.test")
+    populated("team", "grant", "info@example.test", "alice@example.test", "lrs")
+    old = tmp_path / "old.mbox"
+    old.write_bytes(b"From x Sun Nov 22 12:00:00 2026\nSubject: old\n\nText.\n\n")
+    populated("import", "mbox", str(old), "--account", "info@example.test", "--mailbox", "Old")
+    (entry,) = json.loads(populated("acl", "list", "info@example.test", "Old", "--json"))
+    assert entry["rights"] == "lrs"
 
 
 def test_lists_of_mailboxes(populated: Postwerk) -> None:

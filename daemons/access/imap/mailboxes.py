@@ -33,7 +33,7 @@ class _Place:
 
     account_id: int  # of the owner
     name: str  # as the owner knows it
-    heir_of: int | None  # the mailbox whose access control list it gets
+    heir_of: int | None = None  # the mailbox whose access control list it gets
 
 
 async def _place_of(session: Session, name: str) -> _Place:
@@ -43,9 +43,7 @@ async def _place_of(session: Session, name: str) -> _Place:
     """
     account = session.account
     if not sharing.is_others(name):
-        async with session.database() as connection:
-            parent = await mailboxes.nearest(connection, account.account_id, name)
-        return _Place(account.account_id, name, parent.mailbox_id if parent else None)
+        return _Place(account.account_id, name)
     async with session.database() as connection:
         found = await sharing.find_owner(connection, account.account_id, account.tenant_id, name)
         if found is None:

@@ -76,7 +76,9 @@ async def change_flags(
 
 def _demand_any(selected: Selected, bits: int, keywords: Sequence[str], operation: Operation) -> None:
     """NO when none of the flags may be changed; with a right to some, the others are passed over (RFC 4314 §4)."""
-    wanted = EVERY_FLAG if operation == "replace" else bits | (KEYWORDS if keywords else 0)
+    wanted = bits | (KEYWORDS if keywords else 0)
+    if not wanted and operation == "replace":
+        wanted = EVERY_FLAG
     if wanted and not wanted & changeable(selected.rights):
         raise RefusalError.no(b"NOPERM", "your rights on this mailbox do not allow that")
 
