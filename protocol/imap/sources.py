@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from protocol.imap.cursor import Cursor, expect_list
-from protocol.imap.names import expect_mailbox
+from protocol.imap.names import DELIMITER, expect_mailbox
 
 _ALONE = frozenset({b"SELECTED", b"SELECTED-DELAYED", b"INBOXES", b"PERSONAL", b"SUBSCRIBED"})
 _WITH_MAILBOXES = frozenset({b"SUBTREE", b"SUBTREE-ONE", b"MAILBOXES"})
@@ -31,6 +31,5 @@ def expect_mailbox_filter(cursor: Cursor) -> MailboxFilter:
         cursor.position = start
         cursor.fail("a kind of mailboxes")
     cursor.expect_space()
-    if cursor.is_next(b"("):
-        return MailboxFilter(kind, expect_list(cursor, expect_mailbox))
-    return MailboxFilter(kind, (expect_mailbox(cursor),))
+    names = expect_list(cursor, expect_mailbox) if cursor.is_next(b"(") else (expect_mailbox(cursor),)
+    return MailboxFilter(kind, tuple(name.rstrip(DELIMITER) for name in names))  # "work/" is "work"
