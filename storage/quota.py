@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from storage.errors import OverQuotaError, UnavailableError
+from storage.errors import NotFoundError, OverQuotaError, UnavailableError
 from storage.notifications import DIRECTORY, ChangeHub
 from storage.pool import Connection, Pool, reported
 
@@ -79,6 +79,28 @@ async def set_limits(connection: Connection, account_id: int, octets: int | None
     await connection.execute(
         "UPDATE account SET quota_octets = $2, quota_messages = $3 WHERE account_id = $1", account_id, octets, messages
     )
+
+
+async def limit_account(connection: Connection, login: str, octets: int | None, messages: int | None) -> None:
+    """set_limits() by login. Raises NotFoundError."""
+    statement = "UPDATE account SET quota_octets = $2, quota_messages = $3 WHERE login = lower($1) RETURNING 1"
+    await _changed(connection, statement, login, octets, messages)
+
+
+async def limit_pool(connection: Connection, tenant: str, octets: int | None) -> None:
+    """Give all accounts of the tenant together a limit; None is none. Raises NotFoundError."""
+    await _changed(connection, "UPDATE tenant SET quota_octets = $2 WHERE name = $1 RETURNING 1", tenant, octets)
+
+
+async def set_administrator(connection: Connection, login: str, *, is_granted: bool) -> None:
+    """Make the account one that may set limits, or not. Raises NotFoundError."""
+    statement = "UPDATE account SET is_administrator = $2 WHERE login = lower($1) AND kind = 'person' RETURNING 1"
+    await _changed(connection, statement, login, is_granted)
+
+
+async def _changed(connection: Connection, statement: str, *arguments: object) -> None:
+    if await connection.fetchval(statement, *arguments) is None:
+        raise NotFoundError("no such row")
 
 
 async def is_administrator(connection: Connection, account_id: int) -> bool:

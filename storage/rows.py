@@ -249,6 +249,8 @@ class AccountRow:
     used_octets: int
     message_count: int
     is_disabled: bool
+    quota_messages: int | None
+    is_administrator: bool  # of its tenant's quotas and shared annotations
 
 
 @dataclass(frozen=True, slots=True)

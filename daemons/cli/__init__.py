@@ -17,6 +17,7 @@ _COMMANDS = {
     "domain": ("daemons.cli.tenants", "domain"),
     "account": ("daemons.cli.accounts", "account"),
     "address": ("daemons.cli.accounts", "address"),
+    "quota": ("daemons.cli.quotas", "quota"),
     "team": ("daemons.cli.sharing", "team"),
     "acl": ("daemons.cli.sharing", "acl"),
     "app-password": ("daemons.cli.credentials", "app_password"),

@@ -185,15 +185,3 @@ async def test_recent_is_told_once(context: Context, account: Person, owner: Own
     assert await mailboxes.claim_recent(owner, box) == 3
 
 
-async def test_usage_and_quota(context: Context, account: Person, owner: Owner) -> None:
-    """The limit is the smaller of the account's own and what the tenant's pool leaves."""
-    await fill(context, account, await mailbox_id(owner, account), 1)
-    used, limit = await mailboxes.usage(owner, account.account_id)
-    assert (used, limit) == (17, None)
-    await owner.execute("UPDATE account SET quota_octets = 1000")
-    assert await mailboxes.usage(owner, account.account_id) == (17, 1000)
-    await owner.execute("UPDATE tenant SET quota_octets = 17")
-    assert await mailboxes.usage(owner, account.account_id) == (17, 17)
-    found = await context.directory.resolve("alice", "example.test")
-    assert found is not None
-    assert found.is_over_quota
