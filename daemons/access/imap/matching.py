@@ -79,7 +79,7 @@ class Matcher:
             return await self._with_other_header(name, needle, places)
         texts = self._texts(name.decode("ascii"), places)
         if texts is not None and await self._read_fields(texts, name):
-            return self._places_of(texts.containing(needle.octets), places)
+            return self._places_of(await self._containing(texts, needle), places)
         found: set[int] = set()
         bodies_in = _bodies_finder(name).findall
         async with self._facts(places, ["header_cache"]) as runs:
@@ -106,7 +106,7 @@ class Matcher:
             missing: set[int] = set()
             for texts in held:
                 assert texts is not None
-                hits |= texts.containing(needle.octets)
+                hits |= await self._containing(texts, needle)
                 missing.update(texts.unknown(contents) if not texts.is_complete(self._rows) else ())
         else:
 
@@ -138,6 +138,7 @@ class Matcher:
             for content, sections in words.items():
                 if score := query.score(sections):
                     scores[content] = score
+                await self._breathe()
         contents = self._rows.contents
         found = {place: scores[contents[place]] for place in places if contents[place] in scores}
         async with aclosing(self._candidates(sorted(self._places_of(missing, places)))) as batches:
@@ -207,6 +208,13 @@ class Matcher:
             if not texts.unknown(rows.contents[:count]):
                 texts.complete(rows, count)
         return not texts.is_too_large
+
+    async def _containing(self, texts: Texts, needle: Needle) -> set[int]:
+        found: set[int] = set()
+        for some in texts.containing(needle.octets):
+            found |= some
+            await self._breathe()
+        return found
 
     def _has_room(self, texts: Texts) -> bool:
         cache = self._session.shared.texts

@@ -10,7 +10,7 @@ import weakref
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from daemons.access.imap.view import Rows, View
 
@@ -36,13 +36,15 @@ class _Block:
     def texts(self) -> list[bytes]:
         return self.joined.split(_END)[:-1]
 
-    def find(self, needle: bytes, found: set[int]) -> None:
+    def containing(self, needle: bytes) -> set[int]:
         joined, starts, contents = self.joined, self.starts, self.contents
+        found: set[int] = set()
         at = joined.find(needle)
         while at >= 0:
             place = bisect_right(starts, at) - 1
             found.add(contents[place])
             at = joined.find(needle, starts[place + 1])
+        return found
 
 
 class Texts:
@@ -91,15 +93,10 @@ class Texts:
         self._blocks, self._known, self._complete = [], set(), None
         self.octets, self.is_too_large = 0, True
 
-    def containing(self, needle: bytes) -> set[int]:
-        """The contents whose text contains the needle."""
-        found: set[int] = set()
-        for block in self._blocks:
-            if needle:
-                block.find(needle, found)
-            else:
-                found.update(block.contents)
-        return found
+    def containing(self, needle: bytes) -> Iterator[set[int]]:
+        """The contents whose text contains the needle, block by block: take a breath in between."""
+        for block in tuple(self._blocks):
+            yield block.containing(needle) if needle else set(block.contents)
 
 
 class TextCache:
