@@ -405,7 +405,7 @@ async def test_search_contexts_fetch_what_joins(service: Service) -> None:
         asked = b"UID SEARCH RETURN (COUNT UPDATE (UID BODY[HEADER.FIELDS (SUBJECT)])) OR SUBJECT boss FLAGGED"
         assert await client.ok(asked) == [b'* ESEARCH (TAG "t") UID COUNT 1']
         await service.deliver(mail("the boss"), mail("none"))
-        told = await client.ok(b"NOOP")
+        told = await client.arrival()
         assert told == [
             b"* 4 EXISTS",
             b"* 4 RECENT",
