@@ -12,6 +12,7 @@ import pytest
 
 from config.issuers import Issuer
 from config.settings import Settings
+from config.units import Seconds
 from daemons.access.service import serve
 from daemons.certificates import Issued
 from daemons.context import Context
@@ -97,7 +98,12 @@ async def running(context: Context) -> AsyncIterator[Endpoints]:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """With an issuer of tokens, so that every mechanism is offered. It does not answer: see tests/daemons/issuer.py."""
+    """With an issuer of tokens, so that every mechanism is offered, and with short waits after failed logins.
+
+    The issuer does not answer: see tests/daemons/issuer.py.
+    """
+    hasty = msgspec.structs.replace(settings.authentication, failure_delay=Seconds(0.01))
+    settings = msgspec.structs.replace(settings, authentication=hasty)
     return with_other_issuer(settings, Issuer(tenant="example", issuer="https://localhost:9", audience=["postwerk"]))
 
 

@@ -287,3 +287,37 @@ async def test_a_failed_login_is_recorded(service: Service, owner: "asyncpg.Conn
         "login": service.person.login,
         "client": "name=Guesser os=Plan 9",
     }
+
+
+async def test_answers_do_not_tell_who_exists(verified: Service) -> None:
+    """A login that exists and one that does not get the same octets, but for what is random, in every mechanism."""
+    answers: list[list[bytes]] = []
+    for login in (verified.person.login, "nobody@example.test"):
+        said = []
+        async with await connected(verified) as client:
+            said.append((await client.command(f'LOGIN {login} "wrong"'.encode()))[-1])
+            said.append(await exchange(client, b"PLAIN", sasl.PlainClient(login, "wrong")))
+        async with await connected(verified) as client:
+            client.write(
+                b"t AUTHENTICATE SCRAM-SHA-256 " + base64.b64encode(f"n,,n={login},r={NONCE}".encode()) + b"\r\n"
+            )
+            nonce, salt, iterations = base64.b64decode((await client.line())[2:]).split(b",")
+            said += [b"%d %d" % (len(nonce), len(salt)), iterations]
+            client.write(base64.b64encode(b"c=biws,%b,p=%b" % (nonce, base64.b64encode(bytes(32)))) + b"\r\n")
+            said.append(await client.line())
+        answers.append(said)
+    assert answers[0] == answers[1]
+    assert answers[0].count(FAILED) == 3
+
+
+async def test_a_changed_password_ends_no_session(
+    service: Service, owner: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """Who is in stays in when the password changes or the account is disabled; nobody gets in any more."""
+    async with await service.client() as client:
+        await accounts.set_password(owner, service.person.login, "another hash")
+        assert await client.ok(b"NOOP") == []
+        async with asyncio.timeout(10), await connected(service) as other:
+            login = f'LOGIN {service.person.login} "{PASSWORD}"'.encode()
+            assert (await other.command(login))[-1] == FAILED
+        assert await client.ok(b"SELECT INBOX")
