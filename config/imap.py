@@ -173,6 +173,13 @@ class Imap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Seconds,
         Meta(description="How long a search works on before it lets the process's other sessions have their turn."),
     ] = Seconds(0.02)
+    inflate_limit: Annotated[
+        Octets,
+        Meta(
+            description="Octets that one received block of 64 KiB may become where COMPRESS is on (RFC 4978). They are inflated "
+            "in pieces of 64 KiB, and count for all other limits. More ends the session with BYE."
+        ),
+    ] = Octets(40 * MIB)
     search_batch: Annotated[
         Octets, Meta(description="Octets of messages held in memory at once while their text is searched.")
     ] = Octets(8 * MIB)

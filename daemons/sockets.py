@@ -15,6 +15,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from config.listen import split_address
 from config.tls import Tls
+from daemons.compression import Deflate
 from daemons.logs import logger
 
 CHUNK_OCTETS = 64 * 1024  # what one read takes from the kernel, and what receive() gives at most
@@ -81,6 +82,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_eof = False
         self._is_lost = False
         self._is_blocked = False
+        self._coding: Deflate | None = None
         self._reading: asyncio.Future[None] | None = None
         self._writing: asyncio.Future[None] | None = None
         self._deadline = 0.0
@@ -99,7 +101,20 @@ class Connection(asyncio.BufferedProtocol):
         return self._is_lost or self._transport is None or self._transport.is_closing()
 
     async def receive(self, within_seconds: float) -> bytes:
-        """The next octets as they came, at most 64 KiB; b"" at the end. Raises TimeoutError when none come in time."""
+        """The next octets, at most 64 KiB; b"" at the end.
+
+        Raises TimeoutError when none come in time, CompressionError when they cannot be inflated.
+        """
+        if self._coding is None:
+            return await self._receive(within_seconds)
+        while not (octets := self._coding.take(CHUNK_OCTETS)):
+            if self._coding.is_over or not (block := await self._receive(within_seconds)):
+                return b""
+            self._coding.give(block)
+        return octets
+
+    async def _receive(self, within_seconds: float) -> bytes:
+        """The next octets as they came."""
         if not self._chunks:
             if self._is_eof:
                 return b""
@@ -134,7 +149,22 @@ class Connection(asyncio.BufferedProtocol):
     def write(self, octets: bytes) -> None:
         """Write without waiting: for small replies. After the connection is gone it does nothing."""
         if self._transport is not None and octets and not self._is_lost:
-            self._transport.write(octets)
+            self._transport.write(octets if self._coding is None else self._compressed(self._coding, octets))
+
+    def _compressed(self, coding: Deflate, octets: bytes) -> bytes:
+        compressed = coding.outgoing(octets)
+        if self._reading is not None:  # said while we wait for the peer, as in IDLE: there is nothing to follow
+            coding.rest()
+        return compressed
+
+    def start_compression(self, inflate_limit: int) -> None:
+        """Go on in DEFLATE, both ways (RFC 4978 §3). inflate_limit: octets that one received block may become."""
+        self._coding = Deflate(inflate_limit)
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether start_compression() was called."""
+        return self._coding is not None
 
     async def start_tls(self, context: ssl.SSLContext, answer: bytes = b"") -> None:
         """Send `answer` in the clear, then go on in TLS. Raises ConnectionError or ssl.SSLError if the handshake fails.
@@ -248,6 +278,8 @@ class Connection(asyncio.BufferedProtocol):
     async def _wait_for_octets(self, within_seconds: float) -> None:
         if self._reading is not None:
             raise RuntimeError("two tasks receive from one connection")
+        if self._coding is not None:
+            self._coding.rest()
         self._deadline = self._loop.time() + within_seconds
         # The timer is not moved for each read: when it fires early it is set anew. A busy session sets none at all.
         if self._timer is None or self._timer_at > self._deadline:

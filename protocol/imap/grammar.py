@@ -11,6 +11,7 @@ from typing import Literal
 from protocol.imap import command
 from protocol.imap.acl import expect_deleteacl, expect_getacl, expect_listrights, expect_myrights, expect_setacl
 from protocol.imap.command import Command
+from protocol.imap.compress import expect_compress
 from protocol.imap.criteria import expect_search
 from protocol.imap.cursor import (
     CommandError,
@@ -326,6 +327,7 @@ _PRODUCTIONS: Mapping[bytes, Production] = {
     b"MOVE": _move,
     b"UID": _uid,
     b"UIDBATCHES": _uidbatches,
+    b"COMPRESS": expect_compress,
 }
 
 _UID_PRODUCTIONS: Mapping[bytes, Production] = {

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from protocol.imap.append import expect_append_opts, take_replaced, takes_messages
 from protocol.imap.command import Authenticate, Command, Enable, Idle, Login, StartTls, Unauthenticate
+from protocol.imap.compress import Compress
 from protocol.imap.cursor import CommandError, Cursor, expect_astring
 from protocol.imap.events import (
     AppendEnds,
@@ -34,8 +35,9 @@ from protocol.imap.names import expect_mailbox
 
 Event = Command | Continue | Rejected | AppendEvent | Line
 
-# After these the client's next octets mean something else (SASL, DONE, a TLS handshake, names in UTF-8) or have other limits.
-_WAITING = frozenset((Authenticate, Enable, Idle, Login, StartTls, Unauthenticate))
+# After these the client's next octets mean something else (SASL, DONE, a TLS handshake, DEFLATE, names in UTF-8) or have other
+# limits.
+_WAITING = frozenset((Authenticate, Compress, Enable, Idle, Login, StartTls, Unauthenticate))
 _LITERAL = re.compile(rb"(~?)\{([0-9]{1,20})(\+?)\}\Z")
 _LITERAL_OCTETS = 24  # the longest spelling of it
 _TAG_OCTETS = 256  # looked at for the tag of a line too long to be read
@@ -109,6 +111,11 @@ class CommandReader:
         self._is_waiting = False
         next(self._machine)
         return self._events
+
+    def forget(self) -> None:
+        """Drop what came behind the last event, after which the reader is waiting: it is not to be read as commands."""
+        self._buffer.clear()
+        self._scanned = 0
 
     def accept(self) -> None:
         """Go on behind AppendStarts or AppendLiteral; the session sends "+ OK" itself if is_synchronizing."""

@@ -10,6 +10,7 @@ from daemons.access.imap import (
     appending,
     authentication,
     batching,
+    compressing,
     copying,
     enabling,
     fetching,
@@ -29,7 +30,7 @@ from daemons.access.imap.capabilities import tokens
 from daemons.access.imap.session import Completion, EndOfInputError, RefusalError, Session, Shared, State, log
 from daemons.sockets import Connection
 from protocol.imap import acl as acl_commands
-from protocol.imap import command, ordering, response, search
+from protocol.imap import command, compress, ordering, response, search
 from protocol.imap import metadata as metadata_commands
 from protocol.imap import notify as notify_commands
 from protocol.imap import quota as quota_commands
@@ -88,6 +89,7 @@ RULES: dict[type, Rule] = {
     acl_commands.MyRights: Rule(_AFTER_LOGIN, acl.my_rights),
     AppendStarts: Rule(_AFTER_LOGIN, appending.append),
     command.Idle: Rule(_AFTER_LOGIN, idling.idle),
+    compress.Compress: Rule(_AFTER_LOGIN, compressing.compress),
     metadata_commands.GetMetadata: Rule(_AFTER_LOGIN, metadata.get_metadata),
     metadata_commands.SetMetadata: Rule(_AFTER_LOGIN, metadata.set_metadata),
     notify_commands.Notify: Rule(_AFTER_LOGIN, notify.notify),

@@ -45,6 +45,11 @@ class Client:
 
     greeting = b""
 
+    @property
+    def streams(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Both sides of the connection, for a client of another kind."""
+        return self._reader, self._writer
+
     async def __aenter__(self) -> "Client":
         return self
 
