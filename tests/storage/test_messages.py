@@ -183,5 +183,3 @@ async def test_recent_is_told_once(context: Context, account: Person, owner: Own
     await fill(context, account, box, 2)
     assert await mailboxes.claim_recent(owner, box) == 1
     assert await mailboxes.claim_recent(owner, box) == 3
-
-
