@@ -325,6 +325,24 @@ async def test_team_mailboxes(two: Two) -> None:
         await stranger.close()
 
 
+async def test_rights_hold_beyond_the_selected_mailbox(two: Two) -> None:
+    """A search of many mailboxes, notifications and CATENATE reach nothing that may not be read."""
+    await two.box("lr", "open", "")
+    secret = (await two.box("l", "secret", "")).encode()
+    inside = b'"Other Users/alice@example.test/open"'
+    found = await two.bobs.ok(b'ESEARCH IN (subtree "Other Users") ALL')
+    assert [inside in line for line in found] == [True]
+    await two.refused('GETQUOTAROOT "Other Users/alice@example.test/secret"', "NOPERM")
+    code = secret.decode().strip('"').replace(" ", "%20")
+    *_, refused = await two.bobs.command(f'APPEND INBOX CATENATE (URL "/{code}/;UID=1")'.encode())
+    assert refused.startswith(b"t NO ")
+    await two.bobs.ok(b"NOTIFY SET (mailboxes (%b %b) (MessageNew MessageExpunge))" % (inside, secret))
+    await two.service.deliver(mail(), mailbox="secret")
+    await two.service.deliver(mail(), mailbox="open")
+    told = await two.bobs.line()
+    assert told.startswith(b"* STATUS " + inside)
+
+
 async def test_seen_of_ones_own_alone_is_no_write_access(two: Two) -> None:
     r"""Where \Seen is each viewer's own, "s" alone gives READ-ONLY, and \Seen can be stored all the same (RFC 4314 §5.2)."""
     name = await two.box("lrs", "box", "")
