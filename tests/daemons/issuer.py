@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 from joserfc import jwt
-from joserfc.jwk import ECKey
+from joserfc.jwk import ECKey, Key
 
 from config.issuers import Issuer
 from daemons.certificates import Issued
@@ -27,7 +27,7 @@ class StubIssuer:
         self._secret_file.write_text(f"{SECRET}\n")
         self.url = ""
         self.asked: dict[str, int] = {}
-        self.keys = [self.new_key("first")]
+        self.keys: list[Key] = [self.new_key("first")]
         self.opaque: dict[str, dict[str, Any]] = {}  # token -> what introspection says
         self.is_down = False
         self.described_as: str | None = None
@@ -63,7 +63,7 @@ class StubIssuer:
         }
         return {name: value for name, value in (known | changes).items() if value is not None}
 
-    def token(self, key: ECKey | None = None, header: dict[str, Any] | None = None, **changes: Any) -> str:
+    def token(self, key: Key | None = None, header: dict[str, Any] | None = None, **changes: Any) -> str:
         """A signed token."""
         signer = key or self.keys[0]
         return jwt.encode({"alg": "ES256", "kid": signer.kid} | (header or {}), self.claims(**changes), signer)

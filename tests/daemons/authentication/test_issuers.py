@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from joserfc import jwt
-from joserfc.jwk import OctKey
+from joserfc.errors import SecurityWarning
+from joserfc.jwk import OctKey, OKPKey
 
 from config.issuers import Issuer
 from daemons.authentication.authenticator import Claimed
@@ -110,6 +111,17 @@ async def test_signatures(stub: StubIssuer) -> None:
             assert await issuers.claims(token, None) == []
     async with judging(stub.settings(algorithms=["RS256"])) as issuers:
         assert await issuers.claims(stub.token(), None) == []
+
+
+async def test_the_old_name_of_a_signature(stub: StubIssuer) -> None:
+    """A token signed by "EdDSA", as issuers still call it, is taken where the configuration allows that."""
+    key = OKPKey.generate_key("Ed25519", {"kid": "curve"})
+    with pytest.warns(SecurityWarning):
+        token = jwt.encode({"alg": "EdDSA", "kid": "curve"}, stub.claims(), key, algorithms=["EdDSA"])
+    stub.keys.append(key)
+    async with judging(stub.settings(algorithms=["EdDSA"])) as issuers, judging(stub.settings()) as strict:
+        assert await issuers.claims(token, None) == ALICE
+        assert await strict.claims(token, None) == []
 
 
 async def test_rotated_keys_are_found(stub: StubIssuer) -> None:
