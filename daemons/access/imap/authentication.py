@@ -1,5 +1,7 @@
 """Commands of any state and of the not authenticated state: RFC 3501 §6.1, §6.2, ID (RFC 2971)."""
 
+from contextlib import suppress
+
 from daemons.access.imap import capabilities
 from daemons.access.imap.session import Completion, RefusalError, Session
 from daemons.authentication import ActingError, DeniedError, Identity
@@ -7,6 +9,7 @@ from daemons.logs import logger
 from protocol import sasl
 from protocol.imap import command, response
 from protocol.imap.events import Line
+from storage.errors import StorageError
 
 log = logger("imap")
 
@@ -80,7 +83,7 @@ async def login(session: Session, given: command.Login) -> Completion:
     identity = await session.shared.authenticator.verify(user, password, capabilities.origin(session))
     if identity is None:
         raise _failed(session)
-    return _logged_in(session, identity)
+    return await _logged_in(session, identity)
 
 
 async def authenticate(session: Session, given: command.Authenticate) -> Completion:
@@ -109,7 +112,7 @@ async def authenticate(session: Session, given: command.Authenticate) -> Complet
         raise RefusalError.no(b"AUTHORIZATIONFAILED", "nobody may act for another here") from None
     except DeniedError:
         raise _failed(session) from None
-    return _logged_in(session, step)
+    return await _logged_in(session, step)
 
 
 def _failed(session: Session) -> RefusalError:
@@ -118,6 +121,8 @@ def _failed(session: Session) -> RefusalError:
     return RefusalError.no(b"AUTHENTICATIONFAILED", "login or password is wrong")
 
 
-def _logged_in(session: Session, identity: Identity) -> Completion:
+async def _logged_in(session: Session, identity: Identity) -> Completion:
     session.log_in(identity)
+    with suppress(StorageError):  # not worth a failed login: the next one notes it
+        await session.shared.fetches.note(identity.account_id)
     return Completion("logged in", b"CAPABILITY " + b" ".join(capabilities.tokens(session)))

@@ -34,6 +34,7 @@ from protocol.imap.notify import Event as MailboxEvent
 from protocol.imap.reader import CommandReader, Event
 from storage import mailboxes
 from storage.errors import MailboxNotFoundError, StorageError
+from storage.policies import Fetches
 from storage.pool import Connection as DatabaseConnection
 from storage.pool import reported
 from storage.quota import Rooms
@@ -100,8 +101,10 @@ class Shared:
     account_sessions: dict[int, int] = field(default_factory=dict)
     sort_keys: SortKeyCache = field(init=False)
     texts: TextCache = field(init=False)
+    fetches: Fetches = field(init=False)
 
     def __post_init__(self) -> None:
+        self.fetches = Fetches(self.context.pool)
         self.sort_keys = SortKeyCache(self.settings.sort_cache_messages)
         self.texts = TextCache(self.settings.search_cache)
 

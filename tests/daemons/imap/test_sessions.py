@@ -69,6 +69,14 @@ async def test_failed_logins_are_counted(settings: Settings, account: Person, cl
             assert (await client.line()).startswith(b"* BYE ")
 
 
+async def test_a_login_counts_as_a_fetch(service: Service) -> None:
+    """Whoever logs in over IMAP still fetches mail: the inactivity rules go by it."""
+    asked = "SELECT last_fetch_at > now() - interval '1 minute' FROM account WHERE account_id = $1"
+    assert await service.context.pool.fetchval(asked, service.person.account_id) is None
+    async with await service.client():
+        assert await service.context.pool.fetchval(asked, service.person.account_id) is True
+
+
 async def test_sessions_of_an_account_are_limited(
     settings: Settings, account: Person, client_tls: ssl.SSLContext
 ) -> None:
