@@ -28,7 +28,8 @@ _AGGREGATED = """
 string_agg(rights, '') FILTER (WHERE NOT is_negative) AS granted, string_agg(rights, '') FILTER (WHERE is_negative) AS denied
 """
 _PREFIX = f"CASE o.kind WHEN 'team' THEN '{SHARED}/' || o.shared_name ELSE '{OTHER_USERS}/' || o.login END || '/'"
-# Two indexes, one scan each: with an OR the planner may take neither.
+# Two indexes, one scan each: with an OR the planner may take neither. "+ 0" keeps it from the indexes by tenant: a plan made
+# while a tenant is small would read all mailboxes of a large one.
 _VISIBLE = f"""
 WITH entry AS MATERIALIZED (
     SELECT mailbox_id, is_negative, rights FROM mailbox_acl WHERE account_id = $1
@@ -40,7 +41,7 @@ SELECT {_COLUMNS}, NULL AS granted, NULL AS denied, '' AS prefix FROM mailbox AS
  UNION ALL
 SELECT {_COLUMNS}, g.granted, g.denied, {_PREFIX}
   FROM granted AS g JOIN mailbox AS m USING (mailbox_id) JOIN account AS o ON o.account_id = m.account_id
- WHERE m.tenant_id = $2 AND m.account_id <> $1 AND g.granted IS NOT NULL
+ WHERE m.tenant_id + 0 = $2 AND m.account_id <> $1 AND g.granted IS NOT NULL
 """
 # What the list of the mailbox `m` says about the account $1.
 _APPLYING = f"""
@@ -51,7 +52,7 @@ LEFT JOIN LATERAL (
 _OWN = f"SELECT {_COLUMNS}, NULL, NULL, '' FROM mailbox AS m WHERE m.account_id = $1 AND m.name = $2"
 # $3 and $4 are pairs, of which one at most is there: the owner's name and the name that the owner gave the mailbox.
 _OWNERS = {
-    OTHER_USERS: "account AS o ON o.login = wanted.owner AND o.tenant_id = $2 AND o.kind = 'person' AND o.account_id <> $1",
+    OTHER_USERS: "account AS o ON o.login = wanted.owner AND o.tenant_id + 0 = $2 AND o.kind = 'person' AND o.account_id <> $1",
     SHARED: "account AS o ON o.shared_name = wanted.owner AND o.tenant_id = $2 AND o.kind = 'team' AND o.account_id <> $1",
 }
 _OTHERS = {
