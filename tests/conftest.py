@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 import hypothesis
@@ -195,7 +195,10 @@ async def account(settings: Settings, owner: "asyncpg.Connection[asyncpg.Record]
     return await add_person(settings, owner, "alice@example.test")
 
 
-async def add_person(settings: Settings, owner: "asyncpg.Connection[asyncpg.Record]", login: str) -> Person:
+Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+async def add_person(settings: Settings, owner: Owner, login: str) -> Person:
     """One more account of the tenant "example"; tenant and domain are made when they are missing."""
     tenant_id = await owner.fetchval("SELECT tenant_id FROM tenant WHERE name = 'example'")
     if tenant_id is None:

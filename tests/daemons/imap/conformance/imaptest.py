@@ -209,7 +209,7 @@ def with_directives(values: list[Value]) -> list[Value]:
         if name in ("fetch", "uidfetch"):
             for at in range(1, len(value), 2):
                 flags = value[at]
-                if value[at - 1] == "flags" and isinstance(flags, list) and not _directives(flags):
+                if str(value[at - 1]).lower() == "flags" and isinstance(flags, list) and not _directives(flags):
                     value[at] = ["$!unordered", "$!noextra", "$!ignore=\\recent", *flags]
             values[index] = ["$!unordered=2", *value]
         elif name in ("list", "lsub"):
