@@ -89,6 +89,9 @@ class Searcher:
                 found = await self.match(first, among, is_fuzzy=is_fuzzy)
                 rest = await self.match(second, _without(among, found), is_fuzzy=is_fuzzy)
                 return sorted([*found, *rest])
+            case search.Not(search.HasFlag(flag)):
+                others = frozenset(range(len(self.rows.table.sets))) - self._kinds_with(flag)
+                return self._of_kinds(others, among)
             case search.Not(inner):
                 return _without(among, await self.match(inner, among, is_fuzzy=is_fuzzy))
             case search.Fuzzy(inner):
@@ -155,9 +158,12 @@ class Searcher:
         bit = SYSTEM_FLAGS.get(flag)
         return table.kinds_with(bit) if bit is not None else table.kinds_with_keyword(flag.decode("ascii"))
 
-    def _of_kinds(self, kinds: frozenset[int], among: Sequence[int]) -> list[int]:
-        column, places = self.rows.kinds, self.places
-        return [at for at in among if column[places[at]] in kinds] if kinds else []
+    def _of_kinds(self, kinds: frozenset[int], among: Sequence[int]) -> Sequence[int]:
+        column = self.column(self.rows.kinds, among)
+        used = set(column)
+        if used.isdisjoint(kinds):
+            return []
+        return among if used <= kinds else list(compress(among, map(kinds.__contains__, column)))
 
     def _dated(self, start: float | None, end: float | None, among: Sequence[int]) -> list[int]:
         dates, places = self.rows.dates, self.places
