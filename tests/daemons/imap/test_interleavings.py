@@ -9,9 +9,12 @@ import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import asyncpg
 import pytest
 
 from daemons.context import open_context
+from storage import messages
+from storage.rows import FLAGGED
 from tests.daemons.imap.conftest import Service, mail, running
 from tests.daemons.imap.conversation import Client
 
@@ -272,3 +275,24 @@ async def test_idle_is_woken_every_time(services: list[Service]) -> None:
     await Work(0, watchers).settle()
     for watcher in watchers:
         await watcher.client.close()
+
+
+async def test_idle_hears_what_comes_while_it_begins(
+    service: Service, owner: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """A change that comes while IDLE tells the ones before is told, too, without a further one."""
+    await service.deliver(mail("old"))
+    async with await service.client() as client, service.context.pool.acquire() as connection:
+        await client.ok(b"SELECT INBOX")
+        await service.deliver(mail("new"))
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        async with connection.transaction():
+            mailbox_id = await connection.fetchval("SELECT mailbox_id FROM mailbox WHERE name = 'INBOX' FOR UPDATE")
+            client.write(b"t IDLE\r\n")
+            while not await owner.fetchval(waiting):
+                pass  # until the session waits to mark the new message as told
+            await messages.store_flags(connection, mailbox_id, [1], "add", FLAGGED, [])
+        lines = [await client.line() for _ in range(4)]
+        assert lines[1:] == [b"* 2 EXISTS", b"* 2 RECENT", b"* 1 FETCH (UID 1 FLAGS (\\Flagged \\Recent))"]
