@@ -17,6 +17,7 @@ import uvloop
 
 from bench import report
 from bench.delivery import Load, deliver, fill
+from bench.large import open_large
 from bench.peer import LOCATIONS, PeerError, peer
 from bench.reading import download, read
 from bench.suite import suite_under_load
@@ -46,7 +47,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3, help="runs of each delivery load; the table shows medians")
     parser.add_argument("--only", choices=["ours", "peer"], help="leave the other side out")
     parser.add_argument("--store", choices=[*LOCATIONS], default="maildir", help="how Dovecot stores")
-    parser.add_argument("--scenarios", default="delivery,reading,pop3", help="comma-separated; default all")
+    parser.add_argument("--scenarios", default="delivery,reading,pop3", help="comma-separated: these, and large")
+    parser.add_argument("--large", type=int, default=100_000, help="size of the mailbox of the scenario large")
     parser.add_argument("--loads", help="only delivery loads whose title contains this")
     parser.add_argument("--messages", type=int, default=10_000, help="size of the mailbox that is read")
     parser.add_argument("--results", type=Path, default=_RESULTS, help="directory of the JSON results")
@@ -71,7 +73,7 @@ async def _systems(options: argparse.Namespace, users: list[Account]) -> AsyncIt
 
 
 async def _compare(options: argparse.Namespace) -> dict[str, Sequence[Any]]:
-    results: dict[str, list[Any]] = {"delivery": [], "reading": [], "pop3": []}
+    results: dict[str, list[Any]] = {"delivery": [], "reading": [], "pop3": [], "large": []}
     wanted = options.scenarios.split(",")
     scale, runs, messages = (0.1, 1, 1000) if options.quick else (1.0, options.runs, options.messages)
     async with _systems(options, accounts(_USERS)) as systems:
@@ -87,6 +89,8 @@ async def _compare(options: argparse.Namespace) -> dict[str, Sequence[Any]]:
                 results["pop3"].append(await download(system, system.reader, min(1000, messages)))
             if "reading" in wanted:
                 results["reading"].append(await read(system, system.reader))
+        for system in systems if "large" in wanted else []:
+            results["large"].append(await open_large(system, system.accounts[-1], options.large))
     return dict(results)
 
 
@@ -104,6 +108,8 @@ def main() -> int:
         print(report.processes_table(results["delivery"]), "\n")
     if results["reading"]:
         print(report.reading_table(results["reading"]), "\n")
+    if results["large"]:
+        print(report.reading_table(results["large"]), "\n")
     if results["pop3"]:
         print(report.download_table(results["pop3"]), "\n")
     print(f"Figures: {report.save(options.results, results)}")

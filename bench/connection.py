@@ -155,11 +155,17 @@ class Pop3:
         self._stream = stream
 
     @classmethod
-    async def login(cls, endpoint: Endpoint, login: str, password: str, tls: ssl.SSLContext | None) -> "Pop3":
-        """Connect and log in."""
+    async def begin(cls, endpoint: Endpoint, login: str, tls: ssl.SSLContext | None) -> "Pop3":
+        """Connect and say who is there; the password is still to come."""
         session = cls(await connect(endpoint, tls))
         await session.line()
         await session.command(f"USER {login}")
+        return session
+
+    @classmethod
+    async def login(cls, endpoint: Endpoint, login: str, password: str, tls: ssl.SSLContext | None) -> "Pop3":
+        """Connect and log in."""
+        session = await cls.begin(endpoint, login, tls)
         await session.command(f"PASS {password}")
         return session
 

@@ -89,6 +89,8 @@ def reading_table(results: Sequence[Timings]) -> str:
         row.append(f"{ours.warm[name] / best:.2f}" if ours and best and name in ours.warm else "")
         rows.append(row)
     for label, values in (("... each p50", [r.p50 for r in results]), ("... each p99", [r.p99 for r in results])):
+        if not any(values):
+            continue
         cells = [cell for value in values for cell in (f"{value:.2f}", "", "")]
         rows.append([label, *cells, ""])
     differing = [name for name in results[0].counts if len({result.counts.get(name) for result in results}) > 1]
