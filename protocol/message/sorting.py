@@ -98,7 +98,7 @@ def keys_of_header(section: bytes) -> Keys:
     fields = read(section)
     found = {name: body for name, body, _ in fields}
     sent_at = dates.parse(unfold(found[b"DATE"])) if b"DATE" in found else None
-    return keys_of(fields, sent_at, words.decode(unfold(found.get(b"SUBJECT", b""))))
+    return keys_of(fields, sent_at, words.decode(unfold(found.get(b"SUBJECT", b""))).strip())
 
 
 def pack(keys: Keys) -> bytes:
