@@ -18,7 +18,6 @@ from daemons.access.imap.metadata import may_read as may_read_annotations
 from daemons.access.imap.rights import visible
 from daemons.access.imap.selected import Selected
 from daemons.access.imap.session import Completion, RefusalError, Session, log
-from daemons.access.imap.status import status_lines
 from daemons.access.imap.view import View
 from protocol.imap import metadata as annotations
 from protocol.imap import notify as protocol
@@ -36,7 +35,6 @@ from storage.rows import Mailbox
 from storage.sharing import Visible
 
 _METADATA_CHANGES = 1000  # annotations that wait to be told; more are an overflow
-_ITEMS = (b"MESSAGES", b"UIDNEXT", b"UIDVALIDITY")
 _EVERYWHERE = EventGroup(
     MailboxFilter(b"SUBTREE"), frozenset((Event.MAILBOX_METADATA_CHANGE, Event.SERVER_METADATA_CHANGE))
 )
@@ -173,7 +171,7 @@ class Notifier:
         self._watch()
         self._tell_no_access()
         if has_status:
-            await self._tell_counters([known.each.mailbox for known in self._known.values() if self._is_counted(known)])
+            self._tell_counters([known.each.mailbox for known in self._known.values() if self._is_counted(known)])
         self._are_names_due = True  # what changed while we subscribed
         self._due.update(self._watched_ids())
 
@@ -392,14 +390,12 @@ class Notifier:
         session.put(response.list_line(attributes, session.mailbox_name(name), extended=extended))
 
     async def _tell_messages(self) -> None:
-        due = set(self._due)
+        due, self._due = self._due, set()  # before the query: a notification during it means another one
         try:
-            async with self._session.database() as connection:
-                now = await mailboxes.get_many(connection, [box for box in due if box in self._known])
+            now = await self._session.shared.counters.get([box for box in due if box in self._known])
         except StorageError:
             self._due |= due
             raise
-        self._due -= due
         selected_id = self._view.mailbox_id if self._view is not None else None
         told: list[Mailbox] = []
         for after in now:
@@ -412,7 +408,7 @@ class Notifier:
                 told.append(mailbox)
         self._unwatched -= due
         self._doings.clear_placed()
-        await self._tell_counters(told)
+        self._tell_counters(told)
 
     def _is_news(self, before: Mailbox, after: Mailbox) -> bool:
         """Whether something happened that is wanted, and that the session did not do itself (RFC 5465 §5.1 to §5.3)."""
@@ -428,21 +424,18 @@ class Notifier:
             or after.uidvalidity != before.uidvalidity
         )
 
-    async def _tell_counters(self, told: list[Mailbox]) -> None:
+    def _tell_counters(self, told: list[Mailbox]) -> None:
         """STATUS; with MODSEQ where flags are asked for or CONDSTORE is on (RFC 5465 §3.1, §5.1)."""
-        has_condstore = self._session.has(b"CONDSTORE")
-        for has_flags in (False, True):
-            some = [
-                box for box in told if (Event.FLAG_CHANGE in self._events_of(box.name, self._subscribed)) is has_flags
-            ]
-            items = (
-                *_ITEMS,
-                *((b"UNSEEN",) if has_flags else ()),
-                *((b"HIGHESTMODSEQ",) if has_flags or has_condstore else ()),
-            )
-            if some:
-                lines = await status_lines(self._session, some, items)
-                self._session.put(b"".join(lines.values()))
+        session = self._session
+        has_condstore = session.has(b"CONDSTORE")
+        for box in told:
+            has_flags = Event.FLAG_CHANGE in self._events_of(box.name, self._subscribed)
+            items = [(b"MESSAGES", box.message_count), (b"UIDNEXT", box.uidnext), (b"UIDVALIDITY", box.uidvalidity)]
+            if has_flags and (box.is_seen_shared or box.account_id == session.account.account_id):
+                items.append((b"UNSEEN", box.unseen_count))
+            if has_flags or has_condstore:
+                items.append((b"HIGHESTMODSEQ", box.highestmodseq))
+            session.put(response.status_line(session.mailbox_name(box.name), items))
 
     async def _tell_annotations(self) -> None:
         changed, self._annotated = self._annotated, {}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from config.imap import Imap
 from daemons.access.imap import permissions
+from daemons.access.imap.counters import Counters
 from daemons.access.imap.grants import Grants
 from daemons.access.imap.selected import Selected
 from daemons.access.imap.sortkeys import SortKeyCache
@@ -102,8 +103,10 @@ class Shared:
     sort_keys: SortKeyCache = field(init=False)
     texts: TextCache = field(init=False)
     fetches: Fetches = field(init=False)
+    counters: Counters = field(init=False)
 
     def __post_init__(self) -> None:
+        self.counters = Counters(self.context.pool)
         self.fetches = Fetches(self.context.pool)
         self.sort_keys = SortKeyCache(self.settings.sort_cache_messages)
         self.texts = TextCache(self.settings.search_cache)
@@ -473,12 +476,16 @@ class Session:
         between, two sessions may see it as recent, which the section prefers to none.
         """
         view = selected.view
-        first = view.recent_uid
-        if first < view.uidnext and not selected.is_read_only:
-            async with self.database() as connection:
-                first = await mailboxes.claim_recent(connection, view.mailbox_id)
-            view.recent_uid = view.uidnext
-        selected.add_recent(first, view.uidnext)
+        first, last = view.recent_uid, view.uidnext
+        if first < last and not selected.is_read_only:
+            view.recent_uid = last  # before the query: the others that were woken with this one need not ask
+            try:
+                async with self.database() as connection:
+                    first = await mailboxes.claim_recent(connection, view.mailbox_id)
+            except BaseException:
+                view.recent_uid = first
+                raise
+        selected.add_recent(first, last)
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back on every change of the selected mailbox; gives the function that ends it."""
