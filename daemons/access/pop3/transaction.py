@@ -98,8 +98,8 @@ class Transaction:
     def _list(self, number: int | None) -> None:
         sizes = self._listing.sizes
         if number is None:
-            lines = response.numbered(sizes, self._deleted)
-            self._session.ok(Text.MAILDROP, lines, count=self._count, octets=self._octets)
+            first = self._session.status(Text.MAILDROP, count=self._count, octets=self._octets)
+            self._session.ok_octets(first + response.numbered(sizes, self._deleted))
         elif (index := self._index(number)) is not None:
             self._session.ok(f"{number} {sizes[index]}")
 
@@ -107,7 +107,7 @@ class Transaction:
         """The unique-id is UIDVALIDITY.UID: IMAP promises that neither is ever used for another message."""
         uids, prefix = self._listing.uids, f"{self._listing.uidvalidity}."
         if number is None:
-            self._session.ok("", response.numbered(uids, self._deleted, prefix))
+            self._session.ok_octets(response.ok() + response.numbered(uids, self._deleted, prefix))
         elif (index := self._index(number)) is not None:
             self._session.ok(f"{number} {prefix}{uids[index]}")
 
