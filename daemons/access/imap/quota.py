@@ -8,10 +8,12 @@ the pool is what the tenant was sold, so nobody sets it from inside. Storage ask
 """
 
 from daemons.access.imap.rights import demand, look_up, visible
-from daemons.access.imap.session import Completion, RefusalError, Session
+from daemons.access.imap.session import Completion, RefusalError, Session, log
 from protocol.imap import quota as protocol
+from protocol.imap import response
 from protocol.imap.quota import STORAGE_OCTETS, Resource
 from storage import quota, sharing
+from storage.errors import OverQuotaError, StorageError
 from storage.quota import AccountUsage, PoolUsage
 
 _ACCOUNT, _POOL = "account/", "pool/"
@@ -39,6 +41,16 @@ def _account_root(used: AccountUsage) -> bytes:
 
 def _pool_root(used: PoolUsage) -> bytes:
     return f"{_POOL}{used.tenant}".encode()
+
+
+async def warn_if_full(session: Session, account_id: int) -> None:
+    """Untagged NO [OVERQUOTA] when the selected mailbox's account takes no more messages (RFC 9208 §4.3.1)."""
+    try:
+        await session.shared.rooms.check(account_id, 1)
+    except OverQuotaError:
+        session.put(response.untagged("NO", b"OVERQUOTA", "no room left, new messages are refused"))
+    except StorageError as error:
+        log.warning("room not known", reason=str(error))
 
 
 async def get_quota_root(session: Session, asked: protocol.GetQuotaRoot) -> Completion:

@@ -5,6 +5,7 @@ from daemons.access.imap.limiting import completed, limited
 from daemons.access.imap.mailboxes import find
 from daemons.access.imap.permissions import is_read_write
 from daemons.access.imap.progress import alive
+from daemons.access.imap.quota import warn_if_full
 from daemons.access.imap.rights import rights_on, viewer_of
 from daemons.access.imap.selected import Range, Selected
 from daemons.access.imap.session import Completion, RefusalError, Session, State
@@ -52,6 +53,7 @@ async def select(session: Session, asked: command.Select | command.Examine) -> C
     if resync is not None:
         session.put(b"".join(vanished))
         await resyncing.tell_changed(session, selected, resync)
+    await warn_if_full(session, view.account_id)
     if not is_read_write(selected):
         return Completion("selected, read only", b"READ-ONLY")
     return Completion("selected", b"READ-WRITE")

@@ -141,6 +141,18 @@ async def test_a_shared_mailbox_counts_for_its_owner(service: Service, owner: Ow
             assert refused.startswith(b"t NO [OVERQUOTA] ")
 
 
+async def test_a_full_account_is_told_when_a_mailbox_is_selected(service: Service, owner: Owner) -> None:
+    """SELECT warns with an untagged NO [OVERQUOTA] while nothing more would be taken, and not any longer."""
+    await service.deliver(mail())
+    await limit(owner, None, 1)
+    warning = b"* NO [OVERQUOTA] no room left, new messages are refused"
+    async with await service.client() as client:
+        assert warning in await client.ok(b"SELECT INBOX")
+        assert warning in await client.ok(b"EXAMINE Trash")
+        await limit(owner, None, 2)
+        assert warning not in await client.ok(b"SELECT INBOX")
+
+
 @pytest.mark.parametrize("verb", ["append", "copy"])
 async def test_parallel_sessions_cannot_pass_the_limit(service: Service, owner: Owner, verb: str) -> None:
     """Of many sessions that add at once, as many succeed as there is room, not one more."""
