@@ -24,6 +24,7 @@ from protocol.imap import notify as protocol
 from protocol.imap import response
 from protocol.imap.command import Command
 from protocol.imap.events import AppendStarts
+from protocol.imap.fetch import Item
 from protocol.imap.metadata import SPECIAL_USE
 from protocol.imap.notify import MESSAGE_EVENTS, NO_EVENTS, Event, EventGroup
 from protocol.imap.sources import MailboxFilter
@@ -85,6 +86,8 @@ async def notify(session: Session, asked: protocol.Notify) -> Completion:
         notifier.end()
         raise
     _install(session, notifier)
+    if any(attribute.item is Item.MODSEQ for group in asked.groups for attribute in group.attributes):
+        session.enable(b"CONDSTORE")  # as FETCH MODSEQ does, RFC 7162 §3.1
     return Completion("as you wish")
 
 

@@ -249,6 +249,19 @@ async def test_annotations_after_enable(service: Service) -> None:
         assert await is_quiet(client)
 
 
+async def test_modseq_of_new_messages(service: Service) -> None:
+    """Asking for MODSEQ of new messages enables CONDSTORE; no attribute sets a flag by being told (RFC 5465 §5.2)."""
+    async with await service.client() as client:
+        await client.ok(b"SELECT INBOX")
+        told = await client.ok(b"NOTIFY SET (selected (MessageNew (MODSEQ BODY[TEXT]) MessageExpunge))")
+        assert told[0].startswith(b"* OK [HIGHESTMODSEQ ")
+        await service.deliver(mail())
+        assert [await client.line(), await client.line()] == [b"* 1 EXISTS", b"* 1 RECENT"]
+        assert b" BODY[TEXT] {11}" in await client.line()
+        (flags,) = await client.ok(b"UID FETCH 1 FLAGS")
+        assert b"Seen" not in flags
+
+
 async def test_idle_tells_the_same(service: Service) -> None:
     """IDLE tells what NOTIFY asked for, without a selected mailbox, too (RFC 5465 §4)."""
     async with await service.client() as client:
