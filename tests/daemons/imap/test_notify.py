@@ -83,9 +83,9 @@ async def test_selected(service: Service) -> None:
         await writer.ok(b"EXPUNGE")
         assert await client.line() == b"* 2 EXPUNGE"
         answer = await client.command(b"APPEND INBOX {6+}\r\nA: b\r\n")
-        told, done = answer[:-1], answer[-1]
-        assert told[0] == b"* 2 EXISTS"
-        assert not any(b"FETCH" in line for line in told)  # its own
+        new, done = answer[:-1], answer[-1]
+        assert new[0] == b"* 2 EXISTS"
+        assert not any(b"FETCH" in line for line in new)  # its own
         assert done.startswith(b"t OK [APPENDUID ")
 
 
