@@ -136,7 +136,7 @@ class Pool:
         while self._idle:
             connection = self._idle.pop()
             self._spare = min(self._spare, len(self._idle))
-            if not connection.is_closed():
+            if _is_open(connection):
                 return connection
             await self._driver.release(connection)
         self._waiting += 1
@@ -148,7 +148,8 @@ class Pool:
     async def _give(
         self, connection: "PoolConnectionProxy[asyncpg.Record]", generation: int, *, is_sound: bool
     ) -> None:
-        if self._waiting or generation != self._generation or not is_sound or connection.is_in_transaction():
+        is_sound = is_sound and _is_open(connection) and not connection.is_in_transaction()
+        if self._waiting or generation != self._generation or not is_sound:
             await self._driver.release(connection)
             return
         self._idle.append(connection)
@@ -174,6 +175,13 @@ class Pool:
     async def _release_idle(self) -> None:
         while self._idle:
             await self._driver.release(self._idle.pop())
+
+
+def _is_open(connection: "PoolConnectionProxy[asyncpg.Record]") -> bool:
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:  # it was lost, and the driver's pool has noticed
+        return False
 
 
 class _Loan:
