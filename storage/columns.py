@@ -32,9 +32,11 @@ _PLACED = (
 )
 # The same for a viewer with a \Seen of its own ($2): schema/0008_sharing.sql.
 _PLACED_AS = r"""
-SELECT m.uid, greatest(m.modseq, s.modseq) AS modseq, m.flags & ~1 | coalesce(s.is_seen, false)::int AS flags, m.keywords,
+SELECT m.uid, greatest(m.modseq, s.modseq) AS modseq, (m.flags & ~1) | coalesce(s.is_seen, false)::int AS flags, m.keywords,
        m.size_octets, m.internaldate, m.content_id
-  FROM message AS m LEFT JOIN viewer_seen AS s ON s.mailbox_id = $1 AND s.uid = m.uid AND s.account_id = $2
+  FROM message AS m
+  LEFT JOIN LATERAL (SELECT modseq, is_seen FROM viewer_seen
+                      WHERE mailbox_id = $1 AND uid = m.uid AND account_id = $2 OFFSET 0) AS s ON true
  WHERE m.mailbox_id = $1"""
 _READ = _COLUMNS.format(mailbox=_MAILBOX, placed=_PLACED)
 _READ_AS = _COLUMNS.format(mailbox=_MAILBOX, placed=_PLACED_AS)

@@ -49,34 +49,40 @@ span AS MATERIALIZED (
     SELECT unnest(range_agg(int8range(r.low, r.high, '[]'))) AS uids
       FROM message_change AS c, unnest(c.lows, c.highs) AS r (low, high) WHERE c.mailbox_id = $1 AND c.modseq > $2)
 """
-_IN_SPAN = "m.uid >= lower(span.uids) AND m.uid < upper(span.uids) AND m.uid <= edge.uid AND m.modseq > $2"
+# LATERAL with OFFSET 0: a plan that was made while the tables were small must look each span up in the index, too.
+_IN_SPAN = "uid >= lower(span.uids) AND uid < upper(span.uids) AND uid <= edge.uid AND modseq > $2 OFFSET 0"
 _CHANGED = f"""
 {_EDGE}
 SELECT {_ROW} FROM message WHERE mailbox_id = $1 AND uid > (SELECT uid FROM edge)
  UNION ALL
-SELECT {_ROW.replace("uid", "m.uid", 1)} FROM edge CROSS JOIN span JOIN message AS m ON m.mailbox_id = $1 AND {_IN_SPAN}
+SELECT m.* FROM edge CROSS JOIN span CROSS JOIN LATERAL (
+    SELECT {_ROW} FROM message WHERE mailbox_id = $1 AND {_IN_SPAN}) AS m
  ORDER BY uid
 """
 _SCANNED = f"SELECT {_ROW} FROM message WHERE mailbox_id = $1 AND modseq > $2 ORDER BY uid"
 # The same for a viewer with a \Seen of its own ($2, or $3 behind the MODSEQ): schema/0008_sharing.sql.
 _VIEWER_ROW = (
     "m.uid, greatest(m.modseq, s.modseq) AS modseq, ((m.flags & ~1) | coalesce(s.is_seen, false)::int)::smallint AS flags, "
-    "m.keywords, m.size_octets, m.internaldate, m.content_id FROM message AS m "
-    "{join} viewer_seen AS s ON s.mailbox_id = $1 AND s.uid = m.uid AND s.account_id = {viewer}"
+    "m.keywords, m.size_octets, m.internaldate, m.content_id FROM {messages} AS m "
+    "LEFT JOIN LATERAL (SELECT modseq, is_seen FROM viewer_seen "
+    "WHERE mailbox_id = $1 AND uid = m.uid AND account_id = {viewer} OFFSET 0) AS s ON true"
 )
-_SNAPSHOT_AS = f"SELECT {_VIEWER_ROW.format(join='LEFT JOIN', viewer='$2')} WHERE m.mailbox_id = $1 ORDER BY m.uid"
-_VIEWED_AS = f"SELECT {_VIEWER_ROW.format(join='JOIN', viewer='$3')} WHERE m.mailbox_id = $1 AND s.modseq > $2"
+_SNAPSHOT_AS = f"SELECT {_VIEWER_ROW.format(messages='message', viewer='$2')} WHERE m.mailbox_id = $1 ORDER BY m.uid"
+_VIEWED = "(SELECT uid FROM viewer_seen WHERE mailbox_id = $1 AND account_id = $3 AND modseq > $2) AS viewed"
+_IS_VIEWED = "mailbox_id = $1 AND uid = viewed.uid OFFSET 0"
+_OF_VIEWED = f"(SELECT m.* FROM {_VIEWED}, LATERAL (SELECT * FROM message WHERE {_IS_VIEWED}) AS m)"
+_VIEWED_AS = f"SELECT {_VIEWER_ROW.format(messages=_OF_VIEWED, viewer='$3')}"
+_OF_SPAN = f"(SELECT m.* FROM edge, span, LATERAL (SELECT * FROM message WHERE mailbox_id = $1 AND {_IN_SPAN}) AS m)"
 _CHANGED_AS = f"""
 {_EDGE}
-SELECT {_VIEWER_ROW.format(join="LEFT JOIN", viewer="$3")} WHERE m.mailbox_id = $1 AND m.uid > (SELECT uid FROM edge)
+SELECT {_VIEWER_ROW.format(messages="message", viewer="$3")} WHERE m.mailbox_id = $1 AND m.uid > (SELECT uid FROM edge)
  UNION
-SELECT changed.* FROM edge CROSS JOIN span CROSS JOIN LATERAL (
-    SELECT {_VIEWER_ROW.format(join="LEFT JOIN", viewer="$3")} WHERE m.mailbox_id = $1 AND {_IN_SPAN}) AS changed
+SELECT {_VIEWER_ROW.format(messages=_OF_SPAN, viewer="$3")}
  UNION
 {_VIEWED_AS} ORDER BY uid
 """
 _SCANNED_AS = (
-    f"SELECT {_VIEWER_ROW.format(join='LEFT JOIN', viewer='$3')} WHERE m.mailbox_id = $1 AND m.modseq > $2 "
+    f"SELECT {_VIEWER_ROW.format(messages='message', viewer='$3')} WHERE m.mailbox_id = $1 AND m.modseq > $2 "
     f"UNION {_VIEWED_AS} ORDER BY uid"
 )
 _EXPUNGED = "SELECT uid FROM expunged WHERE mailbox_id = $1 AND modseq > $2 ORDER BY uid"

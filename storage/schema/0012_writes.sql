@@ -121,7 +121,8 @@ DROP FUNCTION remove_messages(bigint, bigint[], boolean);
 -- Below, p_lows and p_highs are ranges of UIDs, ascending and disjoint, ends included. p_viewer, p_source_viewer and
 -- p_target_viewer: the account whose own \Seen is meant (0008_sharing.sql), 0 for that of message.flags. p_may holds the bits of the
 -- flags that may change, and 32 for keywords. Rows of a mailbox are changed under the mailbox row's lock only, so a ctid that was
--- read under it stays what it is until the end of the statement.
+-- read under it stays what it is until the end of the statement. LATERAL with OFFSET 0 has each range looked up in the index:
+-- a plan that was made while the tables were small must not read the whole mailbox later.
 
 -- Rows with refused = true were not touched: their MODSEQ is above p_unchanged (RFC 7162 §3.1.3).
 CREATE FUNCTION store_flags(p_mailbox bigint, p_lows bigint[], p_highs bigint[], p_operation text, p_flags smallint,
@@ -139,10 +140,12 @@ BEGIN
         SELECT m.ctid AS place, m.uid, m.keywords, m.size_octets, m.internaldate, m.content_id,
                CASE WHEN p_viewer = 0 THEN m.modseq ELSE greatest(m.modseq, s.modseq) END AS modseq,
                CASE WHEN p_viewer = 0 THEN m.flags ELSE ((m.flags & ~1) | coalesce(s.is_seen, false)::int)::smallint END AS flags
-          FROM unnest(p_lows, p_highs) AS wanted (low, high)
-          JOIN message AS m ON m.mailbox_id = p_mailbox AND m.uid BETWEEN wanted.low AND wanted.high
-          LEFT JOIN viewer_seen AS s
-            ON p_viewer <> 0 AND s.mailbox_id = p_mailbox AND s.uid = m.uid AND s.account_id = p_viewer),
+          FROM unnest(p_lows, p_highs) AS wanted (low, high),
+               LATERAL (SELECT ctid, * FROM message
+                         WHERE mailbox_id = p_mailbox AND uid BETWEEN wanted.low AND wanted.high OFFSET 0) AS m
+          LEFT JOIN LATERAL (SELECT modseq, is_seen FROM viewer_seen
+                              WHERE mailbox_id = p_mailbox AND uid = m.uid AND account_id = p_viewer OFFSET 0) AS s
+            ON p_viewer <> 0),
     target AS MATERIALIZED (
         SELECT p.*, coalesce(p.modseq > p_unchanged, false) AS refused,
                ((p.flags & ~p_may) | (combined_flags(p_operation, p.flags, p_flags) & p_may))::smallint AS new_flags,
@@ -200,10 +203,12 @@ BEGIN
                CASE WHEN p_may & 32 <> 0 THEN m.keywords END AS keywords,
                (p_may & CASE WHEN p_source_viewer = 0 THEN m.flags ELSE (m.flags & ~1) | coalesce(s.is_seen, false)::int END)::smallint
                    AS flags
-          FROM unnest(p_lows, p_highs) AS wanted (low, high)
-          JOIN message AS m ON m.mailbox_id = p_source AND m.uid BETWEEN wanted.low AND wanted.high
-          LEFT JOIN viewer_seen AS s
-            ON p_source_viewer <> 0 AND s.mailbox_id = p_source AND s.uid = m.uid AND s.account_id = p_source_viewer),
+          FROM unnest(p_lows, p_highs) AS wanted (low, high),
+               LATERAL (SELECT * FROM message
+                         WHERE mailbox_id = p_source AND uid BETWEEN wanted.low AND wanted.high OFFSET 0) AS m
+          LEFT JOIN LATERAL (SELECT is_seen FROM viewer_seen
+                              WHERE mailbox_id = p_source AND uid = m.uid AND account_id = p_source_viewer OFFSET 0) AS s
+            ON p_source_viewer <> 0),
     kept AS MATERIALIZED (
         SELECT s.*, CASE WHEN p_target_viewer = 0 THEN s.flags ELSE (s.flags & ~1)::smallint END AS kept_flags FROM source AS s),
     placed AS (
@@ -240,8 +245,9 @@ BEGIN
     END IF;
     WITH doomed AS MATERIALIZED (
         SELECT m.ctid AS place
-          FROM unnest(p_lows, p_highs) AS wanted (low, high)
-          JOIN message AS m ON m.mailbox_id = p_mailbox AND m.uid BETWEEN wanted.low AND wanted.high
+          FROM unnest(p_lows, p_highs) AS wanted (low, high),
+               LATERAL (SELECT ctid, flags FROM message
+                         WHERE mailbox_id = p_mailbox AND uid BETWEEN wanted.low AND wanted.high OFFSET 0) AS m
          WHERE NOT p_deleted_only OR m.flags & 8 <> 0),
     removed AS (
         DELETE FROM message AS m USING doomed AS d WHERE m.ctid = d.place
