@@ -133,3 +133,28 @@ async def test_columns_are_the_rows(context: Context, account: Person, owner: Ow
             assert list(columns.contents) == [row.content_id for row in rows]
             assert list(columns.flags) == [row.flags for row in rows]
             assert columns.keywords == {row.uid: row.keywords for row in rows if row.keywords}
+
+
+async def test_little_is_read_for_little(context: Context, account: Person, owner: Owner) -> None:
+    """One message of a large mailbox is changed, copied, removed and found by reading a few rows, also before any ANALYZE."""
+    box, other = await mailbox_id(owner, account), await mailbox_id(owner, account, "Trash")
+    await fill(context, account, box, 1)
+    await owner.execute(
+        "INSERT INTO message (mailbox_id, uid, modseq, content_id, flags, size_octets, internaldate) "
+        "SELECT mailbox_id, n, modseq, content_id, flags, size_octets, internaldate "
+        "FROM message, generate_series(2, 5000) AS n WHERE mailbox_id = $1",
+        box,
+    )
+    await owner.execute("UPDATE mailbox SET uidnext = 5001, message_count = 5000 WHERE mailbox_id = $1", box)
+    read = "SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE relname = 'message'"
+    async with context.pool.acquire() as connection:
+        for viewer in (0, account.account_id):
+            async with connection.transaction(isolation="repeatable_read"):
+                before = (await messages.changes(connection, box, 0, viewer)).highestmodseq
+                start = await connection.fetchval(read)
+                await messages.store_flags(connection, box, [2500], "add", FLAGGED | SEEN, ["$Work"], viewer=viewer)
+                await messages.copy(connection, box, [2500], other)
+                await messages.remove(connection, box, [2500 + bool(viewer)])
+                changed = await messages.changes(connection, box, before, viewer)
+                assert changed.expunged == (2500 + bool(viewer),)
+                assert await connection.fetchval(read) - start < 50
