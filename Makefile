@@ -17,8 +17,9 @@ BIN := $(VENV)/bin
 STATE := state
 ROUNDS := 50
 ARGS :=
-TEST_PACKAGES := swaks libnet-ssleay-perl isync fetchmail getmail6 mutt curl systemd
-BENCH_PACKAGES := $(TEST_PACKAGES) postfix dovecot-imapd dovecot-pop3d dovecot-lmtpd
+CLIENT_PACKAGES := swaks libnet-ssleay-perl curl isync offlineimap3 fetchmail getmail6 mutt neomutt ruby thunderbird xvfb
+TEST_PACKAGES := $(CLIENT_PACKAGES) systemd
+BENCH_PACKAGES := postfix dovecot-imapd dovecot-pop3d dovecot-lmtpd
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 help:

@@ -64,11 +64,12 @@ class ImapClient:
                     raise NotOkError(pieces[0].decode("utf-8", "replace"))
                 return untagged
 
-    def append(self, mailbox: str, octets: bytes) -> None:
-        """APPEND with a non-synchronising literal (RFC 7888)."""
+    def append(self, mailbox: str, *messages: bytes) -> None:
+        """APPEND of one or several messages (RFC 3502) in non-synchronising literals (RFC 7888)."""
         self._number += 1
         tag = b"t%d" % self._number
-        self._line.send(b'%s APPEND "%s" {%d+}\r\n%s\r\n' % (tag, mailbox.encode(), len(octets), octets))
+        literals = b"".join(b" {%d+}\r\n%s" % (len(octets), octets) for octets in messages)
+        self._line.send(b'%s APPEND "%s"%s\r\n' % (tag, mailbox.encode(), literals))
         while not (line := self._line.line()).startswith(tag):
             assert line.startswith(b"* "), line
         if not line.startswith(tag + b" OK"):
