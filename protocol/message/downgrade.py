@@ -24,6 +24,7 @@ _TEXT_FIELDS = frozenset((b"SUBJECT", b"COMMENTS", b"KEYWORDS", b"CONTENT-DESCRI
 _PARAMETER_FIELDS = frozenset((b"CONTENT-TYPE", b"CONTENT-DISPOSITION"))
 _PARAMETER = re.compile(rb'([^\s;="]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))')
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+_LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 _WORD_OCTETS = 45  # 60 of base64; with "=?utf-8?b?" and "?=" within the 75 of RFC 2047 §2
 _FOLD = b"\r\n "
 
@@ -82,11 +83,18 @@ def downgrade(section: bytes) -> bytes:
     kept: list[bytes] = []
     at = 0
     for field in header.fields(section):
-        kept.append(section[at : field.start])
+        kept.append(_ascii_lines(section[at : field.start]))
         kept.append(_field(field, section[field.start : field.end]))
         at = field.end
-    kept.append(section[at:])
+    kept.append(_ascii_lines(section[at:]))
     return b"".join(kept)
+
+
+def _ascii_lines(lines: bytes) -> bytes:
+    """Lines that are no field, those left out that have no ASCII form."""
+    if lines.isascii():
+        return lines
+    return b"".join([line for line in _LINE.findall(lines) if line.isascii()])
 
 
 def _field(field: Field, lines: bytes) -> bytes:
