@@ -8,22 +8,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from protocol.imap import names
-from protocol.imap.command import Authenticate, Idle, Search
+from protocol.imap.command import Search
 from protocol.imap.cursor import CommandError
-from protocol.imap.events import AppendLiteral, AppendOctets, AppendStarts, Line, Rejected
+from protocol.imap.events import Line, Rejected
 from protocol.imap.grammar import decode_base64
 from protocol.imap.limits import Limits
 from protocol.imap.match import compress, matcher
-from protocol.imap.reader import CommandReader, Event
+from protocol.imap.reader import CommandReader
 from protocol.imap.sequence import SequenceSet, positions
-from tests.feeding import cut
+from tests.protocol.imap.feeds import SMALL, answered
 from tests.protocol.imap.test_commands import COMMANDS, KEYS
 from tests.protocol.imap.test_refusals import REFUSED
-
-SMALL = Limits(
-    line_octets=120, literal_octets=30, command_octets=200, append_octets=40, discard_octets=100,
-    nesting=5, section_parts=5, list_items=8, set_ranges=5,
-)  # fmt: skip
 
 _WORDS = [
     *(
@@ -76,37 +71,15 @@ def _broken(draw: st.DrawFn) -> bytes:
     return octets
 
 
-def _read(octets: bytes, step: int | None, limits: Limits, *, is_strict: bool, accepts: bool) -> list[Event]:
-    """A session that answers everything: APPEND by `accepts`, IDLE and AUTHENTICATE by asking for a line."""
-    reader = CommandReader(limits, is_strict=is_strict)
-    kept_most = max(limits.line_octets + 1, limits.literal_octets)
-    found: list[Event] = []
-    for piece in cut(octets, step):
-        events = reader.receive(piece)
-        while events:
-            for event in events:
-                if isinstance(event, AppendOctets) and found and isinstance(found[-1], AppendOctets):
-                    found[-1] = AppendOctets(found[-1].octets + event.octets)
-                else:
-                    found.append(event)
-            if isinstance(events[-1], AppendStarts | AppendLiteral):
-                (reader.accept if accepts else reader.refuse)()
-            elif isinstance(events[-1], Idle | Authenticate):
-                reader.expect_line()
-            events = reader.receive(b"")
-        assert reader.buffered_octets <= kept_most
-    return found
-
-
 @given(st.one_of(_fragments, _broken(), st.binary(max_size=400)), st.booleans(), st.booleans(), st.integers(1, 7))
 @example(b"a IDLE\r\nDONE\r\n", False, True, 1)
 def test_any_octets(octets: bytes, is_strict: bool, accepts: bool, step: int) -> None:
     """Fed whole, in pieces and octet by octet, any octets give the same events and keep no more than the limits allow."""
-    whole = _read(octets, None, SMALL, is_strict=is_strict, accepts=accepts)
-    assert _read(octets, 1, SMALL, is_strict=is_strict, accepts=accepts) == whole
-    assert _read(octets, step, SMALL, is_strict=is_strict, accepts=accepts) == whole
+    whole = answered(octets, None, SMALL, is_strict=is_strict, accepts=accepts)
+    assert answered(octets, 1, SMALL, is_strict=is_strict, accepts=accepts) == whole
+    assert answered(octets, step, SMALL, is_strict=is_strict, accepts=accepts) == whole
     large = Limits()
-    assert _read(octets, 1, large, is_strict=is_strict, accepts=accepts) == _read(
+    assert answered(octets, 1, large, is_strict=is_strict, accepts=accepts) == answered(
         octets, None, large, is_strict=is_strict, accepts=accepts
     )
 
