@@ -8,13 +8,14 @@ from typing import Any
 
 import asyncpg
 
-from daemons.access.imap.sections import field_finder
+from daemons.access.imap.sections import fields_of
 from daemons.access.imap.selected import Selected
 from daemons.access.imap.view import Rows
 from protocol.imap.dates import render_date_time
 from protocol.imap.fetch import FetchAttribute, Item
 from protocol.imap.objectid import thread_id
 from protocol.message import body_of
+from protocol.message.header import select_fields
 from storage.messages import Fact
 
 TRACE_FIELDS = frozenset({b"X-ORIGINAL-TO", b"X-SPAM-FLAG", b"X-SPAM-STATUS"})  # kept at intake, but ours may be on top
@@ -128,13 +129,13 @@ def cached_fields(attribute: FetchAttribute, names: frozenset[bytes]) -> Column:
     """BODY[HEADER.FIELDS (…)] from the fields kept at intake."""
     partial = attribute.partial
     has_head = not names.isdisjoint(TRACE_FIELDS)
-    find_all = field_finder(names).findall
+    select = fields_of(names)
 
     def column(batch: Batch) -> Iterator[bytes]:
         for record in batch.facts:
-            octets = b"".join(find_all(record["header_cache"])) + b"\r\n"
+            octets = select(record["header_cache"])
             if has_head:
-                octets = b"".join(find_all(record["head"])) + octets
+                octets = select_fields(record["head"], names).removesuffix(b"\r\n") + octets
             if partial is not None:
                 octets = octets[partial[0] : partial[0] + partial[1]]
             yield b"{%d}\r\n%b" % (len(octets), octets)
