@@ -336,3 +336,17 @@ async def test_flags_and_rights(
         assert tagged.startswith(b"t NO [NOPERM] "), tagged
         *_, tagged = await alice.command(b"APPEND INBOX CATENATE (URL " + url + b")")
         assert tagged.startswith(b"t OK [APPENDUID "), tagged
+
+
+async def test_one_message_is_replaced_once(service: Service) -> None:
+    """Of two sessions that replace the same message one succeeds, and the other stores nothing."""
+    await service.deliver(ONE)
+    async with await service.client() as first, await service.client() as second:
+        for client in (first, second):
+            await client.ok(b"SELECT INBOX")
+        for client, message in ((first, TWO), (second, THREE)):
+            client.write(b"t UID REPLACE 1 INBOX " + literal(message) + b"\r\n")
+        answers = [(await client.until(b"t"))[-1] for client in (first, second)]
+        assert sorted(answer.split()[1] for answer in answers) == [b"NO", b"OK"], answers
+        await first.ok(b"NOOP")
+        assert await _count(first) == 1
