@@ -195,10 +195,7 @@ async def _run(session: Session, event: AppendStarts | command.Command) -> Compl
     is_possible = rule is not None and session.state in rule.states
     has_forbidden_numbers = session.has(b"UIDONLY") and _uses_numbers(event)
     if rule is not None and is_possible and not has_forbidden_numbers:
-        if not isinstance(event, AppendStarts):  # that one looks at its own mailbox
-            await session.recheck()
-        if session.is_over:
-            raise RefusalError.no(b"NOPERM", "the selected mailbox may not be read any more")
+        await _recheck(session, event)
         return await rule.handler(session, event)
     if isinstance(event, AppendStarts):
         session.reader.refuse()
@@ -207,6 +204,18 @@ async def _run(session: Session, event: AppendStarts | command.Command) -> Compl
     if rule is None:
         raise RefusalError.bad("command is not known here")
     raise RefusalError.bad(f"command is not possible in the {session.state.value} state")
+
+
+async def _recheck(session: Session, event: AppendStarts | command.Command) -> None:
+    """Refuse the command when the selected mailbox may not be read any more: APPEND and REPLACE, too, take from it."""
+    try:
+        await session.recheck()
+        if session.is_over:
+            raise RefusalError.no(b"NOPERM", "the selected mailbox may not be read any more")
+    except BaseException:
+        if isinstance(event, AppendStarts):
+            session.reader.refuse()
+        raise
 
 
 def _uses_numbers(event: AppendStarts | command.Command) -> bool:

@@ -31,7 +31,7 @@ async def copy(session: Session, asked: command.Copy) -> Completion:
         return Completion("nothing to copy")
     copied = await _placed(session, asked, uids, target, messages.copy)
     session.shared.views.touch(target.mailbox_id)
-    return Completion("copied", _copyuid(copied))
+    return Completion("copied", await _copyuid(session, target, copied))
 
 
 async def move(session: Session, asked: command.Move) -> Completion:
@@ -42,10 +42,10 @@ async def move(session: Session, asked: command.Move) -> Completion:
     if not uids:
         return Completion("nothing to move")
     moved = await _placed(session, asked, uids, target, messages.move)
-    code = _copyuid(moved)
-    if code is None:
+    if not moved.source_uids:
         return Completion("nothing to move")
-    session.put(response.untagged("OK", code, "moved"))
+    if (code := await _copyuid(session, target, moved)) is not None:
+        session.put(response.untagged("OK", code, "moved"))
     session.shared.views.touch(selected.view.mailbox_id)
     session.shared.views.touch(target.mailbox_id)
     return completed(session, await expunged(session, "moved"), limit_code)
@@ -104,7 +104,8 @@ def _wanted(session: Session, selected: Selected, asked: command.Copy | command.
     return present, limit_code
 
 
-def _copyuid(copied: Copied) -> bytes | None:
-    if not copied.source_uids:
+async def _copyuid(session: Session, target: Mailbox, copied: Copied) -> bytes | None:
+    """COPYUID, where something was placed. Who may not read the target learns nothing of its UIDs (RFC 4315 §3)."""
+    if not copied.source_uids or "r" not in await rights_on(session, target.mailbox_id):
         return None
     return response.copyuid(copied.uidvalidity, copied.source_uids, copied.target_uids)

@@ -472,12 +472,12 @@ class Session:
     async def claim_recent(self, selected: Selected) -> None:
         r"""Let this session show \Recent on what no session was told of before. Raises StorageError.
 
-        RFC 3501 §2.3.2: a read-write session takes the mark for itself, EXAMINE leaves it. When a message comes in
+        RFC 3501 §2.3.2: a read-write session takes the mark for itself, a read-only one leaves it. When a message comes in
         between, two sessions may see it as recent, which the section prefers to none.
         """
         view = selected.view
         first, last = view.recent_uid, view.uidnext
-        if first < last and not selected.is_read_only:
+        if first < last and permissions.is_read_write(selected):
             view.recent_uid = last  # before the query: the others that were woken with this one need not ask
             try:
                 async with self.database() as connection:

@@ -401,3 +401,36 @@ async def test_tenants_never_meet(two: Two, settings: Settings) -> None:
                 assert refused.startswith(b"t NO [NONEXISTENT] "), command
         *_, refused = await two.alices.command(b"SETACL box mallory@elsewhere.test lr")
         assert refused.startswith(b"t NO [CANNOT] ")
+
+
+async def test_rights_withdrawn_hold_for_replace_and_relative_urls(two: Two) -> None:
+    """REPLACE removes and CATENATE reads nothing of a selected mailbox on which the right was withdrawn a moment ago."""
+    name = await two.box("lrte", "box", "")
+    await two.bobs.ok(f"SELECT {name}".encode())
+    await two.alices.ok(b"SETACL box bob@example.test lr")
+    await two.refused("REPLACE 1 INBOX {6+}\r\nA: b\r\n", "NOPERM")
+    assert await two.alices.ok(b"STATUS box (MESSAGES)") == [b"* STATUS box (MESSAGES 1)"]
+    await two.alices.ok(b"SETACL box bob@example.test l")
+    *told, refused = await two.bobs.command(b'APPEND INBOX CATENATE (URL "/;UID=1")')
+    assert told[0].startswith(b"* BYE ")
+    assert refused.startswith(b"t NO [NOPERM] ")
+
+
+async def test_uids_are_told_to_readers_only(two: Two) -> None:
+    """Who may place messages in a mailbox and not read it gets neither APPENDUID nor COPYUID (RFC 4315 §3)."""
+    name = await two.box("li", "drop")
+    for command in (f"APPEND {name} {{6+}}\r\nA: b\r\n", "APPEND INBOX {6+}\r\nA: b\r\n", "SELECT INBOX"):
+        *_, placed = await two.bobs.command(command.encode())
+        assert placed.startswith(b"t OK ")
+    *_, copied = await two.bobs.command(f"COPY 1 {name}".encode())
+    assert copied == b"t OK copied"
+    assert await two.bobs.ok(f"MOVE 1 {name}".encode()) == [b"* 1 EXPUNGE"]
+    assert await two.alices.ok(b"STATUS drop (MESSAGES)") == [b"* STATUS drop (MESSAGES 3)"]
+
+
+async def test_readers_leave_recent_to_the_owner(two: Two) -> None:
+    r"""A session that may change nothing takes no \Recent away from those that may (RFC 3501 §2.3.2)."""
+    name = await two.box("lr", "box", "")
+    told = await two.bobs.ok(f"SELECT {name}".encode())
+    assert b"* 1 RECENT" in told
+    assert b"* 1 RECENT" in await two.alices.ok(b"SELECT box")
