@@ -47,27 +47,43 @@ def numbered(values: Iterable[object], without: frozenset[int] | set[int], prefi
 class Stuffing:
     """Byte-stuffs one message in pieces (RFC 1939 §3): a line that begins with a dot gets another one before it.
 
-    A line begins after any LF, not only after CRLF. A message may hold a bare LF (IMAP APPEND takes it), and most
-    clients cut lines at LF: left as it is, LF "." CRLF would end the message for them, and its rest would be taken
-    for our next reply.
+    A line begins after CRLF, and nowhere else. One exception: a message may hold bare LFs (IMAP APPEND takes them), and
+    most clients cut lines at LF. Left as it is, LF "." LF or LF "." CRLF would end the message for them, and its rest
+    would be taken for our next reply; so such a dot gets another one as well.
     """
 
     def __init__(self) -> None:
-        self._last = b"\r\n"  # the last two octets that have gone by
+        self._held = b"\r\n"  # not gone by yet, as what follows decides; at first the line end before the message
+        self._unsent = 2  # octets of what is held that are none of the message
 
     def feed(self, octets: bytes) -> bytes:
-        """The next piece of the message as it goes on the wire."""
-        if not octets:
-            return b""
-        stuffed = octets.replace(b"\n.", b"\n..")
-        if octets[0] == 0x2E and self._last[-1] == 0x0A:
-            stuffed = b"." + stuffed
-        self._last = octets[-2:] if len(octets) > 1 else self._last[-1:] + octets
-        return stuffed
+        """The next piece of the message as it goes on the wire, as far as it is decided."""
+        known = self._held + octets
+        undecided = _UNDECIDED.search(known[-_UNDECIDED_OCTETS:])
+        assert undecided is not None
+        stop = len(known) - len(undecided[0])
+        decided, self._held = known[:stop], known[stop:]
+        # Only a line end can stand behind such a dot: anything else that is undecided would have begun before it.
+        is_bare_end = self._held and decided.endswith(b"\n.") and not decided.endswith(b"\r\n.")
+        return self._out(decided) + (b"." if is_bare_end else b"")
 
     def end(self) -> bytes:
-        """What follows the message: its last line is ended where it is not, then the termination octet."""
-        return END if self._last == b"\r\n" else b"\r\n" + END
+        """The rest of the message: its last line is ended where it is not, then the termination octet."""
+        ended = self._held if self._held.endswith(b"\r\n") else self._held + b"\r\n"
+        return self._out(ended) + END
+
+    def _out(self, octets: bytes) -> bytes:
+        stuffed = octets.replace(b"\r\n.", b"\r\n..")
+        if _BARE_END.search(stuffed) is not None:
+            stuffed = _BARE_END.sub(b"\n..", stuffed)
+        sent = stuffed[self._unsent :]
+        self._unsent = max(0, self._unsent - len(stuffed))
+        return sent
+
+
+_UNDECIDED = re.compile(rb"(?:\r?\n(?:\.\r?)?|\r)?\Z")
+_UNDECIDED_OCTETS = 4
+_BARE_END = re.compile(rb"\n\.(?=\r?\n)")  # where dots behind CRLF are doubled, what is left is behind a bare LF
 
 
 def stuffed_message(octets: bytes) -> bytes:

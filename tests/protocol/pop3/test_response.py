@@ -2,6 +2,7 @@
 
 import io
 import poplib
+import re
 
 import pytest
 from hypothesis import example, given
@@ -23,14 +24,17 @@ def stuffed(octets: bytes, step: int | None) -> bytes:
 
 
 def unstuffed(octets: bytes) -> bytes:
-    """As a client that cuts lines at LF reads it: the lines up to the termination octet, one leading dot removed."""
-    lines = []
-    stream = io.BytesIO(octets)
-    while (line := stream.readline()) not in (b".\r\n", b".\n"):
-        assert line, "the message does not end"
-        lines.append(line.removeprefix(b"."))
-    assert not stream.read(), "the message ends too early"
-    return b"".join(lines)
+    """As RFC 1939 §3 has it: lines end with CRLF, one leading dot is removed, a dot alone ends the message."""
+    assert octets == b".\r\n" or octets.endswith(b"\r\n.\r\n"), "the message does not end"
+    lines = octets.split(b"\r\n")[:-2]
+    assert b"." not in lines, "the message ends too early"
+    return b"".join([line.removeprefix(b".") + b"\r\n" for line in lines])
+
+
+def at_line_feeds(octets: bytes) -> list[bytes]:
+    """What a client that cuts lines at LF takes for the message; the rest it would take for the next reply."""
+    lines = io.BytesIO(octets).readlines()
+    return lines[: next(at for at, line in enumerate(lines) if line in (b".\r\n", b".\n")) + 1]
 
 
 @pytest.mark.parametrize(
@@ -58,11 +62,19 @@ def test_stuffing(octets: bytes, wire: bytes, step: int | None) -> None:
 @given(octets=LINES | st.binary(), step=STEPS)
 @example(octets=b"\r\n", step=1)
 def test_stuffing_reads_back(octets: bytes, step: int | None) -> None:
-    """Whatever the message and however it is cut, a client gets it back, plus at most the CRLF it lacked."""
+    """Whatever the message and however it is cut, a client gets it back, plus at most the CRLF it lacked, and a dot
+    behind a bare LF that would look like the end."""
     whole = stuffed(octets, None)
     assert stuffed(octets, step) == whole == response.stuffed_message(octets)
     ended = octets if not octets or octets.endswith(b"\r\n") else octets + b"\r\n"
-    assert unstuffed(whole) == ended
+    assert unstuffed(whole) == re.sub(rb"(?<!\r)\n\.(?=\r?\n)", b"\n..", ended)
+
+
+@given(octets=LINES | st.binary())
+def test_no_client_takes_a_part_of_a_message_for_a_reply(octets: bytes) -> None:
+    """Also a client that cuts lines at LF finds the end of a message at its end, wherever bare LFs stand in it."""
+    whole = stuffed(octets, None)
+    assert b"".join(at_line_feeds(whole)) == whole
 
 
 def test_poplib_agrees() -> None:
