@@ -74,7 +74,7 @@ class Stuffing:
 
     def _out(self, octets: bytes) -> bytes:
         stuffed = octets.replace(b"\r\n.", b"\r\n..")
-        if _BARE_END.search(stuffed) is not None:
+        if b"\n.\r\n" in stuffed or b"\n.\n" in stuffed:
             stuffed = _BARE_END.sub(b"\n..", stuffed)
         sent = stuffed[self._unsent :]
         self._unsent = max(0, self._unsent - len(stuffed))
