@@ -73,9 +73,11 @@ class Stuffing:
         return self._out(ended) + END
 
     def _out(self, octets: bytes) -> bytes:
-        stuffed = octets.replace(b"\r\n.", b"\r\n..")
-        if b"\n.\r\n" in stuffed or b"\n.\n" in stuffed:
-            stuffed = _BARE_END.sub(b"\n..", stuffed)
+        stuffed = octets
+        if b"\n." in octets:  # one look through a message that has none, which is most
+            stuffed = octets.replace(b"\r\n.", b"\r\n..")
+            if b"\n.\r\n" in stuffed or b"\n.\n" in stuffed:
+                stuffed = _BARE_END.sub(b"\n..", stuffed)
         sent = stuffed[self._unsent :]
         self._unsent = max(0, self._unsent - len(stuffed))
         return sent
