@@ -215,6 +215,8 @@ async def _send_sections(session: Session, plan: Plan, batch: Batch, seen: set[i
     await blobs.prefetch([batch.rows.contents[place] for place in batch.places])
     done = 0
     for index, (row, place) in enumerate(zip(plan.rows(session, batch), batch.places, strict=True)):
+        if index:
+            await asyncio.sleep(0)  # reading from memory suspends nowhere: let the others have their turn
         tree = unpack(batch.facts[index]["structure"]) if "structure" in plan.facts else None
         sections = MessageSections(blobs, batch.rows.contents[place], tree)
         uid = batch.rows.uids[place]
@@ -232,7 +234,6 @@ async def _send_sections(session: Session, plan: Plan, batch: Batch, seen: set[i
         answer.end()
         done += 1
         await session.room()
-        await asyncio.sleep(0)  # reading from memory suspends nowhere: let the others have their turn
     return done
 
 
