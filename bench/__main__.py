@@ -4,20 +4,26 @@ Everything runs on loopback in temporary directories, and ends with the run.
 """
 
 import argparse
+import asyncio
 import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from bench import report
-from bench.delivery import Load, deliver, fill
+from bench.compressing import compress
+from bench.delivery import Delivered, Load, deliver, fill
+from bench.idling import allow_descriptors, idle
 from bench.large import open_large
+from bench.logins import log_in
 from bench.peer import LOCATIONS, PeerError, peer
 from bench.reading import download, read
 from bench.suite import suite_under_load
@@ -25,6 +31,8 @@ from bench.system import Account, System, accounts
 
 _RESULTS = Path(__file__).parent / "results"
 _USERS = 50
+_SCENARIOS = ("delivery", "reading", "pop3", "compress", "logins", "large", "idle")
+_BOUND_SECONDS = 1800.0  # of one scenario: whatever hangs, the run ends
 
 
 def _loads(scale: float) -> list[Load]:
@@ -47,7 +55,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3, help="runs of each delivery load; the table shows medians")
     parser.add_argument("--only", choices=["ours", "peer"], help="leave the other side out")
     parser.add_argument("--store", choices=[*LOCATIONS], default="maildir", help="how Dovecot stores")
-    parser.add_argument("--scenarios", default="delivery,reading,pop3", help="comma-separated: these, and large")
+    parser.add_argument("--scenarios", default=",".join(_SCENARIOS), help="comma-separated, some of these")
+    parser.add_argument("--idle", type=int, default=2000, help="sessions of the scenario idle")
+    parser.add_argument("--hibernate", action="store_true", help="let Dovecot hibernate idle sessions")
     parser.add_argument("--large", type=int, default=100_000, help="size of the mailbox of the scenario large")
     parser.add_argument("--loads", help="only delivery loads whose title contains this")
     parser.add_argument("--messages", type=int, default=10_000, help="size of the mailbox that is read")
@@ -66,52 +76,104 @@ async def _systems(options: argparse.Namespace, users: list[Account]) -> AsyncIt
             directory.chmod(0o755)  # for Dovecot's and Postfix's own users
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
             try:
-                systems.append(await stack.enter_async_context(peer(directory, users, options.store)))
+                systems.append(await stack.enter_async_context(_peer(directory, users, options)))
             except PeerError as error:
                 print(f"Without a peer: {error}", file=sys.stderr)
         yield systems
 
 
+def _peer(directory: Path, users: list[Account], options: argparse.Namespace) -> AbstractAsyncContextManager[System]:
+    return peer(directory, users, options.store, hibernates=options.hibernate)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much of everything."""
+
+    scale: float
+    runs: int
+    messages: int
+    logins: int
+    large: int
+    idle: int
+    deliveries: int
+
+
+def _sizes(options: argparse.Namespace) -> Sizes:
+    if options.quick:
+        return Sizes(0.1, 1, 1000, logins=40, large=2000, idle=100, deliveries=20)
+    return Sizes(1.0, options.runs, options.messages, 300, options.large, options.idle, deliveries=100)
+
+
 async def _compare(options: argparse.Namespace) -> dict[str, Sequence[Any]]:
-    results: dict[str, list[Any]] = {"delivery": [], "reading": [], "pop3": [], "large": []}
-    wanted = options.scenarios.split(",")
-    scale, runs, messages = (0.1, 1, 1000) if options.quick else (1.0, options.runs, options.messages)
+    results: dict[str, Sequence[Any]] = {}
+    sizes, wanted = _sizes(options), options.scenarios.split(",")
+    if unknown := set(wanted) - set(_SCENARIOS):
+        raise SystemExit(f"no scenario {', '.join(sorted(unknown))}")
     async with _systems(options, accounts(_USERS)) as systems:
-        loads = [load for load in _loads(scale) if not options.loads or options.loads in load.title]
-        for load in loads if "delivery" in wanted else []:
-            for run in range(runs):
-                for system in systems:  # side by side, so that a change of the machine hits both
-                    results["delivery"].append(await deliver(system, load, seed=100 + run))
-            print(f"{load.title}: done", file=sys.stderr)
-        for system in systems if {"reading", "pop3"} & set(wanted) else []:
-            await fill(system, system.reader, messages, seed=7)
-            if "pop3" in wanted:
-                results["pop3"].append(await download(system, system.reader, min(1000, messages)))
-            if "reading" in wanted:
-                results["reading"].append(await read(system, system.reader))
-        for system in systems if "large" in wanted else []:
-            results["large"].append(await open_large(system, system.accounts[-1], options.large))
-    return dict(results)
+        if {"reading", "pop3", "compress"} & set(wanted):
+            for system in systems:
+                await fill(system, system.reader, sizes.messages, seed=7)
+        for scenario in _SCENARIOS:
+            if scenario in wanted:
+                began = time.monotonic()
+                async with asyncio.timeout(_BOUND_SECONDS):
+                    results[scenario] = await _scenario(scenario, systems, sizes, options)
+                print(f"{scenario}: done in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    return results
+
+
+async def _scenario(name: str, systems: list[System], sizes: Sizes, options: argparse.Namespace) -> Sequence[Any]:
+    account = systems[0].reader
+    match name:
+        case "delivery":
+            return await _deliveries(systems, sizes, options)
+        case "reading":
+            return await read(systems, account)
+        case "pop3":
+            count = min(1000, sizes.messages // 2)
+            turns = [system for _ in range(sizes.runs) for system in systems]
+            return [await download(system, account, count) for system in turns]
+        case "compress":
+            return await compress(systems, account)
+        case "logins":
+            return await log_in(systems, sizes.logins, sizes.runs)
+        case "large":
+            return await open_large(systems, systems[0].accounts[-1], sizes.large)
+        case _:
+            return await idle(systems, sizes.idle, sizes.deliveries)
+
+
+async def _deliveries(systems: list[System], sizes: Sizes, options: argparse.Namespace) -> list[Delivered]:
+    results = []
+    for load in [load for load in _loads(sizes.scale) if not options.loads or options.loads in load.title]:
+        for run in range(sizes.runs):
+            for system in systems:  # side by side, so that a change of the machine hits both
+                results.append(await deliver(system, load, seed=100 + run))
+        print(f"{load.title}: done", file=sys.stderr)
+    return results
 
 
 def main() -> int:
     """Run what the command line asks for, print the tables, save the figures."""
     options = _options()
     load_before = os.getloadavg()[0]
+    allow_descriptors()
     results = uvloop.run(_compare(options))
     print(
         f"\n{os.cpu_count()} cores, load average before the run {load_before:.2f}. CPU: user + system of all processes"
     )
     print("of a system, PostgreSQL included, until they are idle again. Rates end when IMAP shows every message.\n")
-    if results["delivery"]:
-        print(report.delivery_table(results["delivery"]), "\n")
-        print(report.processes_table(results["delivery"]), "\n")
-    if results["reading"]:
-        print(report.reading_table(results["reading"]), "\n")
-    if results["large"]:
-        print(report.reading_table(results["large"]), "\n")
-    if results["pop3"]:
-        print(report.download_table(results["pop3"]), "\n")
+    if delivered := results.get("delivery"):
+        print(report.delivery_table(delivered), "\n")
+        print(report.processes_table(delivered), "\n")
+    for scenario in ("reading", "large"):
+        if timings := results.get(scenario):
+            print(report.reading_table(timings), "\n")
+    if downloads := results.get("pop3"):
+        print(report.download_table(downloads), "\n")
+    if figures := report.figures(results):
+        print(report.comparison_table(figures), "\n")
     print(f"Figures: {report.save(options.results, results)}")
     return 0
 

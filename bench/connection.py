@@ -7,6 +7,7 @@ import asyncio
 import re
 import ssl
 import time
+import zlib
 from dataclasses import dataclass
 from typing import cast
 
@@ -27,6 +28,9 @@ class Stream(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
         self._lost: Exception | None = None
+        self._inflating: zlib._Decompress | None = None
+        self._deflating: zlib._Compress | None = None
+        self.received_octets = 0  # as they came, compressed or not
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -38,7 +42,8 @@ class Stream(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, octets: bytes) -> None:
-        self._chunks.append(octets)
+        self.received_octets += len(octets)
+        self._chunks.append(self._inflating.decompress(octets) if self._inflating else octets)
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -53,6 +58,17 @@ class Stream(asyncio.Protocol):
             raise ConnectionError(str(self._lost)) from self._lost
         self._waiter = asyncio.get_running_loop().create_future()
         await self._waiter
+
+    def write(self, octets: bytes) -> None:
+        """Send, compressed after compress()."""
+        if self._deflating:
+            octets = self._deflating.compress(octets) + self._deflating.flush(zlib.Z_SYNC_FLUSH)
+        self.transport.write(octets)
+
+    def compress(self) -> None:
+        """From now on both directions are DEFLATE (RFC 4978)."""
+        self._inflating = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+        self._deflating = zlib.compressobj(wbits=-zlib.MAX_WBITS)
 
     def take(self) -> bytes:
         """All that arrived and was not taken yet."""
@@ -111,6 +127,11 @@ class Imap:
         self._stream = stream
         self._number = 0
 
+    @property
+    def received_octets(self) -> int:
+        """What the server has sent so far, as it came."""
+        return self._stream.received_octets
+
     @classmethod
     async def login(cls, endpoint: Endpoint, login: str, password: str, tls: ssl.SSLContext | None) -> "Imap":
         """Connect, read the greeting, log in."""
@@ -126,7 +147,7 @@ class Imap:
         tag = b"L%06d" % self._number
         end = re.compile(rb"(?:^|\r\n)%s (OK|NO|BAD)[^\r\n]*\r\n\Z" % tag)
         started = time.perf_counter()
-        self._stream.transport.write(tag + b" " + text.encode() + b"\r\n")
+        self._stream.write(tag + b" " + text.encode() + b"\r\n")
         while not (found := end.search(self._stream.last(2048))):
             await self._stream.more()
         taken = time.perf_counter() - started
@@ -134,6 +155,34 @@ class Imap:
         if found[1] != b"OK":
             raise AnswerError(f"{text[:60]}: {octets[-200:]!r}")
         return Answer(octets, taken)
+
+    async def compress(self) -> None:
+        """COMPRESS DEFLATE (RFC 4978)."""
+        await self.command("COMPRESS DEFLATE")
+        self._stream.compress()
+
+    async def idle(self) -> None:
+        """Begin IDLE (RFC 2177)."""
+        self._number += 1
+        self._stream.write(b"L%06d IDLE\r\n" % self._number)
+        while not self._stream.take().startswith(b"+"):
+            await self._stream.more()
+
+    async def told(self, pattern: "re.Pattern[bytes]") -> float:
+        """Wait in IDLE until what came matches; gives the time (time.perf_counter)."""
+        octets = b""
+        while not pattern.search(octets := octets + self._stream.take()):
+            await self._stream.more()
+        return time.perf_counter()
+
+    async def end_idle(self) -> None:
+        """DONE."""
+        self._stream.write(b"DONE\r\n")
+        await self.told(re.compile(rb"^L%06d OK" % self._number, re.MULTILINE))
+
+    def close(self) -> None:
+        """Close without a word."""
+        self._stream.close()
 
     async def messages(self, mailbox: str = "INBOX") -> int:
         """The mailbox's number of messages by STATUS."""

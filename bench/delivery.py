@@ -5,6 +5,8 @@ complete by IMAP STATUS. CPU is read once the servers have gone quiet again, so 
 """
 
 import asyncio
+import contextlib
+import re
 import resource
 import time
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ from bench.system import Account, System
 
 _PER_SESSION = 10  # messages in one session before it reconnects
 _PATIENCE_SECONDS = 180.0
+_INDEX_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +91,9 @@ async def fill(system: System, account: Account, count: int, seed: int) -> None:
     queue: asyncio.Queue[Mail | None] = asyncio.Queue(64)
 
     async def session() -> None:
-        stream = await _greeted(system.endpoints["lmtp"], load)
+        stream = await greeted(system.endpoints["lmtp"], load)
         while mail := await queue.get():
-            await _send(stream, mail, [account.login], load)
+            await send(stream, mail, [account.login], load)
         stream.close()
 
     async with asyncio.TaskGroup() as group:
@@ -103,6 +106,31 @@ async def fill(system: System, account: Account, count: int, seed: int) -> None:
     await _complete(watcher, before + count, time.perf_counter())
     await watcher.logout()
     await quiet(system)
+    await indexed(system)
+
+
+async def indexed(system: System) -> None:
+    """Wait until no message waits for a search index that is filled later, where the system's metrics tell of one."""
+    if "metrics" not in system.endpoints:
+        return
+    started = time.perf_counter()
+    while (waiting := await _waiting(system.endpoints["metrics"])) > 0:
+        if time.perf_counter() - started > _INDEX_SECONDS:
+            raise AnswerError(f"{waiting} messages wait for the search index after {_INDEX_SECONDS} s")
+        await asyncio.sleep(0.5)
+    await quiet(system)
+
+
+async def _waiting(endpoint: Endpoint) -> float:
+    stream = await connect(endpoint)
+    stream.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    with contextlib.suppress(ConnectionError):  # which is how the answer ends
+        while True:
+            await stream.more()
+    found = re.search(rb"^postwerk_search_waiting (\S+)", stream.take(), re.MULTILINE)
+    if found is None:
+        raise AnswerError("no metric postwerk_search_waiting")
+    return float(found[1])
 
 
 async def quiet(system: System) -> None:
@@ -130,14 +158,14 @@ async def _send_all(system: System, load: Load, prepared: Sequence[Mail], plan: 
     async def sender() -> None:
         more = True
         while more:
-            stream = await _greeted(system.endpoints[load.protocol], load)
+            stream = await greeted(system.endpoints[load.protocol], load)
             for _ in range(_PER_SESSION):
                 number = next(turns, None)
                 if number is None:
                     more = False
                     break
                 logins = [system.accounts[receiver].login for receiver in plan[number]]
-                latencies.append(await _send(stream, prepared[number], logins, load))
+                latencies.append(await send(stream, prepared[number], logins, load))
             stream.transport.write(b"QUIT\r\n")
             await stream.replies(1)
             stream.close()
@@ -148,7 +176,8 @@ async def _send_all(system: System, load: Load, prepared: Sequence[Mail], plan: 
     return latencies
 
 
-async def _greeted(endpoint: Endpoint, load: Load) -> Stream:
+async def greeted(endpoint: Endpoint, load: Load) -> Stream:
+    """A connected SMTP or LMTP session, ready for transactions."""
     stream = await connect(endpoint)
     _require(await stream.replies(1), b"220")
     stream.transport.write(b"LHLO client.test\r\n" if load.protocol == "lmtp" else b"EHLO client.test\r\n")
@@ -156,7 +185,7 @@ async def _greeted(endpoint: Endpoint, load: Load) -> Stream:
     return stream
 
 
-async def _send(stream: Stream, mail: Mail, logins: Sequence[str], load: Load) -> float:
+async def send(stream: Stream, mail: Mail, logins: Sequence[str], load: Load) -> float:
     """One transaction, its commands pipelined as RFC 2920 allows; gives seconds from the final dot to the reply."""
     paths = b"".join(b"RCPT TO:<%s>\r\n" % login.encode() for login in logins)
     size = b" SIZE=%d" % len(mail.octets) if load.protocol == "smtp" else b""  # Dovecot's LMTP knows no SIZE

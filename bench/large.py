@@ -1,25 +1,37 @@
 """A mailbox and a maildrop of 100,000 messages: how long until a client can work with them.
 
-The messages are 1,000 real ones, copied by COPY as often as needed. "cold" is the first time, "warm" the median of three more.
-For POP3 the first login after a change is cold, as the listing is then made anew.
+The messages are 1,000 real ones, copied by COPY as often as needed. "cold" is the first time, "warm" the median of some more,
+the systems in turns. For POP3 the first login after a change is cold, as the listing is then made anew.
 """
 
-import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 
-from bench import processor
 from bench.connection import Imap, Pop3
 from bench.delivery import fill, quiet
-from bench.reading import Timings
+from bench.reading import Reader, Timings, in_turns
 from bench.system import Account, System
 
 _SEED = 1000
-_TIMES = 4
 
 
-async def open_large(system: System, account: Account, messages: int) -> Timings:
+async def open_large(systems: Sequence[System], account: Account, messages: int) -> list[Timings]:
     """Fill the account's INBOX and another mailbox, then time SELECT, FETCH FLAGS, and a POP3 login with its listings."""
+    readers = []
+    for system in systems:
+        session = await _filled(system, account, messages)
+        readers.append(Reader(system, session, Timings(system.name, messages)))
+    await in_turns(readers, "SELECT, large", lambda reader: _command(reader, "SELECT large"))
+    await in_turns(readers, "FETCH FLAGS, large", lambda reader: _command(reader, "UID FETCH 1:* (FLAGS)"))
+    await in_turns(readers, "SEARCH UNSEEN, large", lambda reader: _command(reader, "UID SEARCH UNSEEN"))
+    for reader in readers:
+        await reader.session.logout()
+    await _pop3(readers, account)
+    return [reader.timings for reader in readers]
+
+
+async def _filled(system: System, account: Account, messages: int) -> Imap:
+    """A new session, after the INBOX and the mailbox "large" have got their messages."""
     await fill(system, account, _SEED, seed=11)
     session = await Imap.login(system.endpoints["imaps"], account.login, account.password, system.tls)
     await session.command("CREATE seed")
@@ -33,46 +45,34 @@ async def open_large(system: System, account: Account, messages: int) -> Timings
             await session.command(f"COPY 1:{_SEED} INBOX")
     await session.logout()
     await quiet(system)
-    timings = Timings(system.name, messages)
-    await _imap(system, account, timings)
-    await _pop3(system, account, timings)
-    return timings
+    return await Imap.login(system.endpoints["imaps"], account.login, account.password, system.tls)
 
 
-async def _imap(system: System, account: Account, timings: Timings) -> None:
-    session = await Imap.login(system.endpoints["imaps"], account.login, account.password, system.tls)
-
-    async def command(text: str) -> float:
-        return (await session.command(text)).seconds
-
-    await _timed(system, timings, "SELECT", lambda: command("SELECT large"))
-    await _timed(system, timings, "FETCH FLAGS", lambda: command("UID FETCH 1:* (FLAGS)"))
-    await _timed(system, timings, "SEARCH UNSEEN", lambda: command("UID SEARCH UNSEEN"))
-    await session.logout()
+async def _command(reader: Reader, text: str) -> float:
+    return (await reader.session.command(text)).seconds
 
 
-async def _pop3(system: System, account: Account, timings: Timings) -> None:
-    async def login() -> float:
-        session = await Pop3.begin(system.endpoints["pop3s"], account.login, system.tls)
+async def _pop3(readers: Sequence[Reader], account: Account) -> None:
+    async def login(reader: Reader) -> float:
+        session = await Pop3.begin(reader.system.endpoints["pop3s"], account.login, reader.system.tls)
         started = time.perf_counter()
         await session.command(f"PASS {account.password}")
         taken = time.perf_counter() - started
         await session.quit()
         return taken
 
-    await _timed(system, timings, "POP3 PASS", login)
-    session = await Pop3.login(system.endpoints["pop3s"], account.login, account.password, system.tls)
+    await in_turns(readers, "POP3 PASS, large", login)
+    sessions = {
+        reader.system.name: await Pop3.login(
+            reader.system.endpoints["pop3s"], account.login, account.password, reader.system.tls
+        )
+        for reader in readers
+    }
 
-    async def listing(text: str) -> float:
-        return (await session.multi(text)).seconds
+    async def listing(reader: Reader, text: str) -> float:
+        return (await sessions[reader.system.name].multi(text)).seconds
 
-    await _timed(system, timings, "POP3 UIDL", lambda: listing("UIDL"))
-    await _timed(system, timings, "POP3 LIST", lambda: listing("LIST"))
-    await session.quit()
-
-
-async def _timed(system: System, timings: Timings, name: str, once: Callable[[], Awaitable[float]]) -> None:
-    used = processor.seconds(system.roots)
-    taken = [await once() * 1000 for _ in range(_TIMES)]
-    timings.cpu[name] = (processor.seconds(system.roots) - used) * 1000 / _TIMES
-    timings.cold[name], timings.warm[name] = taken[0], statistics.median(taken[1:])
+    await in_turns(readers, "POP3 UIDL, large", lambda reader: listing(reader, "UIDL"))
+    await in_turns(readers, "POP3 LIST, large", lambda reader: listing(reader, "LIST"))
+    for session in sessions.values():
+        await session.quit()

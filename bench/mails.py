@@ -6,7 +6,8 @@ length has the same mean (about 29 KB). Never reads a clock or the system's rand
 
 import base64
 import random
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
@@ -16,6 +17,9 @@ _MEDIAN_OCTETS = 8 * 1024
 _SIGMA = 1.5
 _SMALLEST_OCTETS = 900
 _LARGEST_OCTETS = 5 * 1024 * 1024
+_FIRST = 0.4  # of the mails begin a thread
+_REFERENCES = 20
+_REMEMBERED = 300  # mails back that an answer may be to
 _POOL_OCTETS = 2 * 1024 * 1024
 _SYLLABLES = (
     *("ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu", "na", "pe", "ri", "so", "tu", "ver", "ward", "stein"),
@@ -34,13 +38,35 @@ class Mail:
     wire: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a mail stands in its thread. references: the Message-IDs of those before it, its parent last."""
+
+    message_id: str
+    subject: str  # without Re:
+    references: tuple[str, ...]
+
+
 def mails(count: int, *, seed: int, size_octets: int | None = None) -> Iterator[Mail]:
     """Give `count` mails one by one. size_octets: all of about this size instead of realistic ones."""
     chance = random.Random(seed)
     sizes = [size_octets] * count if size_octets else _sizes(count, chance)
+    earlier: deque[Place] = deque(maxlen=_REMEMBERED)
     for number, size in enumerate(sizes):
-        octets = _mail(chance, f"{seed}.{number}", size)
+        place = _place(chance, f"{seed}.{number}", earlier)
+        earlier.append(place)
+        octets = _mail(chance, f"{seed}.{number}", size, place)
         yield Mail(octets, b"%s.\r\n" % octets.replace(b"\r\n.", b"\r\n.."))
+
+
+def _place(chance: random.Random, identity: str, earlier: Sequence[Place]) -> Place:
+    """A new thread, or more often an answer to one of the mails before."""
+    message_id = f"<{identity}.{chance.randrange(10**9)}@sender.test>"
+    if not earlier or chance.random() < _FIRST:
+        subject = _text(chance, chance.randrange(20, 60)).replace(b"\r\n", b" ").decode().strip()
+        return Place(message_id, subject, ())
+    answered = chance.choice(earlier)
+    return Place(message_id, answered.subject, (*answered.references, answered.message_id)[-_REFERENCES:])
 
 
 def _sizes(count: int, chance: random.Random) -> list[int]:
@@ -53,8 +79,8 @@ def _sizes(count: int, chance: random.Random) -> list[int]:
     return sizes
 
 
-def _mail(chance: random.Random, identity: str, size: int) -> bytes:
-    header = _header(chance, identity)
+def _mail(chance: random.Random, identity: str, size: int, place: Place) -> bytes:
+    header = _header(chance, identity, place)
     if size < 4096:
         return header + b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + _text(chance, size - len(header))
     boundary = b"=_%s_part" % identity.encode()
@@ -87,19 +113,22 @@ def _with_attachment(chance: random.Random, size: int, boundary: bytes, identity
     )
 
 
-def _header(chance: random.Random, identity: str) -> bytes:
+def _header(chance: random.Random, identity: str, place: Place) -> bytes:
     sender = chance.randrange(500)
     day, hour, minute = chance.randrange(1, 29), chance.randrange(24), chance.randrange(60)
     date = f"{day:02} Nov 2026 {hour:02}:{minute:02}:{chance.randrange(60):02} +0000"
     signature = base64.b64encode(chance.randbytes(256)).decode()
-    subject = _text(chance, chance.randrange(20, 60)).replace(b"\r\n", b" ").decode().strip()
+    thread = ""
+    if place.references:
+        thread = f"In-Reply-To: {place.references[-1]}\r\nReferences: " + "\r\n ".join(place.references) + "\r\n"
+    subject = f"Re: {place.subject}" if place.references else place.subject
     return (
         f"Received: from mail{sender}.sender.test (mail{sender}.sender.test [192.0.2.{sender % 250}])\r\n"
         f"\tby relay.sender.test with ESMTPS id {identity}; {date}\r\n"
         f"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=sender.test; s=key1;\r\n"
         f"\th=from:to:subject:date:message-id; bh={signature[:43]}=;\r\n\tb={signature[:70]}\r\n\t {signature[70:140]}"
         f"\r\n\t {signature[140:]}\r\n"
-        f"Message-ID: <{identity}.{chance.randrange(10**9)}@sender.test>\r\nDate: {date}\r\n"
+        f"Message-ID: {place.message_id}\r\n{thread}Date: {date}\r\n"
         f'From: "Sender Number {sender}" <sender{sender}@sender.test>\r\nTo: "Some Team" <team@bench.test>\r\n'
         f"Subject: {subject}\r\nUser-Agent: Mozilla Thunderbird\r\nContent-Language: de-DE\r\nMIME-Version: 1.0\r\n"
     ).encode()

@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import argon2
+
 from bench.certificate import write_certificate
 from bench.connection import connect
 from bench.system import DOMAIN, READER, Account, System
@@ -87,7 +89,9 @@ mail_location = {location}
 mail_uid = {uid}
 mail_gid = {uid}
 first_valid_uid = {uid}
-mail_max_userip_connections = 2000
+mail_max_userip_connections = 10000
+mail_plugins = zlib
+imap_hibernate_timeout = {hibernate}
 passdb {{
   driver = passwd-file
   args = scheme=PLAIN username_format=%u {directory}/passwords
@@ -101,7 +105,13 @@ namespace inbox {{
   separator = /
 }}
 service auth {{
-  client_limit = 8192
+  client_limit = 16384
+}}
+service anvil {{
+  client_limit = 16384
+}}
+service stats {{
+  client_limit = 16384
 }}
 service lmtp {{
   unix_listener {directory}/lmtp {{
@@ -130,7 +140,19 @@ service pop3-login {{
 }}
 service imap {{
   service_count = 1000
-  process_limit = 2048
+  process_limit = 4096
+  unix_listener imap-master {{
+    mode = 0666
+  }}
+}}
+service imap-hibernate {{
+  client_limit = 16384
+  unix_listener imap-hibernate {{
+    mode = 0666
+  }}
+}}
+protocol imap {{
+  mail_plugins = $mail_plugins imap_zlib
 }}
 service pop3 {{
   service_count = 1000
@@ -139,6 +161,9 @@ protocol pop3 {{
   pop3_no_flag_updates = yes
 }}
 """
+HASHED = 1  # the account of this number has an argon2id hash with our parameters
+_HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1, hash_len=32, salt_len=16)
+_HIBERNATE_SECONDS = 2
 LOCATIONS = {"maildir": "maildir:~/Maildir", "mdbox": "mdbox:~/mdbox"}
 
 
@@ -147,12 +172,17 @@ class PeerError(Exception):
 
 
 @asynccontextmanager
-async def peer(directory: Path, accounts: list[Account], store: str) -> AsyncIterator[System]:
-    """Run Postfix and Dovecot below `directory` (store: maildir or mdbox). Raises PeerError where that cannot be."""
+async def peer(
+    directory: Path, accounts: list[Account], store: str, *, hibernates: bool = False
+) -> AsyncIterator[System]:
+    """Run Postfix and Dovecot below `directory` (store: maildir or mdbox). Raises PeerError where that cannot be.
+
+    hibernates: sessions that idle for 2 s are handed to one process for all of them (imap_hibernate_timeout).
+    """
     _require()
     certificate, key = write_certificate(directory)
     _write_postfix(directory, accounts)
-    _write_dovecot(directory, accounts, store, certificate, key)
+    _write_dovecot(directory, accounts, store, certificate, key, _HIBERNATE_SECONDS if hibernates else 0)
     tls = ssl.create_default_context(cafile=str(certificate))
     commands = [
         [f"{_PROGRAMS}/master", "-c", f"{directory}/postfix", "-d"],
@@ -169,7 +199,9 @@ async def peer(directory: Path, accounts: list[Account], store: str) -> AsyncIte
         for endpoint in endpoints.values():
             await _answering(endpoint, processes, directory)
         roots = [process.pid for process in processes]
-        yield System(f"postfix+dovecot {store}", endpoints, accounts, READER, tls, roots)
+        name = f"postfix+dovecot {store}{' hibernating' if hibernates else ''}"
+        settling_seconds = 3.0 * _HIBERNATE_SECONDS if hibernates else 0.0
+        yield System(name, endpoints, accounts, READER, tls, roots, settling_seconds)
     finally:
         for process in processes:
             process.terminate()
@@ -212,17 +244,22 @@ def _write_postfix(directory: Path, accounts: list[Account]) -> None:
             os.chown(queue / name, owner.pw_uid, owner.pw_gid)
 
 
-def _write_dovecot(directory: Path, accounts: list[Account], store: str, certificate: Path, key: Path) -> None:
+def _write_dovecot(
+    directory: Path, accounts: list[Account], store: str, certificate: Path, key: Path, hibernate_seconds: int
+) -> None:
     values = {
         "directory": directory,
         "location": LOCATIONS[store],
         "uid": _STORE_UID,
         "certificate": certificate,
         "key": key,
+        "hibernate": f"{hibernate_seconds} s" if hibernate_seconds else "0",
     }
     text = _DOVECOT_CONF.format(**values, imaps=IMAPS_PORT, pop3s=POP3S_PORT)
     (directory / "dovecot.conf").write_text(text)
-    lines = [f"{account.login}:{account.password}\n" for account in (*accounts, READER)]
+    secrets = {account.login: account.password for account in (*accounts, READER)}
+    secrets[accounts[HASHED].login] = "{ARGON2ID}" + _HASHER.hash(accounts[HASHED].password)
+    lines = [f"{login}:{secret}\n" for login, secret in secrets.items()]
     (directory / "passwords").write_text("".join(lines))
     dovecot = pwd.getpwnam("dovecot")
     os.chown(directory / "passwords", dovecot.pw_uid, dovecot.pw_gid)

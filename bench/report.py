@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from bench.delivery import Delivered
+from bench.figures import Figure
 from bench.reading import Downloaded, Timings
 
 OURS = "postwerk"
@@ -96,6 +97,55 @@ def reading_table(results: Sequence[Timings]) -> str:
     differing = [name for name in results[0].counts if len({result.counts.get(name) for result in results}) > 1]
     warning = f"\n\nAnswers differ in: {', '.join(differing)}" if differing else ""
     return f"Mailbox of {results[0].messages} messages, milliseconds.\n\n" + _table(head, rows) + warning
+
+
+def comparison_table(results: Sequence[Figure]) -> str:
+    """One row a figure: ours, the peer's, and the ratio: below 1 (of a rate: above 1) ours is better."""
+    systems = list(dict.fromkeys(figure.system for figure in results))
+    ours = [name for name in systems if name == OURS]
+    values = {(figure.operation, figure.unit, figure.system): figure for figure in results}
+    rows = []
+    for operation, unit in dict.fromkeys((figure.operation, figure.unit) for figure in results):
+        found = [values.get((operation, unit, name)) for name in systems]
+        ratio, verdict = "", ""
+        mine = next((figure for figure in found if figure and figure.system in ours), None)
+        others = [figure.value for figure in found if figure and figure.system not in ours]
+        if mine and others:
+            best = max(others) if mine.is_rate else min(others)
+            is_better = mine.value >= best if mine.is_rate else mine.value <= best
+            ratio = f"{mine.value / best:.2f}" if best > 0 else "-"
+            verdict = "" if is_better else "slower" if unit in ("ms", "/s") else "worse"
+        rows.append([operation, unit, *(_number(figure.value if figure else None) for figure in found), ratio, verdict])
+    return _table(["operation", "unit", *systems, "ratio", ""], rows)
+
+
+def figures(results: dict[str, Sequence[Any]]) -> list[Figure]:
+    """Everything that was measured, but delivery, as figures."""
+    found = figures_of([*results.get("reading", ()), *results.get("large", ())])
+    found += figures_of_downloads(results.get("pop3", ()))
+    for scenario in ("compress", "logins", "idle"):
+        found += results.get(scenario, ())
+    return found
+
+
+def figures_of(timings: Sequence[Timings]) -> list[Figure]:
+    """The warm times as figures."""
+    return [
+        Figure(timing.system, operation, "ms", milliseconds)
+        for timing in timings
+        for operation, milliseconds in timing.warm.items()
+    ]
+
+
+def figures_of_downloads(results: Sequence[Downloaded]) -> list[Figure]:
+    """The best of each system's POP3 downloads as figures."""
+    figures = []
+    for name in dict.fromkeys(result.system for result in results):
+        best = min((result for result in results if result.system == name), key=lambda result: result.elapsed)
+        figures.append(Figure(name, f"POP3 download of {best.messages}", "ms", best.elapsed * 1000))
+        cpu = best.cpu_seconds * 1000
+        figures.append(Figure(name, f"POP3 download of {best.messages}: CPU", "ms", cpu))
+    return figures
 
 
 def download_table(results: Sequence[Downloaded]) -> str:

@@ -164,7 +164,7 @@ def suite_under_load(accounts: list[Account]) -> Iterator[System]:
         try:
             add_accounts(suite, [*accounts, READER])
             endpoints: dict[str, tuple[str, int] | str] = {
-                name: suite.endpoint(name) for name in ("smtp", "lmtp", "imaps", "pop3s")
+                name: suite.endpoint(name) for name in ("smtp", "lmtp", "imaps", "pop3s", "metrics")
             }
             assert suite.process is not None
             yield System("postwerk", endpoints, accounts, READER, suite.tls(), [suite.process.pid])

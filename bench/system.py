@@ -17,7 +17,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A running mail system. endpoints: smtp, lmtp, imaps, pop3s -> (host, port). roots: its process trees."""
+    """A running mail system. roots: its process trees. endpoints: smtp, lmtp, imaps, pop3s, and metrics where it has them."""
 
     name: str
     endpoints: Mapping[str, tuple[str, int] | str]
@@ -25,6 +25,7 @@ class System:
     reader: Account
     tls: ssl.SSLContext
     roots: Sequence[int]
+    settling_seconds: float = 0.0  # until idle sessions have become what they stay
 
 
 def accounts(count: int) -> list[Account]:

@@ -1,13 +1,19 @@
 """The measuring instruments: the generated mails and the accounting of CPU."""
 
+import asyncio
 import os
 import subprocess
 import sys
+import zlib
+from email.parser import BytesHeaderParser
 from itertools import pairwise
 from statistics import mean, median
 
 from bench import processor
+from bench.connection import connect
+from bench.figures import Figure
 from bench.mails import mails
+from bench.report import comparison_table
 
 _BURN = "import time\nwhile time.process_time() < 0.3: pass"
 
@@ -30,6 +36,59 @@ def test_mails_have_realistic_sizes() -> None:
         assert mail.wire.endswith(b"\r\n.\r\n")
         assert b"\r\n.\r\n" not in mail.wire[:-5]
         assert mail.octets.count(b"\n") == mail.octets.count(b"\r\n") == mail.octets.count(b"\r")
+
+
+def test_mails_stand_in_threads() -> None:
+    """More than half of the mails answer an earlier one of the same run: its Message-ID ends their References."""
+    headers = [BytesHeaderParser().parsebytes(mail.octets) for mail in mails(300, seed=4)]
+    places = {header["Message-ID"]: number for number, header in enumerate(headers)}
+    answers = [(number, header) for number, header in enumerate(headers) if header["References"]]
+    assert 150 < len(answers) < 210
+    for number, header in answers:
+        parent = header["References"].split()[-1]
+        assert parent == header["In-Reply-To"]
+        assert places[parent] < number
+        assert header["Subject"].removeprefix("Re: ") == headers[places[parent]]["Subject"].removeprefix("Re: ")
+
+
+def test_comparison_says_where_ours_is_slower() -> None:
+    """A time is better when it is less, a rate when it is more; the ratio is ours to the peer's."""
+    table = comparison_table(
+        [
+            Figure("postwerk", "SELECT", "ms", 2.0),
+            Figure("peer", "SELECT", "ms", 1.0),
+            Figure("postwerk", "logins", "/s", 30.0, is_rate=True),
+            Figure("peer", "logins", "/s", 10.0, is_rate=True),
+        ]
+    )
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert rows[0] == ["operation", "unit", "postwerk", "peer", "ratio", ""]
+    assert rows[2:] == [["SELECT", "ms", "2.00", "1.00", "2.00", "slower"], ["logins", "/s", "30", "10", "3.00", ""]]
+
+
+async def test_compressed_streams_count_what_came() -> None:
+    """After compress() what is written is DEFLATE, what comes is inflated, and received_octets counts it as it came."""
+    received = asyncio.Queue[bytes]()
+    answer = b"* OK " + b"a" * 10_000 + b"\r\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.put_nowait(zlib.decompressobj(wbits=-15).decompress(await reader.read(1000)))
+        compressor = zlib.compressobj(wbits=-15)
+        writer.write(compressor.compress(answer) + compressor.flush(zlib.Z_SYNC_FLUSH))
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        stream = await connect((host, port))
+        stream.compress()
+        stream.write(b"1 NOOP\r\n")
+        assert await received.get() == b"1 NOOP\r\n"
+        while stream.last(2) != b"\r\n":
+            await stream.more()
+        assert stream.take() == answer
+        assert 0 < stream.received_octets < 200
+        stream.close()
 
 
 def test_cpu_of_a_child_that_ended_counts() -> None:
