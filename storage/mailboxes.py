@@ -10,6 +10,10 @@ from storage.rows import Mailbox
 
 SEPARATOR = "/"
 INBOX = "INBOX"
+# Roots of names under which others' mailboxes show; nobody has mailboxes of these names (schema/0013_names.sql).
+OTHER_USERS = "Other Users"
+SHARED = "Shared"
+NAMESPACES = (OTHER_USERS, SHARED)
 # Created with every account, in this order, and subscribed: RFC 6154 §2.
 DEFAULT_MAILBOXES = (
     (INBOX, None),
@@ -42,7 +46,7 @@ class HasChildrenError(StorageError):
 
 
 class MailboxNameError(StorageError):
-    """The name cannot be used: an empty level, INBOX where it must not be, or a special use that is taken."""
+    """The name cannot be used: an empty level, a root that its owner knows as something else, or a special use that is taken."""
 
 
 def mailbox_row(row: asyncpg.Record) -> Mailbox:
@@ -81,6 +85,13 @@ def _parents(name: str) -> list[str]:
     return [SEPARATOR.join(levels[:depth]) for depth in range(1, len(levels))]
 
 
+def _check_root(name: str) -> None:
+    """Whoever makes the name, its owner must be able to say it."""
+    root = name.partition(SEPARATOR)[0]
+    if root in NAMESPACES or (root != INBOX and root.upper() == INBOX):
+        raise MailboxNameError("the owner knows this name as something else")
+
+
 async def nearest(connection: Connection, account_id: int, name: str) -> Mailbox | None:
     """The nearest superior of the name that exists."""
     row = await connection.fetchrow(
@@ -100,6 +111,7 @@ async def create(
     list of the mailbox `heir_of`; without it that of the nearest superior, and at a team's root that of its INBOX.
     """
     parents = _parents(name)
+    _check_root(name)
     async with connection.transaction():
         if special_use and await connection.fetchval(
             "SELECT count(*) FROM mailbox WHERE account_id = $1 AND special_use = $2", account_id, special_use
@@ -181,6 +193,7 @@ async def rename(connection: Connection, account_id: int, old: str, new: str, *,
     Raises MailboxNotFoundError, MailboxExistsError, MailboxNameError.
     """
     parents = _parents(new)
+    _check_root(new)
     if (new + SEPARATOR).startswith(old + SEPARATOR) and old != INBOX:
         raise MailboxNameError("a mailbox cannot become its own inferior")
     async with connection.transaction():

@@ -11,13 +11,10 @@ from typing import Literal
 import asyncpg
 
 from storage.errors import MailboxNotFoundError, NotFoundError
-from storage.mailboxes import MAILBOX_COLUMNS, SEPARATOR, mailbox_row
+from storage.mailboxes import MAILBOX_COLUMNS, NAMESPACES, OTHER_USERS, SEPARATOR, SHARED, mailbox_row
 from storage.pool import Connection, reported
 from storage.rows import Mailbox
 
-OTHER_USERS = "Other Users"
-SHARED = "Shared"
-NAMESPACES = (OTHER_USERS, SHARED)
 # RFC 4314 §2.1, in its order; the owner has them all.
 RIGHTS = "lrswipkxtea"
 ALL_RIGHTS = frozenset(RIGHTS)

@@ -8,9 +8,8 @@ from daemons.access.imap.session import Completion, RefusalError, Session
 from protocol.imap import command, objectid, response
 from storage import mailboxes, sharing
 from storage.errors import MailboxExistsError
-from storage.mailboxes import INBOX, SEPARATOR, HasChildrenError, MailboxNameError
+from storage.mailboxes import INBOX, OTHER_USERS, SEPARATOR, SHARED, HasChildrenError, MailboxNameError
 from storage.rows import Mailbox
-from storage.sharing import OTHER_USERS, SHARED
 
 # What a client may create (RFC 6154 §2); \All and \Flagged would be views of other mailboxes, which we do not have.
 _CREATABLE_USES = {rb"\Archive", rb"\Drafts", rb"\Junk", rb"\Sent", rb"\Trash"}

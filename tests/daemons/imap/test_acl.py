@@ -434,3 +434,13 @@ async def test_readers_leave_recent_to_the_owner(two: Two) -> None:
     told = await two.bobs.ok(f"SELECT {name}".encode())
     assert b"* 1 RECENT" in told
     assert b"* 1 RECENT" in await two.alices.ok(b"SELECT box")
+
+
+async def test_nobody_makes_names_that_the_owner_cannot_say(two: Two) -> None:
+    """In the mailboxes of another no name is made or changed to one that means something else to its owner."""
+    name = await two.box("lrkx", "INBOX")
+    root = name.removesuffix('INBOX"')
+    await two.bobs.ok(f'CREATE {root}box"'.encode())
+    for impossible in ("Shared/x", "Other Users/x", "inbox", "Inbox/x"):
+        await two.refused(f'CREATE {root}{impossible}"', "CANNOT")
+        await two.refused(f'RENAME {root}box" {root}{impossible}"', "CANNOT")
