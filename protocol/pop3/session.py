@@ -124,8 +124,7 @@ class ServerSession:
         Answers bad lines itself. The event before must have been answered.
         """
         while not self.is_over:
-            limit = self._limits.response_octets if self._is_exchanging else self._limits.line_octets
-            line = self._lines.take_line(limit)
+            line = self._lines.take_line(self._limit())
             if line is None:
                 return None
             event = self._event(line)
@@ -133,8 +132,17 @@ class ServerSession:
                 return event
         return None
 
+    def _limit(self) -> int:
+        """Clients put tokens behind AUTH that are longer than RFC 5034 §4 lets a line be: before the login we read them."""
+        may_be_auth = self.state in (State.AUTHORIZATION, State.NAMED)
+        return self._limits.response_octets if self._is_exchanging or may_be_auth else self._limits.line_octets
+
+    def _is_too_long(self, line: bytes) -> bool:
+        is_short = len(line) + len(b"\r\n") <= self._limits.line_octets
+        return not (is_short or self._is_exchanging or line[:5].upper() == b"AUTH ")
+
     def _event(self, line: bytes | Overlong) -> Event | None:
-        if isinstance(line, Overlong):
+        if isinstance(line, Overlong) or self._is_too_long(line):
             self._reject(Text.LINE_TOO_LONG)
             return None
         if self._is_exchanging:
