@@ -4,61 +4,20 @@ A tool that is not installed skips its test, loudly; under CI=true it fails inst
 """
 
 import imaplib
-import mailbox
-import os
 import poplib
-import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import aioimaplib
 import pytest
 
-from bench.mails import mails
 from bench.suite import Suite
 from bench.system import Account
-from tests.end_to_end.suite import bodies, imap, smtp
-
-_TOOL_SECONDS = 120
-
-
-@pytest.fixture
-def tool() -> Callable[..., str]:
-    """A function that runs a tool in a home directory of its own, and gives what it wrote to standard output."""
-
-    def run(*command: str, home: Path | None = None, accepted: tuple[int, ...] = (0,)) -> str:
-        if shutil.which(command[0]) is None:
-            reason = f"{command[0]} is not installed"
-            if os.environ.get("CI") == "true":
-                pytest.fail(f"{reason}, and under CI it must be")
-            pytest.skip(reason)
-        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": str(home or "/nonexistent")}
-        done = subprocess.run(command, capture_output=True, timeout=_TOOL_SECONDS, env=environment, check=False)
-        said = f"{done.stdout.decode('utf-8', 'replace')}\n{done.stderr.decode('utf-8', 'replace')}"
-        assert done.returncode in accepted, f"{command[0]}: exit {done.returncode}\n{said}"
-        return said
-
-    return run
-
-
-def _send(suite: Suite, account: Account, count: int) -> list[bytes]:
-    """Put realistic mails into the account's INBOX; gives their octets in order."""
-    originals = [mail.octets for mail in mails(count, seed=count)]
-    with smtp(suite) as session:
-        for octets in originals:
-            assert session.data([account.login], octets)[0].code == 250
-    return originals
-
-
-def _written(path: Path, text: str) -> Path:
-    path.write_text(text)
-    path.chmod(0o600)
-    return path
+from tests.end_to_end.suite import bodies
+from tests.end_to_end.tools import Tool, as_wire, send, written
 
 
 @pytest.mark.parametrize("options", [[], ["--tls"], ["--pipeline"], ["--tls", "--pipeline", "--add-header", "X-A: 1"]])
-def test_swaks_smtp(suite: Suite, account: Account, tool: Callable[..., str], options: list[str]) -> None:
+def test_swaks_smtp(suite: Suite, account: Account, tool: Tool, options: list[str]) -> None:
     """swaks delivers over SMTP, in the clear and over STARTTLS, with and without pipelining."""
     host, port = suite.endpoint("smtp")
     sender = ["--to", account.login, "--from", "swaks@sender.test", "--body", "sent by swaks"]
@@ -68,7 +27,7 @@ def test_swaks_smtp(suite: Suite, account: Account, tool: Callable[..., str], op
     assert body.startswith(b"Return-Path: <swaks@sender.test>\r\n")
 
 
-def test_swaks_lmtp(suite: Suite, account: Account, tool: Callable[..., str]) -> None:
+def test_swaks_lmtp(suite: Suite, account: Account, tool: Tool) -> None:
     """swaks delivers over LMTP."""
     host, port = suite.endpoint("lmtp")
     sender = ["--to", account.login, "--from", "swaks@sender.test"]
@@ -76,7 +35,7 @@ def test_swaks_lmtp(suite: Suite, account: Account, tool: Callable[..., str]) ->
     assert len(bodies(suite, account)) == 1
 
 
-def test_swaks_sees_refusals(suite: Suite, tool: Callable[..., str]) -> None:
+def test_swaks_sees_refusals(suite: Suite, tool: Tool) -> None:
     """swaks shows an unknown recipient as 550 5.1.1 and relaying as 550 5.7.1, and ends with its code for no recipient."""
     host, port = suite.endpoint("smtp")
     for recipient, reply in (("nobody@example.test", "550 5.1.1"), ("someone@elsewhere.test", "550 5.7.1")):
@@ -84,7 +43,7 @@ def test_swaks_sees_refusals(suite: Suite, tool: Callable[..., str]) -> None:
         assert reply in said
 
 
-def test_curl(suite: Suite, account: Account, tool: Callable[..., str], tmp_path: Path) -> None:
+def test_curl(suite: Suite, account: Account, tool: Tool, tmp_path: Path) -> None:
     """curl sends over SMTP with STARTTLS, and lists, searches and fetches over imaps and pop3s."""
     original = b"Subject: by curl\r\n\r\nuploaded\r\n"
     (tmp_path / "mail").write_bytes(original)
@@ -110,89 +69,17 @@ def test_curl(suite: Suite, account: Account, tool: Callable[..., str], tmp_path
     assert bodies(suite, account, "Drafts") == [original]
 
 
-_MBSYNCRC = """
-IMAPStore remote
-Host localhost
-Port {port}
-User {login}
-Pass "{password}"
-SSLType IMAPS
-CertificateFile {authority}
-
-MaildirStore local
-Path {home}/mail/
-Inbox {home}/mail/inbox
-SubFolders Verbatim
-
-Channel all
-Far :remote:
-Near :local:
-Patterns INBOX Archive
-Create Both
-Expunge Both
-Sync All
-SyncState *
-"""
-
-
-def test_mbsync_both_ways(suite: Suite, account: Account, tool: Callable[..., str], tmp_path: Path) -> None:
-    """mbsync brings 300 mails to a Maildir and 300 others back, octet for octet but for its own field, flags and deletions too."""
-    values = {
-        "port": suite.endpoint("imaps")[1],
-        "login": account.login,
-        "password": account.password,
-        "home": tmp_path,
-    }
-    configuration = _written(tmp_path / "mbsyncrc", _MBSYNCRC.format(**values, authority=suite.endpoints["ca"]))
-    originals = _send(suite, account, 300)
-    (tmp_path / "mail").mkdir()
-    tool("mbsync", "--config", str(configuration), "--all", home=tmp_path)
-    local = mailbox.Maildir(tmp_path / "mail" / "inbox", factory=None)
-    there = sorted(_without_tuid(_as_wire(local.get_bytes(key))) for key in sorted(local.keys()))
-    assert there == sorted(bodies(suite, account))
-    assert len(there) == len(originals)
-
-    ours = [mail.octets for mail in mails(300, seed=4711)]
-    archive = mailbox.Maildir(tmp_path / "mail" / "Archive", create=True)
-    for number, octets in enumerate(ours):
-        message = mailbox.MaildirMessage(octets.replace(b"\r\n", b"\n"))
-        message.set_flags("FS" if number % 2 else "S")
-        message.set_subdir("cur")
-        archive.add(message)
-    keys = sorted(local.keys())
-    for key in keys[:10]:
-        local.remove(key)
-    tool("mbsync", "--config", str(configuration), "--all", home=tmp_path)
-    pushed = sorted(_without_tuid(octets) for octets in bodies(suite, account, "Archive"))
-    assert pushed == sorted(ours)
-    assert len(bodies(suite, account)) == 290
-    with imap(suite, account) as client:
-        client.select("Archive")
-        assert len(client.command("SEARCH SEEN FLAGGED")[0]) - 2 == 150
-    tool("mbsync", "--config", str(configuration), "--all", home=tmp_path)
-    assert len(bodies(suite, account, "Archive")) == 300
-
-
-def _without_tuid(octets: bytes) -> bytes:
-    """Without the field by which mbsync finds its mails again."""
-    return b"".join(line for line in octets.splitlines(keepends=True) if not line.startswith(b"X-TUID: "))
-
-
-def _as_wire(octets: bytes) -> bytes:
-    return octets.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-
-
 @pytest.mark.parametrize("protocol", ["imap", "pop3"])
-def test_fetchmail(suite: Suite, account: Account, tool: Callable[..., str], tmp_path: Path, protocol: str) -> None:
+def test_fetchmail(suite: Suite, account: Account, tool: Tool, tmp_path: Path, protocol: str) -> None:
     """fetchmail takes all mails over IMAP and over POP3, and leaves the mailbox empty."""
-    originals = _send(suite, account, 20)
+    originals = send(suite, account, 20)
     port = suite.endpoint(f"{protocol}s")[1]
     text = (
         f'poll localhost protocol {protocol} port {port} auth password user "{account.login}" password '
         f'"{account.password}" ssl sslcertck sslcertfile "{suite.endpoints["ca"]}" no rewrite\n'
         f"mda \"cat >> {tmp_path}/box; printf '\\n====\\n' >> {tmp_path}/box\" fetchall\n"
     )
-    configuration = _written(tmp_path / "fetchmailrc", text)
+    configuration = written(tmp_path / "fetchmailrc", text)
     options = ["--fetchmailrc", str(configuration), "--pidfile", str(tmp_path / "pid"), "--invisible", "--nosyslog"]
     tool("fetchmail", *options, home=tmp_path)
     box = (tmp_path / "box").read_bytes()
@@ -228,9 +115,9 @@ verbose = 1
 
 
 @pytest.mark.parametrize("kind", ["IMAP", "POP3"])
-def test_getmail(suite: Suite, account: Account, tool: Callable[..., str], tmp_path: Path, kind: str) -> None:
+def test_getmail(suite: Suite, account: Account, tool: Tool, tmp_path: Path, kind: str) -> None:
     """getmail takes all mails over IMAP and over POP3, and deletes them at the end."""
-    originals = _send(suite, account, 20)
+    originals = send(suite, account, 20)
     tool("getmail", "--version")
     values = {
         "login": account.login,
@@ -239,10 +126,10 @@ def test_getmail(suite: Suite, account: Account, tool: Callable[..., str], tmp_p
         "authority": suite.endpoints["ca"],
     }
     text = _GETMAILRC.format(**values, kind=kind, port=suite.endpoint(f"{kind.lower()}s")[1])
-    _written(tmp_path / "getmailrc", text)
+    written(tmp_path / "getmailrc", text)
     tool("getmail", "--getmaildir", str(tmp_path), "--rcfile", "getmailrc", home=tmp_path)
     files = [path.read_bytes() for path in tmp_path.glob("mail.*")]
-    found = sorted(_as_wire(octets).partition(b"\r\n\r\n")[2] for octets in files)
+    found = sorted(as_wire(octets).partition(b"\r\n\r\n")[2] for octets in files)
     assert found == sorted(octets.partition(b"\r\n\r\n")[2] for octets in originals)
     assert not bodies(suite, account)
 
@@ -271,7 +158,7 @@ def test_imaplib(suite: Suite, account: Account) -> None:
 
 def test_poplib(suite: Suite, account: Account) -> None:
     """Python's poplib works through a session with STLS; what it deletes is gone after QUIT only."""
-    originals = _send(suite, account, 3)
+    originals = send(suite, account, 3)
     client = poplib.POP3("localhost", suite.endpoint("pop3")[1])
     client.stls(suite.tls())
     client.user(account.login)
@@ -298,7 +185,7 @@ async def test_aioimaplib_idle(suite: Suite, account: Account) -> None:
     await client.login(account.login, account.password)
     await client.select("INBOX")
     idle = await client.idle_start(timeout=60)
-    _send(suite, account, 1)
+    send(suite, account, 1)
     pushed: list[bytes] = []
     while not any(line.endswith(b"EXISTS") for line in pushed):
         pushed += await client.wait_server_push(30)

@@ -1,8 +1,6 @@
 """Thunderbird on a screen of its own: an account is set up, 1,000 messages are listed, searched, read, moved and deleted."""
 
 import base64
-import os
-import shutil
 import ssl
 from collections.abc import Iterator
 from email.header import decode_header, make_header
@@ -15,7 +13,7 @@ from bench.suite import Suite
 from bench.system import Account
 from tests.end_to_end.marionette import Marionette, thunderbird
 from tests.end_to_end.suite import imap
-from tests.end_to_end.tools import fill, numbered, send, subject, until_found, word
+from tests.end_to_end.tools import fill, must_have, numbered, send, subject, until_found, word
 
 _FUNCTIONS = Path(__file__).with_name("thunderbird.js").read_text("utf-8")
 _COUNT = 1000
@@ -35,12 +33,7 @@ class User:
 @pytest.fixture
 def user(suite: Suite, account: Account, tmp_path: Path) -> Iterator[User]:
     """A user with a new Thunderbird in which the account has been set up."""
-    missing = [name for name in ("thunderbird", "Xvfb") if shutil.which(name) is None]
-    if missing:
-        reason = f"{' and '.join(missing)} not installed"
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{reason}, and under CI it must be")
-        pytest.skip(reason)
+    must_have("thunderbird", "Xvfb")
     authority = ssl.PEM_cert_to_DER_cert(Path(suite.endpoints["ca"]).read_text("ascii"))
     with thunderbird(tmp_path) as program:
         person = User(program)

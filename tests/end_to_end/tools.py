@@ -1,13 +1,15 @@
 """What the tests with clients of other makers share: mailboxes with mails, and a look at what became of them."""
 
+import base64
+import os
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from email.message import EmailMessage
-from email.policy import SMTP
 from email.utils import format_datetime
 from pathlib import Path
 
 import imapclient
+import pytest
 
 from bench.mails import mails
 from bench.suite import Suite
@@ -18,6 +20,21 @@ Tool = Callable[..., str]  # the fixture `tool`: (program, arguments...) -> what
 
 _EVENT_SECONDS = 30
 _START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def must_have(*programs: str) -> None:
+    """Skip the test when a program is missing, loudly; under CI=true it fails instead."""
+    missing = [name for name in programs if shutil.which(name) is None]
+    if missing:
+        reason = f"{' and '.join(missing)} not installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{reason}, and under CI it must be")
+        pytest.skip(reason)
+
+
+def as_wire(octets: bytes) -> bytes:
+    """A message from a file, with the line ends that it has in a protocol."""
+    return octets.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
 def send(suite: Suite, account: Account, count: int) -> list[bytes]:
@@ -45,20 +62,28 @@ def word(number: int) -> str:
 
 
 def _mail(number: int) -> bytes:
-    message = EmailMessage()
-    message["From"] = f"Sender {number} <sender{number}@sender.test>"
-    message["To"] = "Somebody <somebody@example.test>"
-    message["Subject"] = subject(number)
-    message["Date"] = format_datetime(_START + timedelta(minutes=number))
-    message["Message-ID"] = f"<{number}.numbered@sender.test>"
-    message.set_content(f"This is mail {number}.\n{word(number)}\nWith kind regards\n")
+    kind, body = (
+        "text/plain; charset=utf-8",
+        f"This is mail {number}, größer.\r\n{word(number)}\r\nWith kind regards\r\n",
+    )
     if number % 5 == 0:
-        message.add_alternative(f"<p>This is mail <b>{number}</b></p>\n", subtype="html")
-    if number % 25 == 0:
-        message.add_attachment(
-            b"%d" % number * 500, maintype="application", subtype="octet-stream", filename="größe.bin"
+        body = (
+            f"--=b\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: 8bit\r\n\r\n{body}\r\n"
+            f"--=b\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<p>This is mail <b>{number}</b></p>\r\n--=b--\r\n"
         )
-    return message.as_bytes(policy=SMTP)
+        kind = 'multipart/alternative; boundary="=b"'
+    text = (
+        f"From: Sender {number} <sender{number}@sender.test>\r\nTo: Somebody <somebody@example.test>\r\n"
+        f"Subject: {_encoded_word(subject(number))}\r\nDate: {format_datetime(_START + timedelta(minutes=number))}\r\n"
+        f"Message-ID: <{number}.numbered@sender.test>\r\nMIME-Version: 1.0\r\nContent-Type: {kind}\r\n"
+        f"Content-Transfer-Encoding: 8bit\r\n\r\n{body}"
+    )
+    return text.encode()
+
+
+def _encoded_word(text: str) -> str:
+    """As an encoded word (RFC 2047 §2) where it is not ASCII."""
+    return text if text.isascii() else f"=?utf-8?b?{base64.b64encode(text.encode()).decode()}?="
 
 
 def fill(suite: Suite, account: Account, mailbox: str, originals: list[bytes]) -> None:
