@@ -12,7 +12,7 @@ import pwd
 import shutil
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,9 +20,10 @@ import argon2
 
 from bench.certificate import write_certificate
 from bench.connection import connect
+from bench.suite import free_port_offset
 from bench.system import DOMAIN, READER, Account, System
 
-SMTP_PORT, IMAPS_PORT, POP3S_PORT = 21525, 21993, 21995
+_PORTS = (21525, 21993, 21995)  # of smtp, imaps and pop3s, before an offset at which they are free
 _STORE_UID = 50000  # owner of all stored mail; needs no passwd entry
 _PROGRAMS = "/usr/lib/postfix/sbin"
 
@@ -181,8 +182,17 @@ async def peer(
     """
     _require()
     certificate, key = write_certificate(directory)
-    _write_postfix(directory, accounts)
-    _write_dovecot(directory, accounts, store, certificate, key, _HIBERNATE_SECONDS if hibernates else 0)
+    offset = free_port_offset(_PORTS, range(9000))
+    smtp, imaps, pop3s = (port + offset for port in _PORTS)
+    _write_postfix(directory, accounts, smtp)
+    values = {
+        "certificate": certificate,
+        "key": key,
+        "imaps": imaps,
+        "pop3s": pop3s,
+        "hibernate": f"{_HIBERNATE_SECONDS} s" if hibernates else "0",
+    }
+    _write_dovecot(directory, accounts, store, values)
     tls = ssl.create_default_context(cafile=str(certificate))
     commands = [
         [f"{_PROGRAMS}/master", "-c", f"{directory}/postfix", "-d"],
@@ -190,10 +200,10 @@ async def peer(
     ]
     processes = [subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) for command in commands]
     endpoints: dict[str, tuple[str, int] | str] = {
-        "smtp": ("127.0.0.1", SMTP_PORT),
+        "smtp": ("127.0.0.1", smtp),
         "lmtp": f"{directory}/lmtp",
-        "imaps": ("127.0.0.1", IMAPS_PORT),
-        "pop3s": ("127.0.0.1", POP3S_PORT),
+        "imaps": ("127.0.0.1", imaps),
+        "pop3s": ("127.0.0.1", pop3s),
     }
     try:
         for endpoint in endpoints.values():
@@ -221,8 +231,8 @@ def _require() -> None:
         raise PeerError("Postfix and Dovecot need root to start")
 
 
-def _write_postfix(directory: Path, accounts: list[Account]) -> None:
-    values = {"directory": directory, "programs": _PROGRAMS, "domain": DOMAIN, "port": SMTP_PORT}
+def _write_postfix(directory: Path, accounts: list[Account], port: int) -> None:
+    values = {"directory": directory, "programs": _PROGRAMS, "domain": DOMAIN, "port": port}
     configuration = directory / "postfix"
     configuration.mkdir()
     (configuration / "main.cf").write_text(_MAIN_CF.format(**values))
@@ -244,18 +254,8 @@ def _write_postfix(directory: Path, accounts: list[Account]) -> None:
             os.chown(queue / name, owner.pw_uid, owner.pw_gid)
 
 
-def _write_dovecot(
-    directory: Path, accounts: list[Account], store: str, certificate: Path, key: Path, hibernate_seconds: int
-) -> None:
-    values = {
-        "directory": directory,
-        "location": LOCATIONS[store],
-        "uid": _STORE_UID,
-        "certificate": certificate,
-        "key": key,
-        "hibernate": f"{hibernate_seconds} s" if hibernate_seconds else "0",
-    }
-    text = _DOVECOT_CONF.format(**values, imaps=IMAPS_PORT, pop3s=POP3S_PORT)
+def _write_dovecot(directory: Path, accounts: list[Account], store: str, values: Mapping[str, object]) -> None:
+    text = _DOVECOT_CONF.format(directory=directory, location=LOCATIONS[store], uid=_STORE_UID, **values)
     (directory / "dovecot.conf").write_text(text)
     secrets = {account.login: account.password for account in (*accounts, READER)}
     secrets[accounts[HASHED].login] = "{ARGON2ID}" + _HASHER.hash(accounts[HASHED].password)

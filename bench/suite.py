@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from bench.system import DOMAIN, READER, Account, System
 
 POSTWERK = Path(sys.executable).with_name("postwerk")
 _PORTS = (2525, 2424, 2587, 2465, 2143, 2993, 2110, 2995, 2419, 2090)  # of `postwerk up`, before --port-offset
+_OFFSETS = range(4000, 29000)  # so that they are below the ephemeral range
 _START_SECONDS = 90.0
 _STOP_SECONDS = 60.0
 
@@ -117,12 +118,12 @@ class Suite:
         return [Account(entry["login"], entry["password"]) for entry in self.endpoints["accounts"]]
 
 
-def free_port_offset() -> int:
-    """An offset at which every port of `postwerk up` is free on loopback, below the ephemeral range."""
+def free_port_offset(ports: Sequence[int] = _PORTS, offsets: range = _OFFSETS) -> int:
+    """An offset at which every one of the ports, by default those of `postwerk up`, is free on loopback."""
     chance = random.Random(os.getpid() * 1_000_003 + time.monotonic_ns())
     for _ in range(200):
-        offset = chance.randrange(4000, 29000)
-        if all(_is_free(port + offset) for port in _PORTS):
+        offset = chance.choice(offsets)
+        if all(_is_free(port + offset) for port in ports):
             return offset
     raise SuiteError("no free range of ports")
 
