@@ -1,25 +1,21 @@
-"""The commands of other projects' IMAP test scripts as smoke inputs, where a checkout of the corpora stands beside ours.
+"""The commands of other projects' IMAP test scripts as smoke inputs: Apache James' (Apache-2.0) and imaptest's (MIT).
 
-Apache James' protocol scripts (Apache-2.0) and imaptest's (MIT). What their servers answer with OK we must be able to parse,
-but for the extensions that we do not have yet: those are listed here.
+What their servers answer with OK we must be able to parse, but for the extensions that we do not offer. Whether our answers
+are theirs is tested in tests/daemons/imap/conformance, where the scripts are.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from protocol.imap.command import Authenticate, Idle
 from protocol.imap.events import AppendLiteral, AppendStarts, Rejected
 from protocol.imap.reader import CommandReader
 from tests.protocol.imap.feeds import read_three_ways
 
-ROOT = Path(__file__).parents[3]
-CORPORA = Path(os.environ.get("POSTWERK_CORPORA", ROOT.parent / "shared" / "corpora"))
-JAMES = CORPORA / "james-protocol-scripts" / "imap"
-IMAPTEST = CORPORA / "imaptest"
+SCRIPTS = Path(__file__).parents[2] / "daemons" / "imap" / "conformance" / "scripts"
+JAMES = SCRIPTS / "james"
+IMAPTEST = SCRIPTS / "imaptest"
 
 NEVER = re.compile(rb"(?i)GENURLAUTH|URLFETCH|RESETKEY|XLIST")  # RFC 4467, and what SPECIAL-USE has replaced
 # What James takes and RFC 3501 §9 forbids, for no client we know of.
@@ -40,7 +36,6 @@ def _commands_of_james(path: Path) -> Iterator[tuple[bytes, bytes]]:
     return reversed(found)
 
 
-@pytest.mark.skipif(not JAMES.is_dir(), reason="no checkout of the corpora beside this repository")
 def test_james_scripts() -> None:
     """What Apache James answers with OK is parsed."""
     refused = []
@@ -63,7 +58,6 @@ def test_james_scripts() -> None:
     assert [row for row in refused if not NEVER.search(row[1]) and not OTHER_GRAMMAR.search(row[1])] == []
 
 
-@pytest.mark.skipif(not IMAPTEST.is_dir(), reason="no checkout of the corpora beside this repository")
 def test_imaptest_scripts() -> None:
     """What imaptest expects to be answered with OK is parsed, and the same however it is cut."""
     refused = []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from protocol.message import render_bodystructure, render_envelope, scan
-from tests.mails import MAILS, as_sent, name_of
+from tests.mails import MAILS, as_sent, has_bare_line_ends, name_of
 from tests.protocol.message.imap_lists import comparable, one
 
 HERE = Path(__file__).parent
@@ -62,3 +62,11 @@ def test_corpus_mail(path: Path) -> None:
     answer = (one(render_envelope(octets, root)), comparable(one(render_bodystructure(root))))
     digest = hashlib.sha256(repr(answer).encode()).hexdigest()[:24]
     assert (digest != RECORDED[name_of(path)]) == (name_of(path) in DIFFERENT), answer
+
+
+def test_every_mail_is_recorded() -> None:
+    """Only mails with bare line ends have no record: we refuse them (RFC 5321 §2.3.8), and Dovecot stores them changed."""
+    assert {name_of(path) for path in MAILS if has_bare_line_ends(as_sent(path))} == {
+        name_of(path) for path in MAILS
+    } - RECORDED.keys()
+    assert DIFFERENT.keys() <= RECORDED.keys() <= {name_of(path) for path in MAILS}
