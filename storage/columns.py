@@ -30,7 +30,7 @@ _MAILBOX = ", ".join(f"b.{column.strip()}" for column in MAILBOX_COLUMNS.split("
 _PLACED = (
     "SELECT uid, modseq, flags, keywords, size_octets, internaldate, content_id FROM message WHERE mailbox_id = $1"
 )
-# The same for a viewer with a \Seen of its own ($2): schema/0008_sharing.sql.
+# The same for a viewer with a \Seen of its own ($2): schema/0007_sharing.sql.
 _PLACED_AS = r"""
 SELECT m.uid, greatest(m.modseq, s.modseq) AS modseq, (m.flags & ~1) | coalesce(s.is_seen, false)::int AS flags, m.keywords,
        m.size_octets, m.internaldate, m.content_id

@@ -10,7 +10,7 @@ from storage.rows import Mailbox
 
 SEPARATOR = "/"
 INBOX = "INBOX"
-# Roots of names under which others' mailboxes show; nobody has mailboxes of these names (schema/0013_names.sql).
+# Roots of names under which others' mailboxes show; nobody has mailboxes of these names (schema/0011_names.sql).
 OTHER_USERS = "Other Users"
 SHARED = "Shared"
 NAMESPACES = (OTHER_USERS, SHARED)

@@ -1,5 +1,5 @@
 """The messages of a mailbox: reading a view, what changed, flags, copies, removal. Every write is one call of a SQL function
-that holds the mailbox row's lock (schema/0012_writes.sql), so MODSEQ is monotonic at commit."""
+that holds the mailbox row's lock (schema/0010_writes.sql), so MODSEQ is monotonic at commit."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -41,7 +41,7 @@ Fact = Literal["envelope", "bodystructure", "structure", "header_cache", "head",
 _ROW = "uid, modseq, flags, keywords, size_octets, internaldate, content_id"
 _HEAD = "SELECT highestmodseq, uidnext, expunged_forgotten, changes_forgotten FROM mailbox WHERE mailbox_id = $1"
 _SNAPSHOT = f"SELECT {_ROW} FROM message WHERE mailbox_id = $1 ORDER BY uid"
-# What changed after a MODSEQ: schema/0012_writes.sql tells how it is found. Behind `edge` all messages are newer.
+# What changed after a MODSEQ: schema/0010_writes.sql tells how it is found. Behind `edge` all messages are newer.
 _EDGE = """
 WITH edge AS MATERIALIZED (
     SELECT coalesce((SELECT uid FROM message WHERE mailbox_id = $1 AND modseq <= $2 ORDER BY uid DESC LIMIT 1), 0) AS uid),
@@ -60,7 +60,7 @@ SELECT m.* FROM edge CROSS JOIN span CROSS JOIN LATERAL (
  ORDER BY uid
 """
 _SCANNED = f"SELECT {_ROW} FROM message WHERE mailbox_id = $1 AND modseq > $2 ORDER BY uid"
-# The same for a viewer with a \Seen of its own ($2, or $3 behind the MODSEQ): schema/0008_sharing.sql.
+# The same for a viewer with a \Seen of its own ($2, or $3 behind the MODSEQ): schema/0007_sharing.sql.
 _VIEWER_ROW = (
     "m.uid, greatest(m.modseq, s.modseq) AS modseq, ((m.flags & ~1) | coalesce(s.is_seen, false)::int)::smallint AS flags, "
     "m.keywords, m.size_octets, m.internaldate, m.content_id FROM {messages} AS m "

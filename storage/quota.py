@@ -1,6 +1,6 @@
 """How much an account and its tenant's pool may store, and how much they do (RFC 9208 keeps the words for it).
 
-Room is asked for under a lock that PostgreSQL holds (schema/0009_metadata.sql): parallel sessions, of whatever process, get it
+Room is asked for under a lock that PostgreSQL holds (schema/0008_metadata.sql): parallel sessions, of whatever process, get it
 one after the other.
 """
 

@@ -1,4 +1,4 @@
--- Since 0008_sharing.sql "Other Users" and "Shared" are where others' mailboxes show. An account's own mailboxes and subscriptions
+-- Since 0007_sharing.sql "Other Users" and "Shared" are where others' mailboxes show. An account's own mailboxes and subscriptions
 -- of these names, from before, get another root, or nobody could reach them any more.
 
 DO $$

@@ -119,7 +119,7 @@ DROP FUNCTION copy_messages_as(bigint, bigint[], bigint, bigint, bigint, smallin
 DROP FUNCTION remove_messages(bigint, bigint[], boolean);
 
 -- Below, p_lows and p_highs are ranges of UIDs, ascending and disjoint, ends included. p_viewer, p_source_viewer and
--- p_target_viewer: the account whose own \Seen is meant (0008_sharing.sql), 0 for that of message.flags. p_may holds the bits of the
+-- p_target_viewer: the account whose own \Seen is meant (0007_sharing.sql), 0 for that of message.flags. p_may holds the bits of the
 -- flags that may change, and 32 for keywords. Rows of a mailbox are changed under the mailbox row's lock only, so a ctid that was
 -- read under it stays what it is until the end of the statement. LATERAL with OFFSET 0 has each range looked up in the index:
 -- a plan that was made while the tables were small must not read the whole mailbox later.
