@@ -71,9 +71,12 @@ def _setquota_resource(cursor: Cursor) -> tuple[bytes, int]:
 
 
 def quota_line(root: bytes, resources: Iterable[Resource]) -> bytes:
-    """`* QUOTA root (STORAGE 10 512)`, RFC 9208 §4.2.1; what has no limit is left out by the caller."""
+    """`* QUOTA root (STORAGE 10 512)`, RFC 9208 §4.2.1; what has no limit is left out by the caller.
+
+    No line when nothing has one: quota-list has one resource at least (RFC 9208 §7), and Thunderbird drops who tells `()`.
+    """
     words = [b"%b %d %d" % resource for resource in resources]
-    return response.line(b"QUOTA", response.astring(root), response.parenthesized(words))
+    return b"" if not words else response.line(b"QUOTA", response.astring(root), response.parenthesized(words))
 
 
 def quotaroot_line(mailbox: bytes, roots: Iterable[bytes]) -> bytes:

@@ -1,7 +1,7 @@
 """QUOTA, RFC 9208: what an account and its tenant's pool may hold.
 
-A mailbox has one or two quota roots: `account/LOGIN` of its owner, whoever looks, and `pool/TENANT` where the tenant's accounts
-share a limit. STORAGE is the sum of the messages' sizes, MESSAGE their number; the pool knows STORAGE only.
+A mailbox has up to two quota roots: `account/LOGIN` of its owner, whoever looks, told where that has a limit, and `pool/TENANT`
+where the tenant's accounts share one. STORAGE is the sum of the messages' sizes, MESSAGE their number; the pool knows STORAGE only.
 
 SETQUOTA (QUOTASET) is for accounts that the operator made administrators of their tenant, and for roots of accounts of that tenant:
 the pool is what the tenant was sold, so nobody sets it from inside. Storage asks for room in storage/quota.py.
@@ -66,11 +66,11 @@ async def get_quota_root(session: Session, asked: protocol.GetQuotaRoot) -> Comp
         pool = await quota.pool_usage(connection, session.account.tenant_id)
     if used is None:  # deleted a moment ago
         raise RefusalError.no(b"NONEXISTENT", "no such mailbox")
-    roots = [_account_root(used), *([_pool_root(pool)] if pool else [])]
-    session.put(protocol.quotaroot_line(session.mailbox_name(asked.mailbox), roots))
-    session.put(_account_line(used))
+    told = {_account_root(used): _account_line(used)}
     if pool is not None:
-        session.put(_pool_line(pool))
+        told[_pool_root(pool)] = _pool_line(pool)
+    roots = [root for root, line in told.items() if line]  # "for each listed quota root" there is a QUOTA response
+    session.put(protocol.quotaroot_line(session.mailbox_name(asked.mailbox), roots) + b"".join(told.values()))
     return Completion("done")
 
 

@@ -48,6 +48,6 @@ def test_responses() -> None:
     assert quota.quota_line(b"a b", [(b"STORAGE", 1, 2), (b"MESSAGE", 3, 4)]) == (
         b'* QUOTA "a b" (STORAGE 1 2 MESSAGE 3 4)\r\n'
     )
-    assert quota.quota_line(b"", []) == b'* QUOTA "" ()\r\n'
+    assert quota.quota_line(b"", []) == b""
     assert quota.quotaroot_line(b"INBOX", [b"a", b'"']) == b'* QUOTAROOT INBOX a "\\""\r\n'
     assert quota.quotaroot_line(b"INBOX", []) == b"* QUOTAROOT INBOX\r\n"
