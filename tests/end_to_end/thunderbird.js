@@ -2,6 +2,7 @@
 // tests/end_to_end/test_thunderbird.py puts this before its calls; it runs in the program's context.
 
 const { MailServices } = ChromeUtils.importESModule("resource:///modules/MailServices.sys.mjs");
+const { clearTimeout, setTimeout } = ChromeUtils.importESModule("resource://gre/modules/Timer.sys.mjs");
 const mainWindow = Services.wm.getMostRecentWindow("mail:3pane");
 
 // The account as the account hub makes it: settings tried with a login, then stored.
@@ -60,34 +61,33 @@ function ending() {
 }
 
 // Waits until `holds`, which is asked after every event of the folders and of the list of messages.
-function until(holds) {
-  const { promise, resolve } = Promise.withResolvers();
+async function until(holds) {
+  const { promise, resolve, reject } = Promise.withResolvers();
   const rows = messagePane().threadTree;
-  const look = () => {
-    if (holds()) {
-      MailServices.mailSession.RemoveFolderListener(listener);
-      rows.removeEventListener("rowcountchange", ask);
-      resolve();
-    }
-  };
+  const look = () => holds() && resolve();
   const ask = () => Services.tm.dispatchToMainThread(look); // once all other listeners have had the event
-  const listener = {
-    QueryInterface: ChromeUtils.generateQI(["nsIFolderListener"]),
-    onFolderAdded: ask,
-    onMessageAdded: ask,
-    onFolderRemoved: ask,
-    onMessageRemoved: ask,
-    onFolderPropertyChanged: ask,
-    onFolderIntPropertyChanged: ask,
-    onFolderBoolPropertyChanged: ask,
-    onFolderUnicharPropertyChanged: ask,
-    onFolderPropertyFlagChanged: ask,
-    onFolderEvent: ask,
-  };
+  const methods = ["Added", "Removed", "PropertyChanged", "IntPropertyChanged", "BoolPropertyChanged"];
+  methods.push("UnicharPropertyChanged", "PropertyFlagChanged", "Event");
+  const listener = { QueryInterface: ChromeUtils.generateQI(["nsIFolderListener"]), onMessageAdded: ask, onMessageRemoved: ask };
+  methods.forEach(name => (listener[`onFolder${name}`] = ask));
   MailServices.mailSession.AddFolderListener(listener, Ci.nsIFolderListener.all);
   rows.addEventListener("rowcountchange", ask);
+  const limit = setTimeout(() => reject(new Error(`not so after 50 s: ${holds}; ${state()}`)), 50_000);
   ask();
-  return promise;
+  await promise.finally(() => {
+    clearTimeout(limit);
+    MailServices.mailSession.RemoveFolderListener(listener);
+    rows.removeEventListener("rowcountchange", ask);
+  });
+}
+
+// What the program shows and knows, for the message of an error.
+function state() {
+  const pane = messagePane();
+  const folders = server().rootFolder.descendants.map(
+    one => `${one.name}: ${[...one.messages].length} messages, ${one.getTotalMessages(false)} told`
+  );
+  return `shown: ${pane.gFolder?.name}, ${pane.gDBView?.rowCount} rows; ${folders.join("; ")}`;
 }
 
 // The folders that the server has, once there are `count` of them.
