@@ -21,7 +21,7 @@ from storage.statements import LAYOUTS
 
 _INLINE_OCTETS = 128 << 10  # decoding more would hold the loop for more than about 0.3 ms
 _SLICE = 500  # contents located by one statement
-_LAYOUTS_KEPT = 8192
+_LAYOUTS_KEPT = 16_384  # about 1 KB each
 _PLAIN_KEPT_OCTETS = 16 << 20
 
 
@@ -72,9 +72,15 @@ class BlobReader:
         """Close the segment files."""
         self._files.close()
 
-    async def prefetch(self, content_ids: Sequence[int]) -> None:
-        """Learn where the contents lie, 500 per statement, so that reading them costs no SQL. Unknown ids are passed over."""
+    async def prefetch(self, content_ids: Sequence[int], neighbours: Sequence[int] = ()) -> None:
+        """Learn where the contents lie, 500 per statement, so that reading them costs no SQL. Unknown ids are passed over.
+
+        neighbours: what may be wanted next; learnt by the same statement, where there has to be one.
+        """
         missing = [content_id for content_id in content_ids if content_id not in self._layouts]
+        if missing and neighbours:
+            there = set(missing)
+            missing += [each for each in neighbours if each not in self._layouts and each not in there]
         for at in range(0, len(missing), _SLICE):
             async with reported():
                 rows = await self._pool.fetch(LAYOUTS, missing[at : at + _SLICE])
@@ -83,7 +89,7 @@ class BlobReader:
                 grouped.setdefault(row["content_id"], []).append(row)
             for content_id, records in grouped.items():
                 self._layouts[content_id] = _layout(records)
-        while len(self._layouts) > max(_LAYOUTS_KEPT, len(content_ids)):
+        while len(self._layouts) > max(_LAYOUTS_KEPT, len(content_ids) + len(neighbours)):
             self._layouts.popitem(last=False)
 
     async def layout(self, content_id: int) -> Layout:

@@ -49,6 +49,22 @@ async def test_sizes_around_the_chunk(context: Context, account: Person, owner: 
     )
 
 
+async def test_neighbours_are_located_with_what_is_wanted(context: Context, account: Person, owner: Owner) -> None:
+    """After prefetch() of one content with its neighbours, where those lie is known without a query."""
+    box = await mailbox_id(owner, account)
+    messages = [new_message(account, box, b"Subject: %d\r\n\r\n" % number) for number in range(4)]
+    wanted, *near, other = [stored.content_id for stored in await context.ingest.store(messages)]
+    await context.blobs.prefetch([wanted], neighbours=[wanted, *near])
+    async with owner.transaction():
+        await owner.execute("LOCK TABLE content, blob")
+        async with asyncio.timeout(20):
+            assert [(await context.blobs.layout(each)).original_octets for each in (wanted, *near)] == [14] * 3
+        unknown = asyncio.create_task(context.blobs.layout(other))
+        await asyncio.wait([unknown], timeout=0.1)
+        assert not unknown.done()
+    assert (await unknown).original_octets == 14
+
+
 async def test_an_attachment_is_stored_once(context: Context, account: Person, owner: Owner) -> None:
     """Two different messages with the same attachment share its blob, and both come back whole."""
     box = await mailbox_id(owner, account)

@@ -32,6 +32,7 @@ from storage.rows import SEEN
 
 _BATCH = 1000  # messages whose columns are made at once
 _SECTION_BATCH = 64  # messages whose sections are sent between two looks at the database
+_NEAR = 32  # messages to either side that are located with one that is read
 _UID = FetchAttribute(Item.UID)
 _FLAGS = FetchAttribute(Item.FLAGS)
 _MODSEQ = FetchAttribute(Item.MODSEQ)
@@ -212,7 +213,9 @@ async def _send_sections(session: Session, plan: Plan, batch: Batch, seen: set[i
     """One message after the other: its columns, then its sections; gives how many had their octets still."""
     template = session.message_template + plan.template
     table, blobs = batch.rows.table, session.shared.context.blobs
-    await blobs.prefetch([batch.rows.contents[place] for place in batch.places])
+    contents, first = batch.rows.contents, batch.places[0] if batch.places else 0
+    near = contents[max(0, first - _NEAR) : first + _NEAR]  # who reads one message often reads another one near it
+    await blobs.prefetch([contents[place] for place in batch.places], neighbours=near)
     done = 0
     for index, (row, place) in enumerate(zip(plan.rows(session, batch), batch.places, strict=True)):
         if index:
