@@ -125,6 +125,12 @@ def screen() -> Iterator[str]:
         server.wait(30)
 
 
+def not_understood(home: Path) -> list[bytes]:
+    """What the program, once it has ended, says of the server's lines that its IMAP parser refused."""
+    (log,) = home.glob("imap.moz_log")
+    return [line for line in log.read_bytes().splitlines() if b"Syntax Error" in line or b":PARSER:" in line]
+
+
 @contextmanager
 def thunderbird(home: Path) -> Iterator[Marionette]:
     """A started Thunderbird with a new profile below `home`; it must quit as it should."""
@@ -137,6 +143,7 @@ def thunderbird(home: Path) -> Iterator[Marionette]:
     command = [program, "--marionette", "--remote-allow-system-access", "--no-remote", "--profile", str(profile)]
     with screen() as display:
         environment = {**_ENVIRONMENT, "PATH": os.environ["PATH"], "HOME": str(home), "DISPLAY": display}
+        environment |= {"MOZ_LOG": "IMAP:3", "MOZ_LOG_FILE": str(home / "imap")}
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )

@@ -11,7 +11,7 @@ import pytest
 
 from bench.suite import Suite
 from bench.system import Account
-from tests.end_to_end.marionette import Marionette, thunderbird
+from tests.end_to_end.marionette import Marionette, not_understood, thunderbird
 from tests.end_to_end.suite import imap
 from tests.end_to_end.tools import fill, must_have, numbered, send, subject, until_found, word
 
@@ -46,10 +46,12 @@ def user(suite: Suite, account: Account, tmp_path: Path) -> Iterator[User]:
         }
         assert person.does("setUpAccount", settings) == "imap"
         yield person
+    assert not not_understood(tmp_path)
 
 
 def test_thunderbird(suite: Suite, account: Account, user: User) -> None:
     """It lists 1,000 messages, has the server search, reads, moves, deletes and hears of new mail; the server has it so."""
+    suite.command("quota", "set", account.login, "--messages", "5000")
     fill(suite, account, "INBOX", numbered(_COUNT))
     assert {"INBOX", "Archive", "Drafts", "Junk", "Sent"} <= set(user.does("folderNames", 5))
     subjects = [subject(number) for number in range(_COUNT)]
