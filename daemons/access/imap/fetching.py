@@ -33,6 +33,7 @@ from storage.rows import SEEN
 _BATCH = 1000  # messages whose columns are made at once
 _SECTION_BATCH = 64  # messages whose sections are sent between two looks at the database
 _NEAR = 32  # messages to either side that are located with one that is read
+_USUAL_COLUMNS = 16  # a command with more takes fewer messages at once
 _UID = FetchAttribute(Item.UID)
 _FLAGS = FetchAttribute(Item.FLAGS)
 _MODSEQ = FetchAttribute(Item.MODSEQ)
@@ -71,6 +72,12 @@ class Plan:
         self.facts: list[Fact] = sorted(facts)
         self.template = b" ".join(self.formats)
 
+    @property
+    def batch(self) -> int:
+        """How many messages at once: fewer where there is more to say of each, so that the memory for them is bounded."""
+        most = _SECTION_BATCH if self.sections else _BATCH
+        return max(1, min(most, most * _USUAL_COLUMNS // max(1, len(self.columns))))
+
     def _add_column(self, attribute: FetchAttribute, facts: set[Fact]) -> None:
         form, column, fact = COLUMNS[attribute.item]
         self.formats.append(form)
@@ -99,7 +106,7 @@ async def fetch(session: Session, asked: command.Fetch) -> Completion:
     progress = Progress(session, asked.tag, wanted)
     done = 0
     pool, contents_of = session.shared.context.pool, functools.partial(_contents, selected)
-    slices = _slices(ranges, _SECTION_BATCH if plan.sections else _BATCH)
+    slices = _slices(ranges, plan.batch)
     async with aclosing(facts_of(pool, slices, contents_of, plan.facts)) as runs:
         async for run, facts in runs:
             done += await _send(session, selected, plan, run, facts)
@@ -115,7 +122,7 @@ async def tell(session: Session, ranges: list[Range], attributes: Sequence[Fetch
     plan = Plan(attributes, is_uid=not session.has(b"UIDONLY"))
     plan.sets_seen = False
     pool, contents_of = session.shared.context.pool, functools.partial(_contents, selected)
-    slices = _slices(ranges, _SECTION_BATCH if plan.sections else _BATCH)
+    slices = _slices(ranges, plan.batch)
     async with aclosing(facts_of(pool, slices, contents_of, plan.facts)) as runs:
         async for run, facts in runs:
             await _send(session, selected, plan, run, facts)
@@ -241,17 +248,19 @@ async def _send_sections(session: Session, plan: Plan, batch: Batch, seen: set[i
 
 
 class Answer:
-    """One FETCH response. Nothing of it goes out before all of it can, except for sections that are streamed."""
+    """One FETCH response. Nothing of it goes out before all of it can, except for sections that are streamed, or are many."""
 
     def __init__(self, session: Session, head: bytes, *, is_empty: bool) -> None:
         self._session = session
         self._pieces = [head]
         self._is_empty = is_empty
         self._is_streaming = False
+        self._octets = 0  # of the pieces
 
     def add(self, item: bytes) -> None:
         """Add an item."""
         self._pieces.append(item if self._is_empty else b" " + item)
+        self._octets += len(item)
         self._is_empty = False
 
     async def add_section(self, attribute: FetchAttribute, section: Section, sections: MessageSections) -> None:
@@ -269,7 +278,14 @@ class Answer:
             else:
                 self.add(response.fetch_octets_head(attribute.label, found.size, is_binary=is_binary))
                 await self._stream(found, sections)
+            if self._octets > self._session.shared.settings.response_batch:
+                self._is_streaming = True
+                self._put()
+                await self._session.room()
+                await asyncio.sleep(0)
         except UnknownEncodingError:
+            if self._is_streaming:
+                self.end()  # what has been sent must not be left open
             raise RefusalError.no(b"UNKNOWN-CTE", "a part is in an encoding that is not known here") from None
         except StorageError as error:
             if not self._is_streaming:
@@ -289,6 +305,7 @@ class Answer:
         for piece in self._pieces:
             self._session.put(piece)
         self._pieces.clear()
+        self._octets = 0
 
     def end(self) -> None:
         """Finish the response."""

@@ -5,6 +5,7 @@ three cases: they are subscribed and SUBSCRIBED asks for them; they are superior
 levels of the hierarchy that a closing "%" stops at, which is how the roots of the namespaces of others show.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import chain
@@ -17,6 +18,9 @@ from protocol.imap import acl, command, match, metadata, response
 from storage import mailboxes
 from storage.mailboxes import SEPARATOR
 from storage.sharing import Visible
+
+_BATCH = 1000  # names that are told at once, or compared with patterns
+_ANNOTATED = 50  # with annotations, of which one command may ask for 64 KiB of names each
 
 Attachment = Callable[[Session, command.List, Sequence[Visible]], Awaitable[Mapping[int, bytes]]]
 
@@ -97,18 +101,39 @@ async def list_names(session: Session, asked: command.List) -> Completion:
 async def _tell(session: Session, asked: command.List, names: Names) -> None:
     patterns = [match.full_pattern(asked.reference, pattern) for pattern in asked.patterns]
     matchers = [match.matcher(pattern) for pattern in patterns]
-    matches = matchers[0] if len(matchers) == 1 else lambda name: any(each(name) for each in matchers)
     chosen = _chosen(asked, names)
-    told = [name for name in chosen if matches(name)]
+    told = await _matching(matchers, chosen)
     children: set[str] = set()
     if b"RECURSIVEMATCH" in asked.selection:
         children = parents_of(set(chosen) - set(told))
     extra = children - set(told)
     if not asked.selection and any(pattern.endswith("%") for pattern in patterns):
         extra |= names.parents - names.mailboxes.keys()
-    extra = {name for name in extra if matches(name)}
-    attached = await _attached(session, asked, [names.mailboxes[name] for name in told if name in names.mailboxes])
-    for name in sorted(chain(told, extra)) if extra else told:
+    extra = set(await _matching(matchers, extra))
+    lines = sorted(chain(told, extra)) if extra else told
+    step = _ANNOTATED if b"METADATA" in asked.returns else _BATCH
+    for start in range(0, len(lines), step):
+        await _tell_some(session, asked, names, lines[start : start + step], children, extra)
+
+
+async def _matching(matchers: Sequence[Callable[[str], bool]], among: Iterable[str]) -> list[str]:
+    """The names that any of the patterns matches; others have their turn while there are many of both."""
+    found = []
+    for number, name in enumerate(among):
+        if any(matches(name) for matches in matchers):
+            found.append(name)
+        if number * len(matchers) % _BATCH >= _BATCH - len(matchers):
+            await asyncio.sleep(0)
+    return found
+
+
+async def _tell_some(
+    session: Session, asked: command.List, names: Names, told: Sequence[str], children: set[str], extra: set[str]
+) -> None:
+    """The responses for some of the names, one after the other: what is attached to all of them is in memory at once."""
+    there = [names.mailboxes[name] for name in told if name in names.mailboxes and name not in extra]
+    attached = await _attached(session, asked, there)
+    for name in told:
         childinfo = b'("CHILDINFO" ("SUBSCRIBED"))' if name in children else b""
         attributes = _attributes(session, asked, names, name)
         session.put(response.list_line(attributes, session.mailbox_name(name), extended=childinfo))

@@ -138,7 +138,7 @@ class Matcher:
             for content, sections in words.items():
                 if score := query.score(sections):
                     scores[content] = score
-                await self._breathe()
+                await self.breathe()
         contents = self._rows.contents
         found = {place: scores[contents[place]] for place in places if contents[place] in scores}
         async with aclosing(self._candidates(sorted(self._places_of(missing, places)))) as batches:
@@ -204,7 +204,7 @@ class Matcher:
                 texts.add([content for content, _ in found], [octets for _, octets in found])
                 if not self._has_room(texts):
                     return False
-                await self._breathe()
+                await self.breathe()
             if not texts.unknown(rows.contents[:count]):
                 texts.complete(rows, count)
         return not texts.is_too_large
@@ -213,7 +213,7 @@ class Matcher:
         found: set[int] = set()
         for some in texts.containing(needle.octets):
             found |= some
-            await self._breathe()
+            await self.breathe()
         return found
 
     def _has_room(self, texts: Texts) -> bool:
@@ -323,7 +323,7 @@ class Matcher:
                     except NotFoundError:  # expunged and swept meanwhile
                         continue
                     yield place, record["head"] + header
-                    await self._breathe()
+                    await self.breathe()
 
     def _facts(
         self, places: Sequence[int], columns: list[Fact], contents: Sequence[int] | None = None
@@ -340,9 +340,9 @@ class Matcher:
             async for run, facts in found:
                 there = [place for place in run if contents[place] in facts]  # others were expunged and swept meanwhile
                 yield there, [facts[contents[place]] for place in there]
-                await self._breathe()
+                await self.breathe()
 
-    async def _breathe(self) -> None:
+    async def breathe(self) -> None:
         """Let the process's other sessions have their turn when the time slice is over."""
         loop = asyncio.get_running_loop()
         if loop.time() >= self._slice_ends:

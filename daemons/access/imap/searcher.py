@@ -5,10 +5,11 @@ then whole headers, then bodies. AND stays AND and OR stays OR; a message that i
 """
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, date, datetime
-from itertools import compress
+from itertools import chain, compress
 
 from daemons.access.imap.matching import Matcher
 from daemons.access.imap.reading import facts_of
@@ -24,6 +25,7 @@ from storage import messages
 
 _VIEW, _QUERY, _CACHED, _HEADER, _BODY = range(5)  # what a key costs, by order of magnitude
 _FACTS = 1000  # messages whose facts are read at once
+_FEW = 64  # ranges up to here are looked for one by one, more in one pass over the messages
 
 
 def cost(key: SearchKey) -> int:
@@ -113,6 +115,7 @@ class Searcher:
             case search.ThreadId(objectid):
                 return await self._texts(among, lambda places: self._in_thread(objectid, places))
             case _:
+                await self._matcher.breathe()
                 return self._in_view(key, among)
 
     def _in_view(self, key: SearchKey, among: Sequence[int]) -> Sequence[int]:
@@ -171,11 +174,17 @@ class Searcher:
         high = 2**63 if end is None else end
         return [at for at in among if low <= dates[places[at]] < high]
 
-    def _in_set(self, sequence: SequenceSet, among: Sequence[int], *, is_uid: bool) -> list[int]:
+    def _in_set(self, sequence: SequenceSet, among: Sequence[int], *, is_uid: bool) -> Sequence[int]:
         """Numbers above the count match nothing: RFC 9051 §6.4.4 has them so, and others' tests of RFC 3501 do."""
         ranges = self.selected.ranges(sequence, is_uid=is_uid)
-        wanted = {position for start, end in ranges for position in range(start, min(end, self.selected.count))}
-        return [at for at in among if self.positions[at] in wanted]
+        if len(ranges) > _FEW:
+            wanted = {position for start, end in ranges for position in range(start, min(end, self.selected.count))}
+            return [at for at in among if self.positions[at] in wanted]
+        parts = []
+        for start, end in ranges:
+            low, high = bisect_left(self.positions, start), bisect_left(self.positions, end)
+            parts.append(among[bisect_left(among, low) : bisect_left(among, high)])
+        return parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
 
     async def _sent(self, is_wanted: Callable[[date], bool], among: Sequence[int]) -> list[int]:
         places = [self.places[at] for at in among]

@@ -17,6 +17,8 @@ from storage import messages
 from storage.messages import EVERY_FLAG, KEYWORDS, Operation
 from storage.rows import StoredFlags
 
+_BATCH = 1000  # responses between two looks at how much waits to be sent
+
 
 async def store(session: Session, asked: command.Store) -> Completion:
     """STORE. Messages that others have expunged are answered as RFC 2180 §4.2 has it."""
@@ -35,7 +37,7 @@ async def store(session: Session, asked: command.Store) -> Completion:
     for row in stored.changed:
         selected.keep(row.uid, row.modseq)
     session.tell_keywords()
-    missing = _answer(session, selected, ranges, asked, {row.uid for row in stored.changed})
+    missing = await _answer(session, selected, ranges, asked, {row.uid for row in stored.changed})
     if stored.refused:
         selected.view.is_stale = True  # who changed them may be another process: tell now what it did
         completion = Completion("some have changed since", _modified(selected, stored.refused, is_uid=asked.is_uid))
@@ -100,7 +102,9 @@ def message_ranges(selected: Selected, sequence: SequenceSet, *, is_uid: bool) -
     return selected.ranges(sequence, is_uid=is_uid)
 
 
-def _answer(session: Session, selected: Selected, ranges: list[Range], asked: command.Store, changed: set[int]) -> bool:
+async def _answer(
+    session: Session, selected: Selected, ranges: list[Range], asked: command.Store, changed: set[int]
+) -> bool:
     """Put the new flags of all messages asked for; says whether some are gone.
 
     Silent: nothing, or with CONDSTORE the new MODSEQ of those that changed (RFC 7162 §3.1.3).
@@ -109,7 +113,8 @@ def _answer(session: Session, selected: Selected, ranges: list[Range], asked: co
     has_modseq = session.has(b"CONDSTORE")
     with_uid = asked.is_uid and not session.has(b"UIDONLY")
     is_missing = False
-    for start, end in ranges:
+    pieces = ((at, min(end, at + _BATCH)) for start, end in ranges for at in range(start, end, _BATCH))
+    for start, end in pieces:
         positions, places = selected.rows_at(rows, start, end)
         is_missing |= len(positions) < end - start
         if asked.is_silent and not (has_modseq and changed):
@@ -125,4 +130,8 @@ def _answer(session: Session, selected: Selected, ranges: list[Range], asked: co
             if has_modseq:
                 items.append(b"MODSEQ (%d)" % rows.modseqs[place])
             session.put(session.message_head(position, uid) + b" ".join(items) + response.FETCH_TAIL)
+        if end - start == _BATCH:
+            await session.room()
+            await asyncio.sleep(0)  # sending need not suspend: let the others have their turn
+            session.tell_keywords()
     return is_missing
