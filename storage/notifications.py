@@ -26,6 +26,7 @@ MAILBOX, DIRECTORY, JOURNAL, OUTBOUND, ACCOUNT, SHARING = (
 )
 
 Callback = Callable[[], None]
+MailboxCallback = Callable[[int], None]  # the MODSEQ of the change; 0: not known, anything may have changed
 _Registered = TypeVar("_Registered", bound=Callable[..., None])
 
 
@@ -52,14 +53,14 @@ class ChangeHub:
         self._dsn = dsn
         self._role = role
         # A tuple for each, not a set: nearly all have one subscriber, and there may be tens of thousands of them.
-        self._mailboxes: dict[int, tuple[Callback, ...]] = {}
+        self._mailboxes: dict[int, tuple[MailboxCallback, ...]] = {}
         self._accounts: dict[tuple[str, int], tuple[AccountCallback, ...]] = {}
         self._channels: dict[str, tuple[Callback, ...]] = {}
         self._wanted: set[str] = set()
         self._news = asyncio.Event()  # wanted has grown, or the connection has ended
         self.is_connected = False
 
-    def subscribe(self, mailbox_id: int, callback: Callback) -> Callback:
+    def subscribe(self, mailbox_id: int, callback: MailboxCallback) -> Callback:
         """Call back whenever that mailbox may have changed in any process. Returns the function that ends it."""
         self.want(MAILBOX)
         return _subscribe(self._mailboxes, mailbox_id, callback)
@@ -120,9 +121,11 @@ class ChangeHub:
             connection.terminate()
 
     def _on_mailbox(self, _connection: Any, _process: int, _channel: str, payload: object) -> None:
-        for name in str(payload).split():
-            for callback in self._mailboxes.get(int(name), ()):
-                callback()
+        """The payload has `mailbox_id` or `mailbox_id:modseq` of each mailbox."""
+        for told in str(payload).split():
+            mailbox_id, _, modseq = told.partition(":")
+            for callback in self._mailboxes.get(int(mailbox_id), ()):
+                callback(int(modseq or 0))
 
     def _on_account(self, _connection: Any, _process: int, _channel: str, payload: object) -> None:
         whose, number, kind, *rest = str(payload).split(" ", 5)
@@ -136,7 +139,10 @@ class ChangeHub:
             callback()
 
     def _call_all(self) -> None:
-        for callbacks in (*self._mailboxes.values(), *self._channels.values()):
+        for watchers in tuple(self._mailboxes.values()):
+            for watcher in watchers:
+                watcher(0)
+        for callbacks in tuple(self._channels.values()):
             for callback in callbacks:
                 callback()
         for hearers in tuple(self._accounts.values()):

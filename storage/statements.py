@@ -48,8 +48,8 @@ new_message AS (
     INSERT INTO message (mailbox_id, uid, modseq, content_id, flags, keywords, size_octets, internaldate)
     SELECT mailbox_id, uid, modseq, content_id, flags, string_to_array(keywords, ' '), size_octets, internaldate FROM numbered),
 told AS MATERIALIZED (
-    SELECT pg_notify('postwerk_mailbox', string_agg(mailbox_id::text, ' '))
-      FROM (SELECT mailbox_id, row_number() OVER () / 300 AS part FROM slot) AS parts GROUP BY part
+    SELECT pg_notify('postwerk_mailbox', string_agg(mailbox_id || ':' || modseq, ' '))
+      FROM (SELECT mailbox_id, modseq, row_number() OVER () / 180 AS part FROM slot) AS parts GROUP BY part
      UNION ALL
     SELECT pg_notify('postwerk_journal', '') FROM (SELECT FROM new_journal LIMIT 1) AS any_entry
      UNION ALL

@@ -176,7 +176,7 @@ BEGIN
                unseen_count = b.unseen_count + CASE WHEN p_viewer = 0 THEN
                    (SELECT coalesce(sum((c.flags & 1) - (c.new_flags & 1)), 0) FROM changed AS c) ELSE 0 END
          WHERE b.mailbox_id = p_mailbox AND EXISTS (SELECT FROM changed)
-     RETURNING pg_notify('postwerk_mailbox', p_mailbox::text))
+     RETURNING pg_notify('postwerk_mailbox', p_mailbox || ':' || v_modseq))
     SELECT c.uid, v_modseq, c.new_flags, c.new_keywords, c.size_octets, c.internaldate, c.content_id, false FROM changed AS c
      UNION ALL
     SELECT t.uid, 0, 0::smallint, NULL::text[], 0, NULL::timestamptz, 0, true FROM target AS t WHERE t.refused
@@ -226,7 +226,7 @@ BEGIN
           FROM (SELECT count(*) AS messages, count(*) FILTER (WHERE k.kept_flags & 1 = 0) AS unseen,
                        coalesce(sum(k.size_octets), 0) AS octets FROM kept AS k) AS t
          WHERE b.mailbox_id = p_target AND t.messages > 0
-     RETURNING pg_notify('postwerk_mailbox', p_target::text))
+     RETURNING pg_notify('postwerk_mailbox', p_target || ':' || v_box.highestmodseq + 1))
     SELECT v_box.uidvalidity, k.uid, k.new_uid FROM kept AS k ORDER BY k.uid;
 END $$;
 
@@ -261,7 +261,7 @@ BEGIN
           FROM (SELECT count(*) AS messages, count(*) FILTER (WHERE r.flags & 1 = 0) AS unseen,
                        coalesce(sum(r.size_octets), 0) AS octets FROM removed AS r) AS t
          WHERE b.mailbox_id = p_mailbox AND t.messages > 0
-     RETURNING pg_notify('postwerk_mailbox', p_mailbox::text))
+     RETURNING pg_notify('postwerk_mailbox', p_mailbox || ':' || v_modseq))
     SELECT array_agg(r.uid ORDER BY r.uid) INTO v_uids FROM removed AS r;
     PERFORM FROM mailbox WHERE mailbox_id = p_mailbox AND NOT is_seen_shared;
     IF FOUND THEN

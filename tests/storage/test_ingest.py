@@ -191,7 +191,7 @@ async def test_delivery_is_told_to_other_processes(context: Context, account: Pe
     """A subscriber of the mailbox is called back after the commit."""
     box = await mailbox_id(owner, account)
     told = asyncio.Event()
-    end = context.changes.subscribe(box, told.set)
+    end = context.changes.subscribe(box, lambda _: told.set())
     while not context.changes.is_connected:
         await asyncio.sleep(0)
     told.clear()

@@ -6,9 +6,10 @@ from typing import TypeAlias
 import asyncpg
 
 from daemons.context import Context
-from storage import mailboxes, metadata
+from storage import mailboxes, messages, metadata
 from storage.metadata import SERVER, Bounds
 from storage.notifications import AccountEvent
+from storage.rows import FLAGGED
 from tests.conftest import Person, add_person
 from tests.storage.messages_made import fill, mailbox_id
 
@@ -50,6 +51,30 @@ async def test_mailboxes_and_subscriptions(context: Context, account: Person, ow
     await mailboxes.delete(owner, account.account_id, "B")
     assert await heard.next() == AccountEvent("mailboxes")
     assert heard.events.empty()
+
+
+async def test_messages_with_their_modseq(context: Context, account: Person, owner: Owner) -> None:
+    """Deliveries, changes of flags, copies and removals are told with the MODSEQ that they gave the mailbox."""
+    heard: asyncio.Queue[int] = asyncio.Queue()
+    source, target = await mailbox_id(owner, account), await mailbox_id(owner, account, "Trash")
+    for box in (source, target):
+        context.changes.subscribe(box, heard.put_nowait)
+
+    async def told(box: int) -> bool:
+        async with asyncio.timeout(10):
+            while (modseq := await heard.get()) == 0:  # anything may have changed before we listened
+                continue
+        return modseq == await owner.fetchval("SELECT highestmodseq FROM mailbox WHERE mailbox_id = $1", box)
+
+    await fill(context, account, source, 1)
+    assert await told(source)
+    await messages.store_flags(owner, source, [1], "add", FLAGGED, ())
+    assert await told(source)
+    await messages.copy(owner, source, [1], target)
+    assert await told(target)
+    await messages.remove(owner, source, [1])
+    assert await told(source)
+    assert heard.empty()
 
 
 async def test_annotations(context: Context, account: Person, owner: Owner) -> None:

@@ -230,7 +230,7 @@ class Notifier:
             return
         self.teller.wake()
 
-    def _on_mailbox(self, mailbox_id: int) -> None:
+    def _on_mailbox(self, mailbox_id: int, _modseq: int) -> None:
         self._due.add(mailbox_id)
         if self._view is None or self._view.mailbox_id != mailbox_id:
             self.teller.wake()

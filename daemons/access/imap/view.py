@@ -113,6 +113,7 @@ class View:
         self.recent_uid = mailbox.recent_uid  # UIDs below have been told as \Recent to some session
         self.listeners: set[Callable[[], None]] = set()  # sessions in IDLE
         self.is_stale = False
+        self._told_modseq = 0  # a change of this MODSEQ has been told
         self.checked_at = now
         self._first_unseen: int | None = None  # None: to be looked for
         self._changed_modseqs = array("Q")
@@ -127,9 +128,23 @@ class View:
         """The combinations of flags of `rows`."""
         return self.rows.table
 
-    def touch(self) -> None:
-        """The mailbox may have changed: whoever reads next asks the database first."""
-        self.is_stale = True
+    @property
+    def is_behind(self) -> bool:
+        """Whether the database is to be asked before anybody reads."""
+        return self.is_stale or self._told_modseq > self.highestmodseq
+
+    def touch(self, modseq: int = 0) -> None:
+        """The mailbox may have changed: whoever reads next asks the database first.
+
+        modseq: that of the change, where it is known. What this process has done itself is told to it, too, and by then, or
+        soon after, the view has it: then nobody asks.
+        """
+        if not modseq:
+            self.is_stale = True
+        elif modseq > self.highestmodseq:
+            self._told_modseq = max(modseq, self._told_modseq)
+        else:
+            return
         for listener in tuple(self.listeners):
             listener()
 
@@ -137,9 +152,9 @@ class View:
         """Catch up with the database. Concurrent callers share one query. Raises StorageError."""
         asked_at = self.checked_at
         async with self._lock:
-            if not self.is_stale and self.checked_at > asked_at:
+            if not self.is_behind and self.checked_at > asked_at:
                 return
-            self.is_stale = False  # before the query: a notification during it means another one
+            self.is_stale, self._told_modseq = False, 0  # before the query: a notification during it means another one
             try:
                 async with reported(), self._pool.acquire() as connection:
                     changes = await messages.changes(connection, self.mailbox_id, self.highestmodseq, self.viewer)

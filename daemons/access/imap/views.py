@@ -73,7 +73,7 @@ class Views:
     async def freshen(self, view: View) -> None:
         """Make the view current; no SQL when nothing has happened and the last check is recent. Raises StorageError."""
         now = asyncio.get_running_loop().time()
-        if view.is_stale or now - view.checked_at > self.poll_seconds:
+        if view.is_behind or now - view.checked_at > self.poll_seconds:
             await view.refresh(now)
 
     def forget(self, mailbox_id: int) -> None:
@@ -114,12 +114,12 @@ class Views:
         mailbox_id, viewer = key
         has_changed = False
 
-        def changed() -> None:
+        def changed(modseq: int) -> None:
             nonlocal has_changed
             has_changed = True
             view = self._views.get(key)
             if view is not None:
-                view.touch()
+                view.touch(modseq)
 
         unsubscribe = self._changes.subscribe(mailbox_id, changed)
         try:

@@ -53,6 +53,23 @@ def test_combinations_out_of_use_are_dropped() -> None:
     assert selected.take_changed(2) == [(0, 0)]
 
 
+def test_a_change_that_the_view_has_is_no_news() -> None:
+    """Notifications name the MODSEQ: one of a change that is known, or comes to be, has nobody ask the database."""
+    view = view_of(row(1, 4), row(2, 5))
+    heard: list[int] = []
+    view.listeners.add(lambda: heard.append(view.highestmodseq))
+    view.touch(5)
+    assert not view.is_behind
+    assert heard == []
+    view.touch(6)
+    assert view.is_behind
+    assert heard == [5]
+    view.apply(Changes(6, 3, (row(1, 6, SEEN),), ()))
+    assert not view.is_behind
+    view.touch()  # of what, is not known
+    assert view.is_behind
+
+
 def test_sequence_numbers_stay_until_the_expunge_is_told() -> None:
     """New messages are numbered behind those the session knows, gone ones included."""
     view = view_of(*(row(uid, 1) for uid in range(1, 6)))
