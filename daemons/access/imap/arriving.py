@@ -11,7 +11,7 @@ from daemons.access.imap import permissions
 from daemons.access.imap.catenating import octets_of
 from daemons.access.imap.limiting import check_saved
 from daemons.access.imap.rights import viewer_of
-from daemons.access.imap.session import EndOfInputError, RefusalError, Session
+from daemons.access.imap.session import EndOfInputError, RefusalError, Session, log
 from daemons.access.imap.storing import spelled
 from daemons.delivery import prepare
 from protocol.imap import response
@@ -27,6 +27,7 @@ from protocol.imap.events import (
 from protocol.imap.flags import bits_of
 from protocol.message import scan
 from protocol.message.transfer import UnknownEncodingError, without_nul
+from storage.errors import StorageError
 from storage.messages import KEYWORDS, store_flags
 from storage.rows import SEEN, Mailbox, NewMessage, Placement
 from storage.spool import MEMORY_LIMIT, SpoolFile
@@ -62,6 +63,7 @@ class Arriving:
         self._stack = stack
         self._messages: list[_Message] = []
         self._memory_octets = _MEMORY_OCTETS
+        self._keywords: dict[str, str] = {}  # of all messages, by upper case
         self._freed_octets = freed_octets  # of a message of the same account that goes for them
         self._is_open = True  # the reader has more to tell about this command
 
@@ -144,7 +146,7 @@ class Arriving:
         if self.count >= self._settings.append_messages:
             raise RefusalError.no(b"LIMIT", "too many messages in one command")
         check_saved(self._session, self.count + 1)
-        placement = self._placement(begins)
+        placement = await self._placement(begins)
         is_seen = bool(self._viewer and placement.flags & SEEN)
         if is_seen:
             placement = replace(placement, flags=placement.flags & ~SEEN)
@@ -183,16 +185,31 @@ class Arriving:
         if self.size_octets + more_octets > self._settings.append_total:
             raise RefusalError.no(b"TOOBIG", "the messages are too large together")
 
-    def _placement(self, begins: AppendMessage) -> Placement:
-        view = self._session.shared.views.peek(self._mailbox.mailbox_id, self._viewer)
-        if view is None:
-            bits, keywords = bits_of(begins.flags)
-        else:
-            bits, keywords = spelled(self._session, view, begins.flags, is_adding=True)
-        if len(keywords) > self._settings.keyword_limit:
-            raise RefusalError.no(b"LIMIT", "too many keywords")
-        kept = tuple(keywords) if self._may & KEYWORDS else ()
-        return Placement(self._mailbox.mailbox_id, bits & self._may, kept, begins.internaldate)
+    async def _placement(self, begins: AppendMessage) -> Placement:
+        bits, keywords = bits_of(begins.flags)
+        if keywords and self._may & KEYWORDS:
+            bits, keywords = await self._spelled(begins.flags)
+        return Placement(
+            self._mailbox.mailbox_id,
+            bits & self._may,
+            tuple(keywords) if self._may & KEYWORDS else (),
+            begins.internaldate,
+        )
+
+    async def _spelled(self, flags: tuple[bytes, ...]) -> tuple[int, list[str]]:
+        """Bits and keywords as the mailbox spells them; with those of the messages before they must not become too many."""
+        views = self._session.shared.views
+        view = await views.acquire(self._mailbox.mailbox_id, self._viewer)
+        try:
+            bits, keywords = spelled(self._session, view, flags, is_adding=True)
+            for at, keyword in enumerate(keywords):
+                keywords[at] = self._keywords.setdefault(keyword.upper(), keyword)
+            known = view.table.spellings.keys()
+            if len(known | self._keywords.keys()) > max(self._settings.keyword_limit, len(known)):
+                raise RefusalError.no(b"LIMIT", "too many keywords in this mailbox")
+        finally:
+            views.release(view)
+        return bits, keywords
 
     # -- what was read ----------------------------------------------------------------------------------------------
 
@@ -209,12 +226,19 @@ class Arriving:
         return found
 
     async def mark_seen(self, uids: list[int]) -> None:
-        r"""Set the viewer's own \Seen on the messages, now stored under these UIDs, that were given it. Raises StorageError."""
+        r"""Set the viewer's own \Seen on the messages, now stored under these UIDs, that were given it.
+
+        Raises nothing: the messages are stored, and who is told otherwise stores them again.
+        """
         seen = [uid for uid, message in zip(uids, self._messages, strict=True) if message.is_seen and uid]
-        if seen:
+        if not seen:
+            return
+        try:
             async with self._session.database() as connection:
                 mailbox_id = self._mailbox.mailbox_id
                 await store_flags(connection, mailbox_id, seen, "add", SEEN, (), viewer=self._viewer)
+        except StorageError as error:
+            log.warning("new messages not marked as seen", reason=str(error))
 
     async def _transcoded(self, original: bytes | Path) -> bytes | Path:
         """The message with base64 where there were NULs: nothing but literal8 could give those to a client (RFC 3516 §4.3)."""

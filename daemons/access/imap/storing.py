@@ -90,7 +90,8 @@ def spelled(session: Session, view: View, flags: tuple[bytes, ...], *, is_adding
     bits, given = bits_of(flags)
     known = view.table.spellings
     keywords = {keyword.upper(): known.get(keyword.upper(), keyword) for keyword in given}
-    if is_adding and len(known.keys() | keywords.keys()) > session.shared.settings.keyword_limit:
+    are_new = is_adding and not keywords.keys() <= known.keys()
+    if are_new and len(known.keys() | keywords.keys()) > session.shared.settings.keyword_limit:
         raise RefusalError.no(b"LIMIT", "too many keywords in this mailbox")
     return bits, list(keywords.values())
 

@@ -444,3 +444,18 @@ async def test_nobody_makes_names_that_the_owner_cannot_say(two: Two) -> None:
     for impossible in ("Shared/x", "Other Users/x", "inbox", "Inbox/x"):
         await two.refused(f'CREATE {root}{impossible}"', "CANNOT")
         await two.refused(f'RENAME {root}box" {root}{impossible}"', "CANNOT")
+
+
+async def test_a_message_is_stored_once_although_its_seen_is_not(two: Two) -> None:
+    r"""When the database goes away behind the message, APPEND has succeeded: who is told otherwise sends it again."""
+    name = await two.box("lris")
+    await sharing.share_seen(two.owner, await two.service.mailbox_id("box"), is_shared=False)
+    await two.owner.execute(
+        "CREATE FUNCTION go_away() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'going' USING ERRCODE = 'admin_shutdown'; END $$"
+    )
+    await two.owner.execute("CREATE TRIGGER going BEFORE INSERT ON viewer_seen FOR EACH ROW EXECUTE FUNCTION go_away()")
+    await two.bobs.ok(f"APPEND {name} (\\Seen) {{6+}}\r\nA: b\r\n".encode())
+    assert await two.bobs.ok(f"STATUS {name} (MESSAGES UNSEEN)".encode()) == [
+        f"* STATUS {name} (MESSAGES 1 UNSEEN 1)".encode()
+    ]

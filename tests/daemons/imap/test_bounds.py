@@ -90,3 +90,24 @@ async def test_what_is_attached_to_many_names(service: Service) -> None:
         assert told == expected
         patterns = b" ".join([b"nothing*%d" % number for number in range(900)])
         assert len(await client.ok(b'LIST "" (%b box*)' % patterns)) == 120
+
+
+async def test_keywords_that_come_with_messages(service: Service) -> None:
+    """APPEND brings no more keywords into a mailbox than it may have, whether or not anybody has it selected."""
+    words = [b"word%d" % number for number in range(201)]
+    async with await service.client() as client:
+        for flags in (b" ".join(words[:150]), b" ".join([*words[:150], words[0].upper()])):
+            await client.ok(b"APPEND Drafts (%b) {6+}\r\nA: b\r\n" % flags)
+        *_, refused = await client.command(b"APPEND Drafts (%b) {6+}\r\nA: b\r\n" % b" ".join(words[150:]))
+        assert refused.startswith(b"t NO [LIMIT] ")
+        one, other = words[100:200], words[50:151]
+        both = b"APPEND Junk (%b) {6+}\r\nA: b\r\n" % b" ".join(one)
+        *_, refused = await client.command(
+            both + b" (%b) {6+}\r\nA: b\r\n" % b" ".join([*other, *words[:50], words[200]])
+        )
+        assert refused.startswith(b"t NO [LIMIT] ")
+        await client.ok(both + b" (%b) {6+}\r\nA: b\r\n" % b" ".join(other).upper())
+        await client.ok(b"SELECT Junk")
+        first, second = await client.ok(b"FETCH 1:2 FLAGS")
+        assert b"word120" in first
+        assert b"word120" in second
