@@ -89,7 +89,7 @@ class Issuers:
                 warnings.simplefilter("ignore", SecurityWarning)
                 decoded = jwt.decode(token, key_set, algorithms=list(issuer.algorithms))
             self._check(issuer, decoded.claims)
-        except (JoseError, ValueError, TypeError) as error:
+        except (JoseError, ValueError, TypeError, RecursionError) as error:
             _log.info("token refused", tenant=issuer.tenant, reason=type(error).__name__)
             return None
         return decoded.claims

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlsplit
 
 import aiohttp
 from joserfc.errors import JoseError
@@ -136,6 +136,10 @@ class Keys:
             if description.get("issuer") != self._issuer.issuer:  # OpenID Connect Discovery 1.0 §4.3
                 raise AnswerError("it describes another issuer")
             url = str(description.get("jwks_uri", ""))
+            if (
+                urlsplit(url).scheme != urlsplit(self._issuer.issuer).scheme
+            ):  # what listens on this machine is not its to name
+                raise AnswerError("its keys are elsewhere")
         answer = await self._web.get(url)
         try:
             return KeySet.import_key_set({"keys": answer["keys"]})

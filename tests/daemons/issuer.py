@@ -31,6 +31,7 @@ class StubIssuer:
         self.opaque: dict[str, dict[str, Any]] = {}  # token -> what introspection says
         self.is_down = False
         self.described_as: str | None = None
+        self.keys_at: str | None = None
         self.padding = ""
 
     @staticmethod
@@ -79,7 +80,8 @@ class StubIssuer:
             assert request.headers["Authorization"] == aiohttp.encode_basic_auth("mail+server", "s3cret%3A%26")
             token = str((await request.post())["token"])
             return web.json_response(self.opaque.get(token, {"active": False}))
-        return web.json_response({"issuer": self.described_as or self.url, "jwks_uri": f"{self.url}/keys"})
+        keys_at = self.keys_at or f"{self.url}/keys"
+        return web.json_response({"issuer": self.described_as or self.url, "jwks_uri": keys_at})
 
 
 @contextlib.asynccontextmanager

@@ -1,5 +1,6 @@
 """Bearer tokens against an issuer that answers over TLS on the loopback."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -94,12 +95,14 @@ async def test_signatures(stub: StubIssuer) -> None:
     shared = OctKey.import_key(public)
     forged = jwt.encode({"alg": "HS256", "kid": "first"}, stub.claims(), shared)
     header, payload, signature = stub.token().split(".")
+    deep = base64.urlsafe_b64encode(b'{"alg":"ES256","x":%b%b}' % (b"[" * 2000, b"]" * 2000)).decode().rstrip("=")
     unsigned = base64.urlsafe_b64encode(b'{"alg":"none"}').decode().rstrip("=")
     other = stub.new_key("first")
     async with judging(stub.settings()) as issuers:
         for token in (
             forged,
             f"{unsigned}.{payload}.",
+            f"{deep}.{payload}.{signature}",
             f"{header}.{payload}.{signature[::-1]}",
             stub.token(other),
             f"{header}.{payload}",
@@ -165,6 +168,20 @@ async def test_answers_that_cannot_be_used(stub: StubIssuer) -> None:
         assert await issuers.claims(stub.token(), None) == []
     async with judging(stub.settings(keys=f"{stub.url}/keys")) as issuers:
         assert await issuers.claims(stub.token(), None) == ALICE
+
+
+async def test_an_issuer_names_no_keys_on_our_machine(stub: StubIssuer) -> None:
+    """What an issuer elsewhere says makes us ask nobody in the clear, not even on the loopback."""
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server, judging(stub.settings()) as issuers:
+        stub.keys_at = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/keys"
+        assert await issuers.claims(stub.token(), None) == []
+    assert asked == []
 
 
 async def test_introspection(stub: StubIssuer) -> None:
