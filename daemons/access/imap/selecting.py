@@ -30,7 +30,8 @@ async def select(session: Session, asked: command.Select | command.Examine) -> C
     is_read_only = isinstance(asked, command.Examine)
     mailbox = await find(session, asked.mailbox)
     try:
-        view = await session.shared.views.acquire(mailbox.mailbox_id, viewer_of(session, mailbox))
+        viewer, modseq = viewer_of(session, mailbox), mailbox.highestmodseq
+        view = await session.shared.views.acquire(mailbox.mailbox_id, viewer, modseq=modseq)
     except MailboxNotFoundError:  # deleted a moment ago
         session.shared.views.forget(mailbox.mailbox_id)
         raise

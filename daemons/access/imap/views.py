@@ -38,8 +38,11 @@ class Views:
         self._unsubscribe: dict[Key, Callable[[], None]] = {}
         self._resting: OrderedDict[Key, int] = OrderedDict()  # views without sessions -> messages, least recent first
 
-    async def acquire(self, mailbox_id: int, viewer: int = 0) -> View:
-        """The current view of a mailbox, one more session counted. Raises StorageError."""
+    async def acquire(self, mailbox_id: int, viewer: int = 0, *, modseq: int = 0) -> View:
+        """The current view of a mailbox, one more session counted. Raises StorageError.
+
+        modseq: what the database is known to have come to; a view behind it is read on, notified or not.
+        """
         key = (mailbox_id, viewer)
         self._sessions[key] = self._sessions.get(key, 0) + 1
         self._resting.pop(key, None)
@@ -49,6 +52,7 @@ class Views:
                 view = self._views.get(key)
                 if view is None:
                     view = await self._load(key)
+            view.is_stale |= view.highestmodseq < modseq
             await self.freshen(view)
         except BaseException:
             self._leave(key)

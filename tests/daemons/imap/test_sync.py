@@ -74,6 +74,16 @@ async def test_changedsince(service: Service) -> None:
         assert await client.ok(b"FETCH 1:* FLAGS (CHANGEDSINCE %d)" % (since + 1)) == []
 
 
+async def test_select_shows_what_was_committed_before_it(service: Service) -> None:
+    """A delivery that was answered is in the next SELECT, however late its notification comes."""
+    async with await service.client() as client:
+        for count in range(1, 21):
+            await service.deliver(mail(f"m{count}"))
+            lines = await client.ok(b"SELECT INBOX")
+            assert [line for line in lines if line.endswith(b" EXISTS")] == [b"* %d EXISTS" % count]
+            await client.ok(b"UNSELECT")
+
+
 @proves(b"QRESYNC")
 async def test_qresync(service: Service) -> None:
     """A client that comes back is told what has vanished and what has changed (RFC 7162 §3.2.5)."""
@@ -171,7 +181,6 @@ async def test_fetch_vanished(service: Service) -> None:
         await plain.ok(b"SELECT INBOX")
         assert (await plain.command(b"UID FETCH 1 FLAGS (CHANGEDSINCE 1 VANISHED)"))[-1].startswith(b"t BAD ")
         assert (await plain.command(b"SELECT INBOX (QRESYNC (1 1))"))[-1].startswith(b"t BAD ")
-
 
 
 async def test_enable(service: Service) -> None:
