@@ -64,7 +64,8 @@ async def test_messages_with_their_modseq(context: Context, account: Person, own
         async with asyncio.timeout(10):
             while (modseq := await heard.get()) == 0:  # anything may have changed before we listened
                 continue
-        return modseq == await owner.fetchval("SELECT highestmodseq FROM mailbox WHERE mailbox_id = $1", box)
+        now: int = await owner.fetchval("SELECT highestmodseq FROM mailbox WHERE mailbox_id = $1", box)
+        return modseq == now
 
     await fill(context, account, source, 1)
     assert await told(source)

@@ -67,14 +67,27 @@ class Service:
     async def deliver(
         self, *originals: bytes, mailbox: str = "INBOX", flags: str = "", internaldate: datetime | None = None
     ) -> list[int]:
-        """Store messages as SMTP does; gives their UIDs."""
+        """Store messages as SMTP does, and wait until the access process has heard of it; gives their UIDs."""
         mailbox_id = await self.mailbox_id(mailbox)
         bits, keywords = bits_of(flag.encode() for flag in flags.split())
         group: list[NewMessage] = []
         for original in originals:
             placement = Placement(mailbox_id, bits, tuple(keywords), internaldate or datetime(2026, 11, 22, tzinfo=UTC))
             group.append(await prepare(self.person.tenant_id, b"Return-Path: <>\r\n", original, [placement]))
-        stored = await self.context.ingest.store(group)
+        told, is_stored = asyncio.Event(), False
+
+        def heard(modseq: int) -> None:
+            if modseq or is_stored:  # without a MODSEQ: notifications were away, and come again
+                told.set()
+
+        end = self.context.changes.subscribe(mailbox_id, heard)
+        try:
+            stored = await self.context.ingest.store(group)
+            is_stored = True
+            async with asyncio.timeout(30):
+                await told.wait()
+        finally:
+            end()
         return [one.placed[0].uid for one in stored]
 
 
