@@ -129,6 +129,14 @@ class Imap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             description="Different keywords in one mailbox. Reply to the STORE or APPEND that exceeds it: NO [LIMIT].",
         ),
     ] = 200
+    mailbox_limit: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Mailboxes that one account may have, and names that it may be subscribed to. "
+            "Reply to CREATE, RENAME and SUBSCRIBE: NO [LIMIT].",
+        ),
+    ] = 10_000
     contact: Annotated[
         str | None,
         Meta(

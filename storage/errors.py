@@ -33,5 +33,9 @@ class OverQuotaError(StorageError):
     """Account or tenant has no room for what was to be stored."""
 
 
+class TooManyError(StorageError):
+    """One more of something than an account may have."""
+
+
 class CorruptError(StorageError):
     """Stored octets do not match what the database says of them (CRC, length, key or digest)."""

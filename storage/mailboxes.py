@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from storage.errors import MailboxExistsError, MailboxNotFoundError, StorageError
+from storage.errors import MailboxExistsError, MailboxNotFoundError, StorageError, TooManyError
 from storage.pool import Connection
 from storage.rows import Mailbox
 
@@ -103,9 +103,17 @@ async def nearest(connection: Connection, account_id: int, name: str) -> Mailbox
 
 
 async def create(
-    connection: Connection, account_id: int, name: str, special_use: str | None = None, *, heir_of: int | None = None
+    connection: Connection,
+    account_id: int,
+    name: str,
+    special_use: str | None = None,
+    *,
+    heir_of: int | None = None,
+    limit: int | None = None,
 ) -> Mailbox:
-    """Create the mailbox and the superior names it lacks (RFC 3501 §6.3.3). Raises MailboxExistsError, MailboxNameError.
+    """Create the mailbox and the superior names it lacks (RFC 3501 §6.3.3).
+
+    Raises MailboxExistsError, MailboxNameError, TooManyError when the account had more than `limit` mailboxes then.
 
     A \\Noselect name that has inferiors only becomes selectable, with a new UIDVALIDITY. What is new gets the access control
     list of the mailbox `heir_of`; without it that of the nearest superior, and at a team's root that of its INBOX.
@@ -128,8 +136,15 @@ async def create(
             )  # fmt: skip
         if row is None:
             raise MailboxExistsError("the mailbox exists")
+        await _check_count(connection, account_id, limit)
         await _inherit(connection, heir_of or heir, [*made, row["mailbox_id"]])
     return mailbox_row(row)
+
+
+async def _check_count(connection: Connection, account_id: int, limit: int | None) -> None:
+    statement = "SELECT count(*) FROM mailbox WHERE account_id = $1"
+    if limit is not None and await connection.fetchval(statement, account_id) > limit:
+        raise TooManyError("too many mailboxes")
 
 
 async def _make_parents(connection: Connection, account_id: int, parents: list[str]) -> list[int]:
@@ -186,11 +201,13 @@ async def delete(connection: Connection, account_id: int, name: str) -> None:
         await _notify(connection, row["mailbox_id"])
 
 
-async def rename(connection: Connection, account_id: int, old: str, new: str, *, heir_of: int | None = None) -> None:
+async def rename(
+    connection: Connection, account_id: int, old: str, new: str, *, heir_of: int | None = None, limit: int | None = None
+) -> None:
     """Rename the mailbox with its inferiors. Renaming INBOX moves its messages to a new mailbox (RFC 3501 §6.3.5).
 
     Access control lists stay with their mailboxes; superior names that are made get theirs as in create().
-    Raises MailboxNotFoundError, MailboxExistsError, MailboxNameError.
+    Raises MailboxNotFoundError, MailboxExistsError, MailboxNameError, TooManyError as create() does.
     """
     parents = _parents(new)
     _check_root(new)
@@ -203,14 +220,17 @@ async def rename(connection: Connection, account_id: int, old: str, new: str, *,
         if await find(connection, account_id, new) is not None:
             raise MailboxExistsError("the mailbox exists")
         if old == INBOX:
-            target = await create(connection, account_id, new)
+            target = await create(connection, account_id, new, limit=limit)
             await connection.execute(
                 "SELECT count(*) FROM move_messages($1, '{0}', '{9223372036854775807}', $2, 0, 0, 63::smallint)",
                 source.mailbox_id, target.mailbox_id,
             )  # fmt: skip
             return
         heir = await connection.fetchval(_HEIR, account_id, parents)
-        await _inherit(connection, heir_of or heir, await _make_parents(connection, account_id, parents))
+        made = await _make_parents(connection, account_id, parents)
+        if made:
+            await _check_count(connection, account_id, limit)
+        await _inherit(connection, heir_of or heir, made)
         try:
             await connection.execute(
                 "UPDATE mailbox SET name = $3 || substr(name, length($2) + 1) "
@@ -221,9 +241,18 @@ async def rename(connection: Connection, account_id: int, old: str, new: str, *,
             raise MailboxExistsError("an inferior name exists") from error
 
 
-async def subscribe(connection: Connection, account_id: int, name: str) -> None:
-    """Subscribe to a name, whether or not a mailbox has it (RFC 3501 §6.3.6)."""
-    await connection.execute("INSERT INTO subscription VALUES ($1, $2) ON CONFLICT DO NOTHING", account_id, name)
+async def subscribe(connection: Connection, account_id: int, name: str, *, limit: int | None = None) -> None:
+    """Subscribe to a name, whether or not a mailbox has it (RFC 3501 §6.3.6). Raises TooManyError when there are `limit`."""
+    done = await connection.fetchval(
+        "INSERT INTO subscription SELECT $1, $2 "
+        "WHERE $3::bigint IS NULL OR (SELECT count(*) FROM subscription WHERE account_id = $1) < $3 "
+        "ON CONFLICT DO NOTHING RETURNING true",
+        account_id, name, limit,
+    )  # fmt: skip
+    if not done and not await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM subscription WHERE account_id = $1 AND name = $2)", account_id, name
+    ):
+        raise TooManyError("too many subscriptions")
 
 
 async def unsubscribe(connection: Connection, account_id: int, name: str) -> None:

@@ -42,6 +42,7 @@ from storage.errors import (
     NotFoundError,
     OverQuotaError,
     StorageError,
+    TooManyError,
     UnavailableError,
 )
 
@@ -232,6 +233,8 @@ def _refusal_of(error: StorageError) -> tuple[bytes | None, str]:
     match error:
         case OverQuotaError():
             return b"OVERQUOTA", "no room left"
+        case TooManyError():
+            return b"LIMIT", "there are as many as may be"
         case MailboxNotFoundError():
             return b"NONEXISTENT", "no such mailbox"
         case NotFoundError():

@@ -67,7 +67,9 @@ async def create(session: Session, asked: command.Create) -> Completion:
     place = await _place_of(session, name)
     try:
         async with session.database() as connection:
-            made = await mailboxes.create(connection, place.account_id, place.name, special_use, heir_of=place.heir_of)
+            made = await mailboxes.create(
+                connection, place.account_id, place.name, special_use, heir_of=place.heir_of, limit=_limit(session)
+            )
     except MailboxExistsError:
         raise RefusalError.no(b"ALREADYEXISTS", "mailbox exists") from None
     except MailboxNameError:
@@ -88,6 +90,10 @@ def _tell_composed(session: Session, asked: str, name: str) -> None:
     if asked != name and session.has(b"IMAP4REV2"):
         old = b'("OLDNAME" (%b))' % session.mailbox_name(asked)
         session.put(response.list_line([], session.mailbox_name(name), extended=old))
+
+
+def _limit(session: Session) -> int:
+    return session.shared.settings.mailbox_limit
 
 
 def creatable(name: str) -> str:
@@ -145,7 +151,9 @@ async def rename(session: Session, asked: command.Rename) -> Completion:
         raise RefusalError.no(b"ALREADYEXISTS", "mailbox exists")
     try:
         async with session.database() as connection:
-            await mailboxes.rename(connection, place.account_id, found.own_name, place.name, heir_of=place.heir_of)
+            await mailboxes.rename(
+                connection, place.account_id, found.own_name, place.name, heir_of=place.heir_of, limit=_limit(session)
+            )
     except MailboxExistsError:
         raise RefusalError.no(b"ALREADYEXISTS", "mailbox exists") from None
     except MailboxNameError:
@@ -160,7 +168,7 @@ async def subscribe(session: Session, asked: command.Subscribe) -> Completion:
     """SUBSCRIBE, RFC 3501 §6.3.6; the mailbox need not exist, so no right is needed (RFC 4314 §4)."""
     name = possible(asked.mailbox.removesuffix(SEPARATOR))
     async with session.database() as connection:
-        await mailboxes.subscribe(connection, session.account.account_id, name)
+        await mailboxes.subscribe(connection, session.account.account_id, name, limit=_limit(session))
     return Completion("subscribed")
 
 

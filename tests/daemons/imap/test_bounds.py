@@ -1,12 +1,16 @@
 """Commands that ask for much at once: others have their turn meanwhile, and what waits in memory is bounded."""
 
 import asyncio
+import ssl
 
 import pytest
 
+from config.settings import Settings
 from daemons.access.imap.fetching import Plan
 from protocol.imap.fetch import FetchAttribute, Item, Section
+from tests.conftest import Person
 from tests.daemons.imap.conftest import Service, mail
+from tests.daemons.imap.test_sessions import limited
 
 
 async def test_a_search_of_many_cheap_keys_lets_others_have_their_turn(service: Service) -> None:
@@ -111,3 +115,24 @@ async def test_keywords_that_come_with_messages(service: Service) -> None:
         first, second = await client.ok(b"FETCH 1:2 FLAGS")
         assert b"word120" in first
         assert b"word120" in second
+
+
+async def test_as_many_mailboxes_as_may_be(settings: Settings, account: Person, client_tls: ssl.SSLContext) -> None:
+    """Mailboxes and subscriptions are bounded, superior names included; what is there can still be renamed and removed."""
+    async for service in limited(settings, account, client_tls, mailbox_limit=8):  # 6 come with the account
+        async with await service.client() as client:
+            for command in (b"CREATE a/b/c", b"RENAME Sent a/b/c/d"):
+                *_, refused = await client.command(command)
+                assert refused.startswith(b"t NO [LIMIT] "), command
+            await client.ok(b"CREATE a/b")
+            await client.ok(b"RENAME a/b a/c")
+            for command in (b"CREATE d", b"RENAME a/c d/e", b"RENAME INBOX d"):
+                *_, refused = await client.command(command)
+                assert refused.startswith(b"t NO [LIMIT] "), command
+            for name in (b"a", b"a", b"nowhere", b"a"):
+                await client.ok(b"SUBSCRIBE " + name)
+            *_, refused = await client.command(b"SUBSCRIBE d")
+            assert refused.startswith(b"t NO [LIMIT] ")
+            await client.ok(b"DELETE a/c")
+            await client.ok(b"CREATE d")
+            assert len(await client.ok(b'LIST "" *')) == 8
