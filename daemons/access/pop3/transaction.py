@@ -17,6 +17,7 @@ from protocol.pop3.texts import Text
 from storage import messages
 from storage.errors import CorruptError, NotFoundError, StorageError
 from storage.maildrops import Listing
+from storage.pool import reported
 
 log = logger("pop3")
 
@@ -197,7 +198,7 @@ class Transaction:
 
     async def _header_ranges(self, content_id: int) -> list[tuple[int, int]]:
         """Where the header sections of a large message lie, the fields that we added on top included."""
-        async with self._pool.acquire() as connection:
+        async with reported(), self._pool.acquire() as connection:
             found = await messages.facts(connection, [content_id], ["structure", "head"])
         if content_id not in found:
             raise NotFoundError(f"content {content_id}")
