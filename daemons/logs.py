@@ -16,6 +16,8 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _MAIL = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^\s<>()\[\]@,;:"\']+)@(?:\[[^\]\s]*\]|[^\s<>()\[\]@,;:"\']+)')
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(?![\w:])")
 _IPV4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)")
+# What PostgreSQL tells behind an error: the values of the row, which may be anything that a message or a mailbox is made of.
+_DETAIL = re.compile(r"\n[ |]*DETAIL:  .*?(?=\n[ |]*(?:HINT:  |\n)|\Z)", re.DOTALL)
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 
 Event = MutableMapping[str, Any]
@@ -50,7 +52,7 @@ def configure(logs: Logs, process: str) -> None:
 
 
 def anonymise(_logger: object, _method: str, event: Event) -> Event:
-    """structlog processor: no mail address and no IP address leaves the process, wherever in the event it stands."""
+    """structlog processor: no mail address, no IP address and no row of the database leaves the process, wherever it stands."""
     for key, value in event.items():
         event[key] = _anonymous(value)
     return event
@@ -58,6 +60,8 @@ def anonymise(_logger: object, _method: str, event: Event) -> Event:
 
 def _anonymous(value: Any) -> Any:
     if isinstance(value, str):
+        if "DETAIL:" in value:
+            value = _DETAIL.sub("", value)
         if "@" in value:
             value = _MAIL.sub("x@x", value)
         if ":" in value:

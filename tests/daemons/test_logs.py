@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import asyncpg
 import pytest
 
 from daemons.logs import anonymise
@@ -35,6 +36,15 @@ def test_addresses_are_removed_at_any_depth() -> None:
         "d": ValueError("z@example.org"),
     }
     assert anonymise(None, "info", event) == {"a": [{"x@x": "x@x"}, ["0"]], "b": 3, "c": None, "d": "x@x"}
+
+
+@pytest.mark.parametrize("end", ["", "\nHINT:  try again", "\n\nThe above exception was the direct cause"])
+def test_rows_of_the_database_are_removed(end: str) -> None:
+    """What PostgreSQL tells of the row that it refused is no more than the refusal."""
+    error = asyncpg.CheckViolationError("new row violates a constraint")
+    error.detail = "Failing row contains (7, Dear Jane,\nit is over)."
+    told = anonymise(None, "error", {"exception": f"Traceback:\n  {error}{end}"})["exception"]
+    assert told == f"Traceback:\n  new row violates a constraint{end}"
 
 
 _PROGRAM = """
