@@ -169,31 +169,42 @@ class CommandReader:
             yield from self._append(self._cursor(octets))
             return
         cursor = self._cursor(octets)
-        while self._announced:
-            if not cursor.literals:
-                expect_head(self._cursor(octets))  # before a client that is confused sends more
-            cursor = yield from self._with_literal(cursor, self._announced)
+        if self._announced:
+            expect_head(self._cursor(octets))  # before a client that is confused sends more
+            cursor = yield from self._with_literals(cursor)
         command = expect_command(cursor)
         self._events.append(command)
         if type(command) in _WAITING:
             yield from self._pause()
 
-    def _with_literal(self, cursor: Cursor, literal: _Announced) -> Generator[None, None, Cursor]:
-        """Read a literal that is no message and the line behind it: the cursor, where it was, with both."""
-        total = len(cursor.octets) + sum(map(len, cursor.literals.values())) + literal.size_octets
-        if literal.size_octets > self.limits.literal_octets:
-            raise CommandError("BAD", None, "literal too large")
-        if total > self.limits.command_octets:
-            raise CommandError("BAD", None, "command too large")
-        self._announced = None
-        if literal.is_synchronizing:
-            self._events.append(Continue())
-        octets = yield from self._exactly(literal.size_octets)
-        line = yield from self._line(len(cursor.octets))
-        if total + len(line) > self.limits.command_octets:
-            raise CommandError("BAD", None, "command too large")
-        literals = {**cursor.literals, literal.position: octets}
-        return self._cursor(cursor.octets + line, literals, position=cursor.position)
+    def _with_literals(self, cursor: Cursor, *, is_one: bool = False) -> Generator[None, None, Cursor]:
+        """Read literals that are no messages and the line behind each: the cursor, where it was, with all of them.
+
+        Everything is joined once, in the end: a command may have a thousand literals.
+        """
+        lines, literals = [cursor.octets], dict(cursor.literals)
+        length = len(cursor.octets)
+        total = length + sum(map(len, literals.values()))
+        while (literal := self._announced) is not None:
+            total += literal.size_octets
+            if literal.size_octets > self.limits.literal_octets:
+                raise CommandError("BAD", None, "literal too large")
+            if total > self.limits.command_octets:
+                raise CommandError("BAD", None, "command too large")
+            if len(literals) >= self.limits.list_items:
+                raise CommandError("BAD", None, "too many arguments")
+            self._announced = None
+            if literal.is_synchronizing:
+                self._events.append(Continue())
+            literals[literal.position] = yield from self._exactly(literal.size_octets)
+            lines.append((yield from self._line(length)))
+            length += len(lines[-1])
+            total += len(lines[-1])
+            if total > self.limits.command_octets:
+                raise CommandError("BAD", None, "command too large")
+            if is_one:
+                break
+        return self._cursor(b"".join(lines), literals, position=cursor.position)
 
     # APPEND and REPLACE
 
@@ -281,7 +292,7 @@ class CommandReader:
     def _at_string(self, cursor: Cursor) -> Generator[None, None, Cursor]:
         """The cursor, with its literal read if one is next."""
         if self._announced is not None and cursor.position == self._announced.position:
-            return (yield from self._with_literal(cursor, self._announced))
+            return (yield from self._with_literals(cursor, is_one=True))
         return cursor
 
     def _ask(self) -> Generator[None, None, None]:

@@ -1,5 +1,7 @@
 """What the reader does between commands: waiting, raw lines, APPEND taken or refused, and what it keeps."""
 
+import time
+
 import pytest
 
 from protocol.imap.command import Authenticate, Enable, Idle, Login, Noop, Select, StartTls
@@ -90,3 +92,25 @@ def test_closed_reader_gives_nothing() -> None:
     assert reader.receive(b"c NOOP\r\n") == []
     assert reader.buffered_octets == 0
     assert repr(reader) == "<CommandReader closed, 0 octets kept>"
+
+
+def test_literals_of_one_command_are_limited() -> None:
+    """A command with more literals than it may have arguments is refused at the first too many, not when it is whole."""
+    line = b" TEXT {1+}\r\nx"
+    assert read(b"a SEARCH" + line * 5 + b"\r\nb NOOP\r\n", limits=Limits(list_items=4)) == [
+        Rejected(b"a", "BAD", None, "too many arguments"),
+        Noop(b"b"),
+    ]
+
+
+def test_time_for_literals_is_in_proportion() -> None:
+    """A command with as many literals as it may have takes not much longer for each than one with few."""
+
+    def seconds(count: int) -> float:
+        octets = b"a SEARCH" + b" SEEN {1+}\r\nx" * count + b"\r\n"
+        started = time.perf_counter()
+        for _ in range(8000 // count):
+            CommandReader(Limits(list_items=10_000)).receive(octets)
+        return time.perf_counter() - started
+
+    assert min(seconds(8000) for _ in range(3)) < 4 * min(seconds(20) for _ in range(3))
