@@ -6,6 +6,7 @@ pytest's tmp_path: when tests run as root PostgreSQL runs as another account, wh
 
 import asyncio
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -35,7 +36,7 @@ from storage.pool import Pool, open_pool
 
 structlog.configure()  # its defaults, so that no command under test sets up logs for the whole session
 hypothesis.settings.register_profile("postwerk", deadline=None)
-hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=20_000)  # make fuzz
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "1200")))
 hypothesis.settings.load_profile("postwerk")
 
 PASSWORD = "correct horse battery"
