@@ -4,7 +4,7 @@
 #   make test     check, then all tests                           (ARGS="tests/config -k quota")
 #   make check    ruff, mypy
 #   make bench    the same load against ours and against Postfix with Dovecot, as a table
-#   make fuzz     the property tests with many more examples, then coverage-guided   (EXAMPLES=1200 SECONDS=25 each)
+#   make fuzz     the property tests with many more examples, then coverage-guided   (EXAMPLES=1000 SECONDS=25 each)
 #   make soak     the end-to-end tests over and over              (ROUNDS=50)
 
 SHELL := /bin/bash
@@ -16,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STATE := state
 ROUNDS := 50
-EXAMPLES := 1200
+EXAMPLES := 1000
 SECONDS := 25
 ARGS :=
 CLIENT_PACKAGES := swaks libnet-ssleay-perl curl isync offlineimap3 fetchmail getmail6 mutt neomutt ruby thunderbird xvfb

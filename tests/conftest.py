@@ -36,7 +36,7 @@ from storage.pool import Pool, open_pool
 
 structlog.configure()  # its defaults, so that no command under test sets up logs for the whole session
 hypothesis.settings.register_profile("postwerk", deadline=None)
-hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "1200")))
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "1000")))
 hypothesis.settings.load_profile("postwerk")
 
 PASSWORD = "correct horse battery"
