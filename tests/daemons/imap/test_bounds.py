@@ -6,6 +6,7 @@ import ssl
 import pytest
 
 from config.settings import Settings
+from config.units import Seconds
 from daemons.access.imap.fetching import Plan
 from protocol.imap.fetch import FetchAttribute, Item, Section
 from tests.conftest import Person
@@ -13,18 +14,23 @@ from tests.daemons.imap.conftest import Service, mail
 from tests.daemons.imap.test_sessions import limited
 
 
-async def test_a_search_of_many_cheap_keys_lets_others_have_their_turn(service: Service) -> None:
+async def test_a_search_of_many_cheap_keys_lets_others_have_their_turn(
+    settings: Settings, account: Person, client_tls: ssl.SSLContext
+) -> None:
     """A thousand keys that the view answers are no reason for another session to wait."""
-    await service.deliver(*[mail(f"m{number}") for number in range(100)])
-    async with await service.client() as client, await service.client() as other:
-        await client.ok(b"SELECT INBOX")
-        for _ in range(3):
-            await client.ok(b"COPY 1:* INBOX")
-        searching = asyncio.create_task(client.ok(b"SEARCH " + b" ".join([b"LARGER 1"] * 1000)))
-        await other.ok(b"NOOP")
-        assert not searching.done()
-        (found,) = await searching
-        assert len(found.split()) == 802
+    async for service in limited(settings, account, client_tls, search_slice=Seconds(0.001)):
+        await service.deliver(*[mail(f"m{number}") for number in range(100)])
+        async with await service.client() as client, await service.client() as other:
+            await client.ok(b"SELECT INBOX")
+            for _ in range(3):
+                await client.ok(b"COPY 1:* INBOX")
+            client.write(b"t SEARCH " + b" ".join([b"LARGER 1"] * 1000) + b"\r\n")
+            searching = asyncio.create_task(client.until(b"t"))
+            for _ in range(3):
+                await other.ok(b"NOOP")
+            assert not searching.done()
+            (found, _) = await searching
+            assert len(found.split()) == 802
 
 
 @pytest.mark.parametrize("count", [3, 60, 130])
