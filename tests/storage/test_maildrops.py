@@ -8,7 +8,7 @@ import pytest
 
 from daemons.context import Context
 from storage.errors import MailboxNotFoundError, UnavailableError
-from storage.maildrops import Maildrops
+from storage.maildrops import Maildrop, Maildrops
 from tests.conftest import Person
 from tests.storage.messages_made import fill, mailbox_id
 
@@ -31,6 +31,13 @@ async def locks(owner: "asyncpg.Connection[asyncpg.Record]") -> int:
     )
 
 
+async def opened(maildrops: Maildrops, account: Person) -> Maildrop:
+    """The account's maildrop, which nobody else has."""
+    maildrop = await opened(maildrops, account)
+    assert isinstance(maildrop, Maildrop)
+    return maildrop
+
+
 def made(context: Context, *, cached_messages: int = 1000) -> Maildrops:
     return Maildrops(context.pool, cached_messages=cached_messages)
 
@@ -40,7 +47,7 @@ async def test_open_and_close(
 ) -> None:
     """An open maildrop is locked in the database; closing it frees it and gives the connection back."""
     maildrops = made(context)
-    maildrop = await maildrops.open(account.account_id, None)
+    maildrop = await opened(maildrops, account)
     assert maildrop is not None
     assert list(maildrop.listing.uids) == [1, 2, 3]
     assert maildrop.listing.size_octets == sum(maildrop.listing.sizes)
@@ -57,7 +64,7 @@ async def test_an_empty_maildrop_is_not_locked(
 ) -> None:
     """In an empty inbox there is nothing to protect: any number of sessions may look at it."""
     maildrops = made(context)
-    first, second = await maildrops.open(account.account_id, None), await maildrops.open(account.account_id, None)
+    first, second = await opened(maildrops, account), await opened(maildrops, account)
     assert first is not None
     assert second is not None
     assert len(first.listing) == await locks(owner) == 0
@@ -80,7 +87,7 @@ async def test_cancelled_while_opening(
 ) -> None:
     """Whenever a session is cancelled while it opens its maildrop, the lock does not outlive it."""
     maildrops = made(context)
-    opening = asyncio.create_task(maildrops.open(account.account_id, None))
+    opening = asyncio.create_task(opened(maildrops, account))
     for _ in range(turns):
         await asyncio.sleep(0)
     opening.cancel()
@@ -93,7 +100,7 @@ async def test_cancelled_while_opening(
         while maildrops.held_count:
             await asyncio.sleep(0)
     assert await locks(owner) == 0
-    again = await maildrops.open(account.account_id, None)
+    again = await opened(maildrops, account)
     assert again is not None
     await maildrops.close(again)
 
@@ -103,7 +110,7 @@ async def test_cancelled_while_closing(
 ) -> None:
     """A session that is cancelled while it closes its maildrop frees it all the same."""
     maildrops = made(context)
-    maildrop = await maildrops.open(account.account_id, None)
+    maildrop = await opened(maildrops, account)
     assert maildrop is not None
     closing = asyncio.create_task(maildrops.close(maildrop))
     await asyncio.sleep(0)
@@ -121,7 +128,7 @@ async def test_a_lost_connection(
 ) -> None:
     """With its connection a lock is lost: nothing is removed under it, and the maildrop can be opened anew."""
     maildrops = made(context)
-    maildrop = await maildrops.open(account.account_id, None)
+    maildrop = await opened(maildrops, account)
     assert maildrop is not None
     assert maildrop.lock is not None
     await owner.fetch(
@@ -134,7 +141,7 @@ async def test_a_lost_connection(
     with pytest.raises(UnavailableError):
         await maildrops.remove(maildrop, [1])
     await maildrops.close(maildrop)
-    again = await maildrops.open(account.account_id, None)
+    again = await opened(maildrops, account)
     assert again is not None
     assert len(again.listing) == 3
     await maildrops.remove(again, [1])
@@ -149,13 +156,13 @@ async def test_listings_are_kept_until_the_mailbox_changes(
     maildrops = made(context)
     seen = []
     for _ in range(2):
-        maildrop = await maildrops.open(account.account_id, None)
+        maildrop = await opened(maildrops, account)
         assert maildrop is not None
         seen.append(maildrop.listing)
         await maildrops.close(maildrop)
     assert seen[0] is seen[1]
     await fill(context, account, inbox, 1)
-    maildrop = await maildrops.open(account.account_id, None)
+    maildrop = await opened(maildrops, account)
     assert maildrop is not None
     assert list(maildrop.listing.uids) == [1, 2, 3, 4]
     await maildrops.close(maildrop)
@@ -164,7 +171,7 @@ async def test_listings_are_kept_until_the_mailbox_changes(
 async def test_kept_listings_are_bounded(context: Context, account: Person, inbox: int) -> None:
     """A listing larger than what may be kept is not kept."""
     maildrops = made(context, cached_messages=2)
-    maildrop = await maildrops.open(account.account_id, None)
+    maildrop = await opened(maildrops, account)
     assert maildrop is not None
     assert len(maildrop.listing) == 3
     await maildrops.close(maildrop)

@@ -20,6 +20,7 @@ import re
 import ssl
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Self
 
 from tests.conftest import PASSWORD
 
@@ -50,7 +51,7 @@ class Client:
         """Both sides of the connection, for a client of another kind."""
         return self._reader, self._writer
 
-    async def __aenter__(self) -> "Client":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

@@ -231,7 +231,7 @@ async def test_login_delay(
 
 def test_ten_seconds_by_default() -> None:
     """The delay is ten seconds where nobody says otherwise."""
-    assert Settings().pop3.login_delay == 10
+    assert float(Settings().pop3.login_delay) == 10.0
 
 
 async def test_a_wrong_password_tells_nothing_of_the_delay(
