@@ -33,7 +33,7 @@ async def locks(owner: "asyncpg.Connection[asyncpg.Record]") -> int:
 
 async def opened(maildrops: Maildrops, account: Person) -> Maildrop:
     """The account's maildrop, which nobody else has."""
-    maildrop = await opened(maildrops, account)
+    maildrop = await maildrops.open(account.account_id, None)
     assert isinstance(maildrop, Maildrop)
     return maildrop
 
