@@ -20,6 +20,9 @@ from daemons.logs import anonymise
         ("peer ::ffff:192.0.2.1 and ::1.", "peer 0 and 0."),
         ("at 12:30:45 on 2026-11-22, version 18.6.3", "at 12:30:45 on 2026-11-22, version 18.6.3"),
         ("nothing here: all is well", "nothing here: all is well"),
+        ("=?utf-8?q?x?=jane@example.org", "x@x"),
+        ("a" * 200_000 + "@", "a" * 200_000 + "@"),
+        ('"\\' * 100_000 + "@", '"\\' * 100_000 + "@"),
     ],
 )
 def test_addresses_are_removed(text: str, anonymous: str) -> None:
