@@ -162,6 +162,10 @@ class Imap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Octets,
         Meta(description="Values of all annotations that one account has written. Reply: NO [METADATA TOOMANY]."),
     ] = Octets(4 * MIB)
+    notify_groups: Annotated[
+        int,
+        Meta(ge=1, description="Event groups of one NOTIFY (RFC 5465). Reply: NO [NOTIFICATIONOVERFLOW]."),
+    ] = 100
     notify_mailboxes: Annotated[
         int,
         Meta(
@@ -191,6 +195,14 @@ class Imap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     search_batch: Annotated[
         Octets, Meta(description="Octets of messages held in memory at once while their text is searched.")
     ] = Octets(8 * MIB)
+    search_keys: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Keys of one search that need more than the mailbox in memory: texts, header fields, days of Date and of "
+            "saving. Reply: NO [LIMIT].",
+        ),
+    ] = 100
     search_contexts: Annotated[
         int,
         Meta(

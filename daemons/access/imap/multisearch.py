@@ -10,7 +10,7 @@ from daemons.access.imap.limiting import search_start
 from daemons.access.imap.progress import alive
 from daemons.access.imap.results import Outcome, saving
 from daemons.access.imap.rights import viewer_of, visible
-from daemons.access.imap.searcher import Searcher
+from daemons.access.imap.searcher import Searcher, check_cost
 from daemons.access.imap.selected import Selected
 from daemons.access.imap.session import Completion, RefusalError, Session
 from protocol.imap import ordering, response, search
@@ -33,6 +33,7 @@ async def search_mailboxes(session: Session, asked: ordering.MultiSearch) -> Com
         raise RefusalError.bad("no mailbox is selected")
     if not is_alone and (b"SAVE" in returns or search.has_numbers(asked.key) or search.has_saved(asked.key)):
         raise RefusalError.bad("only possible in the selected mailbox alone")
+    check_cost(session, asked.key)
     if session.has(b"UIDONLY") and search.has_numbers(asked.key):
         raise RefusalError("BAD", b"UIDREQUIRED", "no sequence numbers here")
     if search.mentions(asked.key, search.ModSeq):

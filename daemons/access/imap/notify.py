@@ -75,6 +75,8 @@ async def notify(session: Session, asked: protocol.Notify) -> Completion:
     """NOTIFY, RFC 5465 §3.1. What had gathered before in the selected mailbox is told first."""
     if asked.has_unknown_events:
         raise RefusalError.no(protocol.BADEVENT, "an event is not known here")
+    if len(asked.groups) > session.shared.settings.notify_groups:
+        raise RefusalError.no(protocol.OVERFLOW, "too many event groups")
     notifier = Notifier(session, asked.groups)
     try:
         await session.sync(tells_expunges=True)

@@ -49,6 +49,24 @@ def cost(key: SearchKey) -> int:
             return _VIEW
 
 
+def check_cost(session: Session, key: SearchKey) -> None:
+    """NO [LIMIT] for more keys beyond the view than one search may have: each may read the whole mailbox."""
+    if _costly(key) > session.shared.settings.search_keys:
+        raise RefusalError.no(b"LIMIT", "too many keys that read messages")
+
+
+def _costly(key: SearchKey) -> int:
+    match key:
+        case search.And(keys):
+            return sum(map(_costly, keys))
+        case search.Or(left, right):
+            return _costly(left) + _costly(right)
+        case search.Not(inner) | search.Fuzzy(inner):
+            return _costly(inner)
+        case _:
+            return int(cost(key) > _VIEW)
+
+
 class Searcher:
     """One search. Candidates are indices into `positions` and `places`, always ascending."""
 

@@ -6,7 +6,7 @@ from daemons.access.imap.contexts import Context, Contexts
 from daemons.access.imap.limiting import search_start
 from daemons.access.imap.progress import alive
 from daemons.access.imap.results import Outcome, saving
-from daemons.access.imap.searcher import Searcher
+from daemons.access.imap.searcher import Searcher, check_cost
 from daemons.access.imap.selected import Selected
 from daemons.access.imap.selecting import chosen
 from daemons.access.imap.session import Completion, RefusalError, Session
@@ -75,6 +75,7 @@ async def _found(session: Session, selected: Selected, key: SearchKey) -> tuple[
         raise RefusalError("BAD", b"UIDREQUIRED", "no sequence numbers here")
     if search.mentions(key, search.ModSeq):
         session.enable(b"CONDSTORE")
+    check_cost(session, key)
     searcher = Searcher(session, selected, search_start(session, selected, key))
     found = await searcher.match(key, range(len(searcher.places)))
     return searcher, found

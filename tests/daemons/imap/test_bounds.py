@@ -142,3 +142,21 @@ async def test_as_many_mailboxes_as_may_be(settings: Settings, account: Person, 
             await client.ok(b"DELETE a/c")
             await client.ok(b"CREATE d")
             assert len(await client.ok(b'LIST "" *')) == 8
+
+
+async def test_searches_and_notify_have_so_many_keys_and_groups(
+    settings: Settings, account: Person, client_tls: ssl.SSLContext
+) -> None:
+    """A key that reads messages may read all of them, and an event group looks at all mailboxes: both are counted."""
+    async for service in limited(settings, account, client_tls, search_keys=3, notify_groups=2):
+        async with await service.client() as client:
+            await client.ok(b"SELECT INBOX")
+            assert await client.ok(b"SEARCH SEEN LARGER 1 OR TEXT a NOT BODY b SUBJECT c SMALLER 9") == [b"* SEARCH"]
+            for command in (
+                b"SEARCH TEXT a BODY b SUBJECT c OR SENTON 1-Jan-2026 UNSEEN",
+                b"ESEARCH IN (personal)" + b" BODY a" * 4,
+            ):
+                assert (await client.command(command))[-1].startswith(b"t NO [LIMIT] ")
+            group = b" (mailboxes INBOX (MessageNew MessageExpunge))"
+            await client.ok(b"NOTIFY SET" + group * 2)
+            assert (await client.command(b"NOTIFY SET" + group * 3))[-1].startswith(b"t NO [NOTIFICATIONOVERFLOW] ")
