@@ -124,7 +124,7 @@ def _open_document(octets: bytes, most: int) -> Iterator[str]:
 
 
 def _pdf(octets: bytes, most: int) -> Iterator[str]:
-    if b"%PDF-" not in octets[:1024]:  # ISO 32000-1, implementation note 13; pypdf would look for the end first, and long
+    if b"%PDF-" not in octets[:1024]:  # ISO 32000-1, implementation note 13; pypdf would look long for the end first
         return
     from pypdf import PdfReader  # a tenth of a second, which only who meets a PDF pays
 
