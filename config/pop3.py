@@ -58,6 +58,13 @@ class Pop3(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         int,
         Meta(ge=1, description="POP3 connections per process. Greeting: -ERR [SYS/TEMP]. Not for trusted networks."),
     ] = 4000
+    surrogates: Annotated[
+        bool,
+        Meta(
+            description="Give clients that did not say UTF8 the headers of internationalised messages in ASCII (RFC 6858). "
+            "Off: everybody gets every message octet for octet, as it was accepted."
+        ),
+    ] = False
     connections_per_network: Annotated[
         int,
         Meta(

@@ -44,6 +44,7 @@ class Transaction:
         self._connection = connection
         self._pool = context.pool
         self._blobs = context.blobs
+        self._gives_surrogates = context.settings.pop3.surrogates
         self._listing = listing
         self._removes_retrieved = removes_retrieved
         self._retrieved: set[int] = set()  # message numbers, where they count
@@ -143,9 +144,13 @@ class Transaction:
         if self._removes_retrieved:
             self._retrieved.add(number)
 
+    @property
+    def _is_as_accepted(self) -> bool:
+        return self._session.is_utf8 or not self._gives_surrogates
+
     def _shown(self, octets: bytes) -> bytes:
-        """The message as this client takes it: without UTF8, headers are in ASCII (RFC 6856 §1.2, RFC 6858)."""
-        if self._session.is_utf8 or octets.isascii():
+        """The message as this client gets it: where so configured, without UTF8 headers are in ASCII (RFC 6856 §1.2, RFC 6858)."""
+        if self._is_as_accepted or octets.isascii():
             return octets
         surrogate = Surrogate(downgrade.header_ranges(scan(octets)))
         return surrogate.feed(octets) + surrogate.end()
@@ -191,7 +196,7 @@ class Transaction:
         if self._listing.sizes[index] <= _STREAM_ABOVE_OCTETS:
             yield self._shown(await self._blobs.message(content_id))
             return
-        surrogate = Surrogate(() if self._session.is_utf8 else await self._header_ranges(content_id))
+        surrogate = Surrogate(() if self._is_as_accepted else await self._header_ranges(content_id))
         async for piece in self._blobs.stream(content_id):
             yield surrogate.feed(piece)
         yield surrogate.end()

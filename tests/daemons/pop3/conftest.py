@@ -134,7 +134,7 @@ async def staged(context: Context, ca: str) -> AsyncIterator[Stage]:
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """As everywhere, but that a test may log in as often as it likes."""
-    return with_pop3(settings, login_delay=Seconds(0))
+    return with_pop3(settings, login_delay=Seconds(0), surrogates=True)
 
 
 @pytest.fixture

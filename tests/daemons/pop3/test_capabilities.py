@@ -385,7 +385,7 @@ async def test_utf8(
 
 @pytest.mark.parametrize("padding", [0, 300 * 1024], ids=["small", "streamed"])
 async def test_without_utf8(stage: Stage, account: Person, padding: int) -> None:
-    """Without UTF8 the headers of such a message come in ASCII, its body as it is (RFC 6856 §1.2, RFC 6858)."""
+    """Where so configured, its headers come in ASCII without UTF8, its body as it is (RFC 6856 §1.2, RFC 6858)."""
     line = "ö" * 30 + "\r\n"
     message = INTERNATIONAL + (line * (padding // len(line.encode()))).encode()
     await stage.deliver(account, message, head=b"Return-Path: <>\r\n")
