@@ -14,6 +14,7 @@ from prometheus_client import Counter, Gauge
 
 from config.search import Search
 from daemons.archiver.extraction import ExtractionError, Extractor
+from daemons.archiver.working import is_set_within, work
 from daemons.logs import logger
 from protocol.message.text import TEXT_VERSION
 from storage import search_text
@@ -23,7 +24,6 @@ from storage.pool import Pool, reported
 from storage.search_text import UNREADABLE, Indexed
 
 _log = logger("indexer")
-_RETRY_SECONDS = (0.2, 1.0, 5.0, 15.0)  # between attempts while the database is away
 _REST_SECONDS = 60.0  # without work, until the process that extracts is let go
 _COUNTED = 100_000  # of the backlog
 
@@ -55,23 +55,19 @@ class Indexer:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Index until `stopping` is set. What is not done then waits for the next start."""
-        waker = asyncio.create_task(self._wake_when(stopping))
-        failures = 0
         try:
-            while not stopping.is_set():
-                try:
-                    taken = await self.index_batch(stopping)
-                    failures = 0
-                except (StorageError, asyncpg.PostgresError, OSError) as error:
-                    _log.error("indexing failed", error=f"{type(error).__name__}: {error}", failures=failures + 1)
-                    await _wait(stopping, _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
-                    failures += 1
-                    continue
-                if taken < self._settings.batch_limit:
-                    await self._until_woken(stopping)
+            await work(
+                stopping, self._wake, lambda: self._step(stopping), lambda: self._until_woken(stopping), self._failed
+            )
         finally:
-            waker.cancel()
             await self.close()
+
+    async def _step(self, stopping: asyncio.Event) -> bool:
+        return await self.index_batch(stopping) >= self._settings.batch_limit
+
+    @staticmethod
+    def _failed(error: Exception, failures: int) -> None:
+        _log.error("indexing failed", error=f"{type(error).__name__}: {error}", failures=failures)
 
     async def index_batch(self, stopping: asyncio.Event | None = None) -> int:
         """Index at most `batch_limit` contents. Returns how many were taken. Raises StorageError."""
@@ -164,29 +160,17 @@ class Indexer:
             async with reported(), self._pool.acquire() as connection:
                 _WAITING.set(await search_text.backlog(connection, most=_COUNTED))
         settings = self._settings
-        if await _wait(self._wake, settings.poll):
+        if await is_set_within(self._wake, settings.poll):
             # Indexing costs more than taking a message in: while that keeps the machine busy, searches can scan.
             until = time.monotonic() + settings.delay
             while self._wake.is_set() and not stopping.is_set() and time.monotonic() < until:
                 self._wake.clear()
-                await _wait(self._wake, settings.gather)
+                await is_set_within(self._wake, settings.gather)
         elif time.monotonic() - self._worked_at > _REST_SECONDS:
             await self.close()
         self._wake.clear()
-
-    async def _wake_when(self, stopping: asyncio.Event) -> None:
-        await stopping.wait()
-        self._wake.set()
 
 
 def _unreadable(content_id: int, reason: str, preview: str | None = None) -> Indexed:
     _UNINDEXED.labels(reason).inc()
     return Indexed(content_id, UNREADABLE, preview=preview)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event was set within that time."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    return event.is_set()

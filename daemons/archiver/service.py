@@ -17,6 +17,7 @@ from prometheus_client import Counter
 
 from config.archive import Archive
 from daemons.archiver.indexing import Indexer
+from daemons.archiver.working import is_set_within, work
 from daemons.context import Context
 from daemons.logs import logger
 from daemons.runtime import Ready
@@ -30,7 +31,6 @@ from storage.notifications import JOURNAL
 from storage.pool import Pool, reported
 
 _log = logger("archiver")
-_RETRY_SECONDS = (0.2, 1.0, 5.0, 15.0)  # between attempts while the database is away
 _REFUSED_SECONDS = 300.0  # a tenant whose log is damaged is looked at again after this
 
 _ARCHIVED = Counter("postwerk_archived_messages", "Messages that became leaves of an evidence log.")
@@ -69,24 +69,17 @@ class Archiver:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Archive and sign until `stopping` is set; then finish what waits (for `drain` seconds at most) and sign everything."""
-        waker = asyncio.create_task(self._wake_when(stopping))
-        failures = 0
-        try:
-            while not stopping.is_set():
-                try:
-                    archived = await self.archive_batch()
-                    await self.sign_due()
-                    failures = 0
-                except (StorageError, asyncpg.PostgresError) as error:
-                    _log.error("archiving failed", error=str(error), failures=failures + 1)
-                    await _wait(stopping, _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
-                    failures += 1
-                    continue
-                if archived < self._settings.batch_limit:
-                    await self._until_woken(stopping)
-            await self._finish()
-        finally:
-            waker.cancel()
+        await work(stopping, self._wake, self._step, lambda: self._until_woken(stopping), self._failed)
+        await self._finish()
+
+    async def _step(self) -> bool:
+        archived = await self.archive_batch()
+        await self.sign_due()
+        return archived >= self._settings.batch_limit
+
+    @staticmethod
+    def _failed(error: Exception, failures: int) -> None:
+        _log.error("archiving failed", error=str(error), failures=failures)
 
     async def archive_batch(self) -> int:
         """Archive at most `batch_limit` waiting rows in one transaction. Returns how many. Raises StorageError."""
@@ -154,13 +147,9 @@ class Archiver:
         """Wait for a wake-up, the next poll or the next checkpoint; after a wake-up let rows gather for a moment."""
         now, interval = time.monotonic(), self._settings.checkpoint_interval
         until_sign = min((known.since + interval - now for known in self._unsigned.values()), default=interval)
-        if await _wait(self._wake, max(0.0, min(self._settings.poll, until_sign))):
-            await _wait(stopping, self._settings.gather)
+        if await is_set_within(self._wake, max(0.0, min(self._settings.poll, until_sign))):
+            await is_set_within(stopping, self._settings.gather)
         self._wake.clear()
-
-    async def _wake_when(self, stopping: asyncio.Event) -> None:
-        await stopping.wait()
-        self._wake.set()
 
     async def _finish(self) -> None:
         with suppress(TimeoutError):
@@ -171,14 +160,6 @@ class Archiver:
                     await self.sign_due(everything=True)
                 except (StorageError, asyncpg.PostgresError) as error:
                     _log.warning("stopped with unsigned leaves or waiting rows", error=str(error))
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event was set within that time."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    return event.is_set()
 
 
 async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None:
