@@ -1,0 +1,1 @@
+-- What the outbound queue needs beyond 0003.

@@ -1,0 +1,1 @@
+-- Who may send as what, and how much.

@@ -1,0 +1,1 @@
+-- What submission keeps per account.
