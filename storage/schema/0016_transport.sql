@@ -1,1 +1,2 @@
 -- Transport security of destinations.
+SELECT 1; -- replace this line

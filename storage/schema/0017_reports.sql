@@ -1,1 +1,2 @@
 -- Received reports.
+SELECT 1; -- replace this line

@@ -1,1 +1,2 @@
 -- What submission keeps per account.
+SELECT 1; -- replace this line
