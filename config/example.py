@@ -56,14 +56,18 @@ def _default(field: Any) -> Any:
 
 
 def _assignment(key: str, value: Any) -> str:
-    if isinstance(value, Octets | Seconds):
-        value = spell(value)
     if value is None:
         return f"{key} ="
     if isinstance(value, list | tuple):
-        inner = ", ".join(tomli_w.dumps({"x": item}).strip().partition(" = ")[2] for item in value)
-        return f"{key} = [{inner}]"
-    return tomli_w.dumps({key: value}).strip()
+        return f"{key} = [{', '.join(_value(item) for item in value)}]"
+    return f"{key} = {_value(value)}"
+
+
+def _value(value: Any) -> str:
+    """One value as TOML writes it."""
+    if isinstance(value, Octets | Seconds):
+        value = spell(value)
+    return tomli_w.dumps({"x": value}).strip().partition(" = ")[2]
 
 
 def _comment(text: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from config.keeper import Keeper
 from config.listen import Listen
 from config.logs import Logs
 from config.pop3 import Pop3
+from config.relay import Relay
 from config.search import Search
 from config.smtp import Smtp
 from config.tls import Tls
@@ -45,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tls: Tls = Tls()
     listen: Listen = Listen()
     smtp: Smtp = Smtp()
+    relay: Relay = Relay()
     imap: Imap = Imap()
     pop3: Pop3 = Pop3()
     authentication: Authentication = Authentication()
