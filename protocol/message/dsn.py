@@ -6,21 +6,23 @@ caller brings date, Message-ID and boundary, and decides whether a report may be
 
 import binascii
 import re
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
-from protocol.address import AddrSpec
+from protocol.address import AddrSpec, is_address_literal, is_domain
+from protocol.message.dsn_words import WORDS, Action, Language, reason, spell_time
 from protocol.message.mime import Buffer
 from protocol.smtp.received import render_date
 from protocol.status import Enhanced
 
-Action = Literal["failed", "delayed", "relayed", "delivered"]  # action-value, RFC 3464 §2.3.3; we expand no lists
-Language = Literal["en", "de"]
+__all__ = ["Action", "Language", "Outcome", "Report", "header_of", "render"]
 
 LINE_LIMIT = 998  # octets without CRLF, RFC 5322 §2.1.1
 RETURNED_HEADER_LIMIT = 64 * 1024  # octets, ours: fields of a longer header section are cut off
+DIAGNOSTIC_LIMIT = 2000  # characters, ours: the rest of a longer reply is cut off
+_FOLD_AT = 76  # RFC 5322 §2.1.1 recommends 78
 _TOO_LONG_LINE = re.compile(rb"[^\r\n]{%d}" % (LINE_LIMIT + 1))
 _NOT_QCHAR = re.compile(r"[^!-*,-<>-\[\]-~]")  # RFC 6533 §3
 
@@ -33,6 +35,11 @@ class Outcome:
     action: Action
     status: Enhanced
     orcpt: str | None = None  # "addr-type;address", the address decoded
+    remote_mta: str | None = None  # the host that we talked to: a name, or an address in brackets; None: to none
+    diagnostic: str | None = None  # why: a reply as it came, "550 5.1.1 User unknown", or what we noted ourselves
+    is_reply: bool = False  # diagnostic is the former
+    last_attempt_at: datetime | None = None  # aware
+    will_retry_until: datetime | None = None  # aware; of "delayed" only
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,61 +55,12 @@ class Report:
     ret: str | None = None  # "FULL" or "HDRS"
     is_smtputf8: bool = False  # of the transaction reported on: the sender can read UTF-8 forms
     language: Language = "en"
+    log_id: str | None = None  # by which the transaction is found in our logs
 
     @property
     def returns_message(self) -> bool:
         """Whether the whole message is given back: RET=FULL speaks of failures only (RFC 3461 §6.2)."""
         return self.ret == "FULL" and any(outcome.action == "failed" for outcome in self.outcomes)
-
-
-@dataclass(frozen=True, slots=True)
-class _Words:
-    """The human part in one language."""
-
-    greeting: str
-    actions: Mapping[Action, tuple[str, str]]  # subject (ASCII) and sentence; the worst first
-    closing: str
-
-
-_WORDS: Mapping[Language, _Words] = {
-    "en": _Words(
-        "This is the mail server {hostname}.",
-        {
-            "failed": ("Mail not delivered", "Your message could not be delivered to these recipients:"),
-            "delayed": (
-                "Mail delayed",
-                "Your message could not be delivered to these recipients yet.\r\n"
-                "The server keeps trying; you need not do anything:",
-            ),
-            "relayed": (
-                "Mail passed on",
-                "Your message was passed on, for these recipients, to servers that do not\r\nconfirm delivery:",
-            ),
-            "delivered": ("Mail delivered", "Your message was delivered to these recipients:"),
-        },
-        "A report for mail programs follows, then your message or its header.",
-    ),
-    "de": _Words(
-        "Dies ist der Mailserver {hostname}.",
-        {
-            "failed": (
-                "Nachricht nicht zustellbar",
-                "Ihre Nachricht konnte diesen Empfängern nicht zugestellt werden:",
-            ),
-            "delayed": (
-                "Zustellung noch nicht erfolgt",
-                "Ihre Nachricht konnte diesen Empfängern noch nicht zugestellt werden.\r\n"
-                "Der Server versucht es weiter; Sie müssen nichts tun:",
-            ),
-            "relayed": (
-                "Nachricht weitergegeben",
-                "Ihre Nachricht wurde für diese Empfänger an Server weitergegeben, die\r\nkeine Zustellung bestätigen:",
-            ),
-            "delivered": ("Nachricht zugestellt", "Ihre Nachricht wurde diesen Empfängern zugestellt:"),
-        },
-        "Es folgen ein Bericht für Mailprogramme und Ihre Nachricht oder deren Kopf.",
-    ),
-}
 
 
 def render(report: Report, original: Buffer, *, boundary: str, message_id: str, date: datetime) -> bytes:
@@ -113,7 +71,7 @@ def render(report: Report, original: Buffer, *, boundary: str, message_id: str, 
     characters, none that RFC 2046 §5.1.1 does not allow); message_id comes with its angle brackets.
     """
     parts = [_notification(report), _status(report), _returned(report, original)]
-    words = _WORDS[report.language]
+    words = WORDS[report.language]
     subject = next(words.actions[action][0] for action in words.actions if _outcomes(report, action))
     head = (
         f"From: Mail Delivery System <{report.author}>\r\n"
@@ -155,21 +113,34 @@ def _part(content_type: str, octets: bytes, encoding: str | None = None, *, lang
 
 def _notification(report: Report) -> bytes:
     """The part for people, RFC 6522 §3."""
-    words = _WORDS[report.language]
+    words = WORDS[report.language]
     paragraphs = [words.greeting.format(hostname=report.hostname)]
     for action, (_, sentence) in words.actions.items():
         outcomes = _outcomes(report, action)
         if not outcomes:
             continue
-        lines = [
-            f"    <{outcome.recipient}>" + (f" ({outcome.status})" if outcome.status.status_class != 2 else "")
-            for outcome in outcomes
-        ]
-        paragraphs += [sentence, "\r\n".join(lines)]
+        entries = ["\r\n".join(_entry(outcome, report.language)) for outcome in outcomes]
+        paragraphs += [sentence, "\r\n".join(entries)]
     octets = "\r\n\r\n".join([*paragraphs, words.closing, ""]).encode()
     if octets.isascii():
         return _part("text/plain; charset=us-ascii", octets, language=report.language)
     return _part("text/plain; charset=utf-8", _quoted_printable(octets), "quoted-printable", language=report.language)
+
+
+def _entry(outcome: Outcome, language: Language) -> Iterator[str]:
+    """The lines on one recipient: the address, why in plain words, and what the other server said."""
+    words, status = WORDS[language], outcome.status
+    yield f"    <{outcome.recipient}>" + (f" ({status})" if status.status_class != 2 else "")
+    if (sentence := reason(status, language)) is not None:
+        yield f"        {sentence}"
+    if outcome.diagnostic is not None and status.status_class != 2:
+        host = _host_of(outcome) if outcome.is_reply else None
+        yield "        " + (words.noted if host is None else words.said.format(name=host))
+        yield from textwrap.wrap(
+            _one_line(outcome.diagnostic), 72, initial_indent="        > ", subsequent_indent="        > "
+        )
+    if outcome.will_retry_until is not None:
+        yield "        " + words.until.format(time=spell_time(outcome.will_retry_until, language))
 
 
 def _status(report: Report) -> bytes:
@@ -187,12 +158,46 @@ def _status(report: Report) -> bytes:
             field = f"Original-Recipient: {_typed_address(kind, address, is_global=is_global)}"
             if len(field.encode()) <= LINE_LIMIT:  # it cannot be folded, and no mailbox has such a name
                 fields.append(field)
-        recipient = outcome.recipient
-        kind = "rfc822" if recipient.is_ascii else "utf-8"
-        fields.append(f"Final-Recipient: {_typed_address(kind, str(recipient), is_global=is_global)}")
-        groups.append([*fields, f"Action: {outcome.action}", f"Status: {outcome.status}"])
+        kind = "rfc822" if outcome.recipient.is_ascii else "utf-8"
+        fields.append(f"Final-Recipient: {_typed_address(kind, str(outcome.recipient), is_global=is_global)}")
+        fields += [f"Action: {outcome.action}", f"Status: {outcome.status}"]
+        groups.append([*fields, *_details(outcome, report.log_id, is_global=is_global)])
     octets = "\r\n".join("".join(f"{field}\r\n" for field in group) for group in groups).encode()
     return _part("message/global-delivery-status" if is_global else "message/delivery-status", octets)
+
+
+def _details(outcome: Outcome, log_id: str | None, *, is_global: bool) -> Iterator[str]:
+    """The optional per-recipient fields, RFC 3464 §2.3.5 to §2.3.9."""
+    if (host := _host_of(outcome)) is not None:
+        yield f"Remote-MTA: dns; {host}"
+    if outcome.diagnostic is not None:
+        text = _one_line(outcome.diagnostic)
+        if not is_global:
+            text = text.encode("ascii", "replace").decode()
+        yield _folded(f"Diagnostic-Code: {'smtp' if outcome.is_reply else 'x-postwerk'}; {text}")
+    if outcome.last_attempt_at is not None:
+        yield f"Last-Attempt-Date: {render_date(outcome.last_attempt_at)}"
+    if log_id is not None:
+        yield f"Final-Log-ID: {log_id}"
+    if outcome.will_retry_until is not None and outcome.action == "delayed":  # RFC 3464 §2.3.9: for no other action
+        yield f"Will-Retry-Until: {render_date(outcome.will_retry_until)}"
+
+
+def _host_of(outcome: Outcome) -> str | None:
+    """The remote host, unless DNS gave it a name that is none."""
+    host = outcome.remote_mta
+    return host if host is not None and host.isascii() and (is_domain(host) or is_address_literal(host)) else None
+
+
+def _one_line(text: str) -> str:
+    """A reply as one line that controls no terminal: the lines of a longer one joined, cut to DIAGNOSTIC_LIMIT."""
+    printable = "".join(char if char.isprintable() else " " for char in text[: 2 * DIAGNOSTIC_LIMIT])
+    return " ".join(printable.split())[:DIAGNOSTIC_LIMIT]
+
+
+def _folded(field: str) -> str:
+    """The field in lines of moderate length; a word that is too long for a line is broken, which costs it a space."""
+    return "\r\n ".join(textwrap.wrap(field, _FOLD_AT, break_on_hyphens=False))
 
 
 def _typed_address(kind: str, address: str, *, is_global: bool) -> str:
