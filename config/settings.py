@@ -18,7 +18,9 @@ from config.pop3 import Pop3
 from config.relay import Relay
 from config.search import Search
 from config.smtp import Smtp
+from config.submission import Submission
 from config.tls import Tls
+from config.trace import Trace
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,12 +48,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tls: Tls = Tls()
     listen: Listen = Listen()
     smtp: Smtp = Smtp()
+    submission: Submission = Submission()
     relay: Relay = Relay()
     imap: Imap = Imap()
     pop3: Pop3 = Pop3()
     authentication: Authentication = Authentication()
     archive: Archive = Archive()
     search: Search = Search()
+    trace: Trace = Trace()
     keeper: Keeper = Keeper()
     logs: Logs = Logs()
 

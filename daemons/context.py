@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from config.settings import Settings
 from daemons.sockets import server_tls_context
+from daemons.trace import Recorder
 from storage.accounts import Directory
 from storage.blobs.keys import KeyRing
 from storage.blobs.store import BlobReader
@@ -29,6 +30,7 @@ class Context:
     directory: Directory
     changes: ChangeHub
     tls: ssl.SSLContext | None  # None: no certificate is configured, so nothing offers TLS
+    recorder: Recorder
 
 
 @asynccontextmanager
@@ -52,7 +54,8 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         tls = server_tls_context(settings.tls) if settings.tls.certificate else None
         for task in (asyncio.create_task(hub.run(), name="changes"), asyncio.create_task(ingest.run(), name="ingest")):
             stack.push_async_callback(_end, task)
-        yield Context(settings, pool, keys, blobs, ingest, directory, hub, tls)
+        recorder = Recorder(settings.trace)
+        yield Context(settings, pool, keys, blobs, ingest, directory, hub, tls, recorder)
 
 
 async def _end(task: asyncio.Task[None]) -> None:
