@@ -17,6 +17,7 @@ from config.logs import Logs
 from config.pop3 import Pop3
 from config.relay import Relay
 from config.search import Search
+from config.sending import Sending
 from config.smtp import Smtp
 from config.submission import Submission
 from config.tls import Tls
@@ -55,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     authentication: Authentication = Authentication()
     archive: Archive = Archive()
     search: Search = Search()
+    sending: Sending = Sending()
     trace: Trace = Trace()
     keeper: Keeper = Keeper()
     logs: Logs = Logs()
