@@ -10,6 +10,7 @@ from msgspec import Meta
 from config.archive import Archive
 from config.authentication import Authentication
 from config.database import Database
+from config.dkim import Dkim
 from config.imap import Imap
 from config.keeper import Keeper
 from config.listen import Listen
@@ -19,6 +20,7 @@ from config.relay import Relay
 from config.search import Search
 from config.sending import Sending
 from config.smtp import Smtp
+from config.srs import Srs
 from config.submission import Submission
 from config.tls import Tls
 from config.trace import Trace
@@ -58,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     search: Search = Search()
     sending: Sending = Sending()
     trace: Trace = Trace()
+    dkim: Dkim = Dkim()
+    srs: Srs = Srs()
     keeper: Keeper = Keeper()
     logs: Logs = Logs()
 
