@@ -20,7 +20,7 @@ class Dkim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             description="What new keys are made for; a message gets one signature of each. Not every verifier knows "
             "Ed25519 yet, so that it does not do alone (RFC 8463 §5).",
         ),
-    ] = ["rsa-sha256", "ed25519-sha256"]
+    ] = msgspec.field(default_factory=lambda: ["rsa-sha256", "ed25519-sha256"])
     rsa_bits: Annotated[
         Literal[2048, 3072, 4096],
         Meta(description="Size of new RSA keys. Signing takes three times as long with 3072, seven times with 4096."),
