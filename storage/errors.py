@@ -39,3 +39,7 @@ class TooManyError(StorageError):
 
 class CorruptError(StorageError):
     """Stored octets do not match what the database says of them (CRC, length, key or digest)."""
+
+
+class LeaseLostError(StorageError):
+    """A lease of the outbound queue is no longer the settler's: somebody else has it, or has finished the recipient."""

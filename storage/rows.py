@@ -144,6 +144,52 @@ class JournalEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class OutboundRecipient:
+    """One remote recipient of a message."""
+
+    forward_path: str  # addr-spec
+    domain: str  # where it goes, in lower case: the A-label form, or an address literal like "[192.0.2.1]"
+    notify: tuple[str, ...] | None = None  # RFC 3461 §4.1; None: not said
+    orcpt: str | None = None  # RFC 3461 §4.2, as it is sent on
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """What the queue has to know of a message besides its content."""
+
+    account_id: int | None  # who sent it; None: ourselves (bounces, reports, forwarded mail)
+    reverse_path: str  # "": the null reverse-path
+    trace_id: str  # 16 hexadecimal digits
+    recipients: Sequence[OutboundRecipient]
+    expires_at: datetime
+    envid: str | None = None  # RFC 3461 §4.4
+    ret: str | None = None  # "FULL", "HDRS"; RFC 3461 §4.3
+    body: str = "7BIT"  # "7BIT", "8BITMIME", "BINARYMIME"
+    is_smtputf8: bool = False
+    is_requiretls: bool = False
+    priority: int = 0  # -9 to 9, RFC 6710 §4.1
+    release_at: datetime | None = None  # RFC 4865; None: at once
+    deliver_by: datetime | None = None  # RFC 2852
+    deliver_by_mode: str | None = None  # "N", "R"
+    held_reason: str | None = None  # None: not held
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of one lease. It counts only while the lease is still the settler's: `attempt` is the fence."""
+
+    recipient_id: int
+    attempt: int  # Leased.attempts
+    state: str  # "delivered", "failed", "waiting"
+    reply: str  # the remote server's own words, or ours when there is no reply
+    next_attempt_at: datetime | None = None  # of "waiting"
+    host: str = ""  # the remote server: name and address
+    tls: str = ""  # how the connection was protected
+    is_delay_told: bool = False  # the sender is told of the delay in the same transaction
+    counts: bool = True  # False: nothing was tried (no room, back-off), so no attempt is recorded
+
+
+@dataclass(frozen=True, slots=True)
 class NewMessage:
     """One message of one tenant, to be stored once and placed in any number of that tenant's mailboxes."""
 
@@ -154,6 +200,8 @@ class NewMessage:
     placements: Sequence[Placement]
     journal: JournalEntry | None = None
     replaces: tuple[int, int] | None = None  # (mailbox, UID) of a message that goes in the same transaction
+    outbound: Outbound | None = None  # remote recipients, queued in the same transaction
+    settles: Sequence[Settlement] = ()  # what the message reports of, settled in the same transaction or not stored at all
 
 
 @dataclass(frozen=True, slots=True)
