@@ -18,7 +18,9 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     size_limit: Annotated[
         Octets,
-        Meta(description="Largest message accepted, advertised as SIZE. Reply 552 5.3.4, at MAIL and after the message."),
+        Meta(
+            description="Largest message accepted, advertised as SIZE. Reply 552 5.3.4, at MAIL and after the message."
+        ),
     ] = Octets(50 * MIB)
     line_limit: Annotated[
         Octets,

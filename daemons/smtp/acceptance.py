@@ -211,7 +211,8 @@ class _Message:
         ]
 
     def _envelope(self, addressees: Sequence[Addressee]) -> bytes:
-        return journal_envelope(self.transaction.mail, addressees, self._origin, self.transaction_id, self.received_at)
+        rcpts = [addressee.rcpt for addressee in addressees]
+        return journal_envelope(self.transaction.mail, rcpts, self._origin, self.transaction_id, self.received_at)
 
 
 def hop_count(octets: bytes | mmap.mmap) -> int:

@@ -30,6 +30,7 @@ NO_RECIPIENTS_LMTP = reply(503, "5.5.1", "no valid recipients")  # RFC 2033 §4.
 CHUNKS_BEGUN = reply(503, "5.5.1", "message was begun with BDAT")  # RFC 3030 §2
 TLS_TWICE = reply(503, "5.5.1", "TLS is on already")
 NO_TLS = reply(502, "5.5.1", "TLS is not offered")
+NO_AUTH = reply(502, "5.5.1", "AUTH is not offered")
 NO_EXTENSIONS = reply(555, "5.5.4", "parameters need EHLO")
 
 # Recipients

@@ -81,9 +81,9 @@ class Reports:
     ) -> NewMessage:
         is_ascii = octets.isascii()
         mail = Mail(None, MailParameters(body="7BIT" if is_ascii else "8BITMIME", is_smtputf8=not is_ascii))
-        addressee = Addressee(Rcpt(forward_path, NO_RCPT_PARAMETERS), sender)
+        rcpt = Rcpt(forward_path, NO_RCPT_PARAMETERS)
         origin = Origin(peer="", helo=self._hostname, protocol="", tls=None)
-        envelope = journal_envelope(mail, [addressee], origin, transaction_id, received_at)
+        envelope = journal_envelope(mail, [rcpt], origin, transaction_id, received_at)
         return await prepare(
             sender.tenant_id,
             render_return_path(None),

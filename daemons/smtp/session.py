@@ -24,6 +24,7 @@ from daemons.smtp.transaction import Addressee, Origin, Transaction
 from protocol.address import AddrSpec
 from protocol.smtp.command import (
     NEEDS_SMTPUTF8,
+    Auth,
     Bdat,
     Data,
     Hello,
@@ -164,6 +165,9 @@ class Session(Conversation):
         self.session.host_name = None  # RFC 3207 §4.2: what was learned in the clear is forgotten
         self.session.extended_smtp = False
         return None
+
+    async def _auth(self, _: Auth) -> None:
+        self._refuse(replies.NO_AUTH)  # mail of users comes by submission (RFC 8314 §3.3)
 
     async def _rset(self, _: Rset) -> None:
         self._end_transaction()
@@ -371,6 +375,7 @@ _JUNK = {Hello, Rset, Noop, Vrfy, Help}
 _VERBS: dict[type, Verb] = {
     Hello: Session._hello,
     StartTls: Session._starttls,
+    Auth: Session._auth,
     Rset: Session._rset,
     Noop: Session._noop,
     Vrfy: Session._vrfy,

@@ -1,7 +1,9 @@
 """What a session knows of its open mail transaction (RFC 5321 §3.3), and of itself when a message is accepted. Values only."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
+from daemons.authentication import Identity
 from protocol.smtp.command import Mail, Rcpt
 from protocol.smtp.data import ChunkReader
 from protocol.smtp.reply import Reply
@@ -17,6 +19,7 @@ class Origin:
     helo: str
     protocol: str  # the `with` clause: "ESMTPS"
     tls: tuple[str, str] | None  # version and cipher
+    identity: Identity | None = None  # who submits; None: mail from elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,17 @@ class Transaction:
     mail: Mail
     file: SpoolFile
     addressees: list[Addressee] = field(default_factory=list)
+    remote: list[Rcpt] = field(default_factory=list)  # accepted ones that the queue will carry elsewhere
+    begun_at: datetime | None = None  # when MAIL came; what a user says of time counts from then
     has_refused_recipients: bool = False
     chunks: ChunkReader | None = None  # since the first BDAT
     refusal: Reply | None = None  # why the message cannot be accepted; its remaining octets are read and dropped
     ends_at: float = 0.0  # loop time by which the whole message must have come; 0: it has not begun
+
+    @property
+    def rcpts(self) -> list[Rcpt]:
+        """All accepted recipients."""
+        return [addressee.rcpt for addressee in self.addressees] + self.remote
 
     def refuse(self, answer: Reply) -> None:
         """Accept nothing of this message any more: the first reason stays."""

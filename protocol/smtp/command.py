@@ -6,12 +6,14 @@ which command may come when is the session's business.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 
 from protocol.address import AddrSpec, is_address_literal
 from protocol.smtp.grammar import GrammarError, expect_forward_path, expect_parameters, expect_reverse_path
 from protocol.smtp.parameters import (
     BAD_SYNTAX,
+    INTAKE_PARAMETERS,
     NO_MAIL_PARAMETERS,
     NO_RCPT_PARAMETERS,
     CommandError,
@@ -27,6 +29,7 @@ NOT_TEXT = reply(500, "5.5.2", "command line has control characters or is no UTF
 NEEDS_SMTPUTF8 = reply(553, "5.6.7", "address has non-ASCII characters, which need SMTPUTF8")
 MALFORMED_HELO = reply(501, BAD_SYNTAX, "expected a domain or an address literal")
 MALFORMED_SIZE = reply(501, BAD_SYNTAX, "expected BDAT size [LAST]")
+MALFORMED_AUTH = reply(501, BAD_SYNTAX, "expected AUTH mechanism [initial-response]")
 NO_ARGUMENT = reply(501, BAD_SYNTAX, "command takes no argument")
 
 
@@ -99,17 +102,26 @@ class StartTls:
     """STARTTLS, RFC 3207 §4."""
 
 
-Command = Hello | Mail | Rcpt | Data | Bdat | Rset | Vrfy | Help | Noop | Quit | StartTls
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """AUTH SP mechanism [SP initial-response], RFC 4954 §4."""
+
+    mechanism: bytes  # as written: names are case-insensitive
+    initial: bytes | None = field(repr=False)  # still in base64; "=" is the empty response
+
+
+Command = Auth | Hello | Mail | Rcpt | Data | Bdat | Rset | Vrfy | Help | Noop | Quit | StartTls
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_MECHANISM = re.compile(r"[A-Za-z0-9_-]{1,20}")  # sasl-mech, RFC 4422 §3.1
 _CHUNK = re.compile(r"([0-9]{1,20})(?: +(LAST))? *", re.IGNORECASE)
 # Domain, and what hosts call themselves in the wild: labels with underscores, a dot at the end. It goes into Received as
 # it is only when it is a Domain (protocol/smtp/received.py).
 _HELO_DOMAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,253}[A-Za-z0-9_.])?")
 
 
-def parse_command(octets: bytes) -> Command:
-    """Parse one line without its CRLF. Raises CommandError."""
+def parse_command(octets: bytes, offered: AbstractSet[str] = INTAKE_PARAMETERS) -> Command:
+    """Parse one line without its CRLF; offered are the parameters that MAIL may have. Raises CommandError."""
     try:
         line = octets.decode()
     except UnicodeDecodeError:
@@ -118,6 +130,8 @@ def parse_command(octets: bytes) -> Command:
         raise CommandError(NOT_TEXT)
     verb, _, argument = line.partition(" ")
     verb = verb.upper()
+    if verb == "MAIL":
+        return _mail(argument, offered)
     production = _PRODUCTIONS.get(verb)
     if production is None:
         raise CommandError(NOT_RECOGNIZED)
@@ -131,7 +145,7 @@ def _hello(verb: str, argument: str) -> Hello:
     return Hello(verb, domain)
 
 
-def _mail(_: str, argument: str) -> Mail:
+def _mail(argument: str, offered: AbstractSet[str]) -> Mail:
     if argument[:5].upper() != "FROM:":
         raise CommandError(reply(501, BAD_SYNTAX, "expected MAIL FROM:<address>"))
     try:
@@ -142,7 +156,7 @@ def _mail(_: str, argument: str) -> Mail:
     if not rest:
         parameters, is_smtputf8 = NO_MAIL_PARAMETERS, False
     else:
-        parameters = mail_parameters(_parameters(rest))
+        parameters = mail_parameters(_parameters(rest), offered)
         is_smtputf8 = parameters.is_smtputf8
     if not is_smtputf8 and not argument.isascii():
         raise CommandError(NEEDS_SMTPUTF8)
@@ -174,6 +188,13 @@ def _bdat(_: str, argument: str) -> Bdat:
     return Bdat(int(found[1]), found[2] is not None)
 
 
+def _auth(_: str, argument: str) -> Auth:
+    words = argument.split()
+    if not 1 <= len(words) <= 2 or not argument.isascii() or _MECHANISM.fullmatch(words[0]) is None:
+        raise CommandError(MALFORMED_AUTH)
+    return Auth(words[0].encode(), words[1].encode() if len(words) == 2 else None)
+
+
 def _vrfy(_: str, argument: str) -> Vrfy:
     if not argument.strip(" "):
         raise CommandError(reply(501, BAD_SYNTAX, "expected VRFY string"))
@@ -197,7 +218,6 @@ _PRODUCTIONS: dict[str, Callable[[str, str], Command]] = {
     "EHLO": _hello,
     "HELO": _hello,
     "LHLO": _hello,
-    "MAIL": _mail,
     "RCPT": _rcpt,
     "DATA": _without_argument(Data()),
     "BDAT": _bdat,
@@ -207,4 +227,5 @@ _PRODUCTIONS: dict[str, Callable[[str, str], Command]] = {
     "NOOP": _with_any_argument(Noop()),
     "QUIT": _without_argument(Quit()),
     "STARTTLS": _without_argument(StartTls()),
+    "AUTH": _auth,
 }

@@ -25,6 +25,7 @@ class Hop:
     transaction_id: str
     forward_path: AddrSpec | None  # None unless there is exactly one recipient
     received_at: datetime  # aware
+    priority: int | None = None  # MT-PRIORITY of the transaction
 
 
 def with_protocol(
@@ -57,9 +58,10 @@ def render_return_path(reverse_path: AddrSpec | None) -> bytes:
 def render_received(hop: Hop) -> bytes:
     """Time-stamp-line = "Received:" FWS Stamp CRLF, folded."""
     recipient = f"\r\n\tfor <{hop.forward_path}>" if hop.forward_path is not None else ""
+    priority = f"\r\n\tpriority {hop.priority}" if hop.priority is not None else ""  # RFC 6710 §4.1
     return (
         f"Received: from {_from_domain(hop.helo, hop.peer)}\r\n"
-        f"\tby {hop.hostname} with {hop.protocol} id {hop.transaction_id}{recipient};\r\n"
+        f"\tby {hop.hostname} with {hop.protocol} id {hop.transaction_id}{recipient}{priority};\r\n"
         f"\t{render_date(hop.received_at)}\r\n"
     ).encode()
 

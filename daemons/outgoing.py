@@ -1,0 +1,215 @@
+"""Messages that leave a tenant: local recipients as placements, all others as rows of the queue, in one group for Ingest.store.
+
+Whoever sends, sends through here: users by submission, and ourselves (delivery reports, notices, later what is forwarded and
+answered automatically). The journal names all recipients to the sender's tenant, and to every other tenant of this host its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import idna
+
+from daemons.context import Context
+from daemons.delivery import facts_of
+from daemons.logs import logger
+from daemons.smtp.journal import journal_envelope
+from daemons.smtp.transaction import Addressee, Origin
+from protocol.address import AddrSpec
+from protocol.smtp.command import Mail, Rcpt
+from protocol.smtp.parameters import MailParameters, RcptParameters
+from protocol.smtp.received import render_return_path
+from storage.accounts import Directory
+from storage.rows import ContentFacts, JournalEntry, NewMessage, Outbound, OutboundRecipient, Placement
+
+log = logger("outgoing")
+
+
+class UnroutableError(ValueError):
+    """A domain that has no form for the DNS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message that is about to be stored, with everything that its copies share."""
+
+    tenant_id: int  # the sender's
+    account_id: int | None  # None: ourselves
+    mail: Mail
+    addressees: Sequence[Addressee]  # local
+    remote: Sequence[Rcpt]
+    origin: Origin
+    trace_id: str  # 16 hexadecimal digits
+    accepted_at: datetime  # aware
+    expires_at: datetime  # when the queue gives up
+    head: bytes  # trace fields
+    original: bytes | Path
+    facts: ContentFacts
+    copies: Sequence[Placement] = ()  # in the sender's own mailboxes
+    release_at: datetime | None = None
+    deliver_by: datetime | None = None
+    held_reason: str | None = None
+    body: str = "7BIT"  # what the queue has to carry, whatever was announced
+    is_smtputf8: bool = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether nobody gets it now: local recipients wait in the queue, too."""
+        return self.held_reason is not None or self.release_at is not None
+
+
+async def compose(
+    context: Context,
+    tenant_id: int,
+    reverse_path: AddrSpec | None,
+    forward_paths: Sequence[AddrSpec],
+    octets: bytes,
+    *,
+    trace_id: str,
+    account_id: int | None = None,
+    notify: tuple[str, ...] | None = None,
+) -> list[NewMessage]:
+    """A message of our own making, as the group that Ingest.store takes, alone or with others; trace_id: 16 hexadecimal digits.
+
+    octets is the whole message without Return-Path. Recipients that cannot have it are left out, with a line in the log: local
+    addresses that do not exist, are disabled or have no room, and domains that no DNS could have. None is left: no message.
+    A report on this is sent as any other, so for what must never cause one reverse_path is None. Raises UnavailableError.
+    """
+    addressees: list[Addressee] = []
+    remote: list[Rcpt] = []
+    for forward_path in dict.fromkeys(forward_paths):
+        rcpt = Rcpt(forward_path, RcptParameters(notify))
+        found = await context.directory.resolve(forward_path.local_part, forward_path.domain)
+        if found is not None and not found.is_disabled and not found.is_over_quota:
+            addressees.append(Addressee(rcpt, found))
+        elif found is None and await _is_remote(context.directory, forward_path):
+            remote.append(rcpt)
+        else:
+            log.warning("recipient left out", id=trace_id, reason="cannot receive")
+    if not addressees and not remote:
+        return []
+    now = datetime.now(UTC)
+    is_ascii = octets.isascii()
+    paths = [addressee.rcpt.forward_path for addressee in addressees] + [rcpt.forward_path for rcpt in remote]
+    paths += [reverse_path] if reverse_path is not None else []
+    is_smtputf8 = not all(path.is_ascii for path in paths) or not header_is_ascii(octets)
+    body = "7BIT" if is_ascii else "8BITMIME"
+    return messages_of(
+        Outgoing(
+            tenant_id=tenant_id,
+            account_id=account_id,
+            mail=Mail(reverse_path, MailParameters(body=body, is_smtputf8=is_smtputf8)),
+            addressees=addressees,
+            remote=remote,
+            origin=Origin(peer="", helo=context.settings.hostname, protocol="", tls=None),
+            trace_id=trace_id,
+            accepted_at=now,
+            expires_at=now + timedelta(seconds=context.settings.relay.lifetime),
+            head=render_return_path(reverse_path),
+            original=octets,
+            facts=await facts_of(octets),
+            body=body,
+            is_smtputf8=is_smtputf8,
+        )
+    )
+
+
+def messages_of(outgoing: Outgoing) -> list[NewMessage]:
+    """One NewMessage per tenant, the sender's first: it has the queue's rows and the journal entry with all recipients."""
+    everyone = [addressee.rcpt for addressee in outgoing.addressees] + list(outgoing.remote)
+    tenants: dict[int, list[Addressee]] = {outgoing.tenant_id: []}
+    for addressee in outgoing.addressees:
+        tenants.setdefault(addressee.recipient.tenant_id, []).append(addressee)
+    leaves = bool(outgoing.remote) or len(tenants) > 1
+    queued = everyone if outgoing.waits else outgoing.remote
+    own = NewMessage(
+        tenant_id=outgoing.tenant_id,
+        head=outgoing.head,
+        original=outgoing.original,
+        facts=outgoing.facts,
+        placements=[*outgoing.copies, *(() if outgoing.waits else _placements(outgoing, tenants[outgoing.tenant_id]))],
+        journal=_entry(outgoing, everyone, "out" if leaves else "internal"),
+        outbound=_outbound(outgoing, queued) if queued else None,
+    )
+    if outgoing.waits:  # the other tenants have it when it is released, or never
+        return [own]
+    others = [
+        replace(
+            own,
+            tenant_id=tenant_id,
+            placements=_placements(outgoing, addressees),
+            journal=_entry(outgoing, [addressee.rcpt for addressee in addressees], "in"),
+            outbound=None,
+        )
+        for tenant_id, addressees in tenants.items()
+        if tenant_id != outgoing.tenant_id
+    ]
+    return [own, *others]
+
+
+def routing_domain(domain: str) -> str:
+    """What the queue keeps destinations by: A-labels in lower case, or the address literal. Raises UnroutableError."""
+    name = domain.lower().rstrip(".")
+    if name.isascii():
+        return name
+    try:
+        return idna.encode(name, uts46=True).decode("ascii")
+    except idna.IDNAError as error:
+        raise UnroutableError(str(error)) from error
+
+
+def header_is_ascii(octets: bytes) -> bool:
+    """Whether the header section can go without SMTPUTF8 (RFC 6532 §3); bodies of 8 bits need only 8BITMIME."""
+    end = octets.find(b"\r\n\r\n")
+    return octets.isascii() or octets[: end if end >= 0 else len(octets)].isascii()
+
+
+async def _is_remote(directory: Directory, forward_path: AddrSpec) -> bool:
+    if not forward_path.domain or await directory.domain_is_local(forward_path.domain):
+        return False
+    try:
+        routing_domain(forward_path.domain)
+    except UnroutableError:
+        return False
+    return True
+
+
+def _placements(outgoing: Outgoing, addressees: Sequence[Addressee]) -> list[Placement]:
+    """One placement per mailbox, however often it is addressed."""
+    inboxes = dict.fromkeys(addressee.recipient.inbox_id for addressee in addressees)
+    return [Placement(inbox_id, internaldate=outgoing.accepted_at) for inbox_id in inboxes]
+
+
+def _entry(outgoing: Outgoing, rcpts: Sequence[Rcpt], direction: str) -> JournalEntry:
+    envelope = journal_envelope(outgoing.mail, rcpts, outgoing.origin, outgoing.trace_id, outgoing.accepted_at)
+    return JournalEntry(direction, envelope, outgoing.accepted_at)
+
+
+def _outbound(outgoing: Outgoing, rcpts: Sequence[Rcpt]) -> Outbound:
+    mail, parameters = outgoing.mail, outgoing.mail.parameters
+    return Outbound(
+        account_id=outgoing.account_id,
+        reverse_path=str(mail.reverse_path) if mail.reverse_path is not None else "",
+        trace_id=outgoing.trace_id,
+        recipients=[
+            OutboundRecipient(
+                str(rcpt.forward_path),
+                routing_domain(rcpt.forward_path.domain),
+                rcpt.parameters.notify,
+                rcpt.parameters.orcpt,
+            )
+            for rcpt in rcpts
+        ],
+        expires_at=outgoing.expires_at,
+        envid=parameters.envid,
+        ret=parameters.ret,
+        body=outgoing.body,
+        is_smtputf8=outgoing.is_smtputf8,
+        is_requiretls=parameters.is_requiretls,
+        priority=parameters.priority or 0,
+        release_at=outgoing.release_at,
+        deliver_by=outgoing.deliver_by,
+        deliver_by_mode=parameters.deliver_by.mode if parameters.deliver_by is not None else None,
+        held_reason=outgoing.held_reason,
+    )
