@@ -24,6 +24,7 @@ from config.srs import Srs
 from config.submission import Submission
 from config.tls import Tls
 from config.trace import Trace
+from config.transport import Transport
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     smtp: Smtp = Smtp()
     submission: Submission = Submission()
     relay: Relay = Relay()
+    transport: Transport = Transport()
     imap: Imap = Imap()
     pop3: Pop3 = Pop3()
     authentication: Authentication = Authentication()
