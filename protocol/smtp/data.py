@@ -1,4 +1,4 @@
-r"""The octets of a message as DATA and BDAT carry them: RFC 5321 §4.1.1.4 and §4.5.2, RFC 3030 §2.
+r"""The octets of a message as DATA and BDAT carry them, both ways: RFC 5321 §4.1.1.4 and §4.5.2, RFC 3030 §2.
 
 Only CRLF "." CRLF ends DATA. A bare CR or LF never ends anything, is never repaired and makes the message refusable:
 every form of SMTP smuggling (CVE-2023-51764, CVE-2023-51765, CVE-2023-51766, CVE-2024-27305) needs a server that takes one
@@ -31,10 +31,15 @@ class LineEndCheck:
         """Look at the next octets."""
         self._decoder.decode(octets.decode("latin-1"))
 
+    @property
+    def has_bare(self) -> bool:
+        """Whether a CR or LF outside CRLF was met. A CR at the end of what came so far is not judged yet."""
+        return self._decoder.newlines not in (None, "\r\n")
+
     def finish(self) -> bool:
         """End the stream, and give whether it has a CR or LF outside CRLF."""
         self._decoder.decode("", final=True)  # a CR at the very end
-        return self._decoder.newlines not in (None, "\r\n")
+        return self.has_bare
 
 
 class DataReader:
@@ -132,3 +137,39 @@ class ChunkReader:
     def finish(self) -> bool:
         """End the message, and give whether it has a CR or LF outside CRLF."""
         return self._line_ends.finish()
+
+
+class BareLineEndError(ValueError):
+    """Content with a CR or LF outside CRLF cannot go out by DATA: another server might end the message there."""
+
+
+class DataWriter:
+    """The other direction of DataReader: the octets of a message in pieces, with dots stuffed and the end mark behind.
+
+    Nothing of a piece that has a bare CR or LF is given (RFC 5321 §2.3.8).
+    """
+
+    __slots__ = ("_line_ends", "_tail")
+
+    def __init__(self) -> None:
+        self._line_ends = LineEndCheck()
+        self._tail = _CRLF  # the message starts at the start of a line
+
+    def __repr__(self) -> str:
+        return f"<DataWriter tail={self._tail!r}>"
+
+    def write(self, octets: bytes) -> bytes:
+        """The next octets as they go out. Raises BareLineEndError."""
+        self._line_ends.receive(octets)
+        if self._line_ends.has_bare:
+            raise BareLineEndError("content has a CR or LF outside CRLF")
+        window = self._tail + octets
+        held = len(self._tail)
+        self._tail = window[-2:]
+        return window.replace(b"\r\n.", b"\r\n..")[held:]
+
+    def finish(self) -> bytes:
+        """The end mark; a last line without its CRLF is given one. Raises BareLineEndError."""
+        if self._line_ends.finish():
+            raise BareLineEndError("content has a CR or LF outside CRLF")
+        return b".\r\n" if self._tail == _CRLF else _END

@@ -19,6 +19,9 @@ _POSTMASTER = re.compile(r"<postmaster>", re.IGNORECASE)
 _PARAMETER = re.compile("([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-<>-~\u00a0-\U0010ffff]++))?")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")
 _HEXCHAR = re.compile(r"\+([0-9A-F]{2})")
+# Neither QCHAR nor, where UTF-8 may stand as it is, QUCHAR of RFC 6533 §3.
+_NOT_QCHAR = re.compile(r"[^!-*,-<>-\[\]-~]")
+_NOT_QUCHAR = re.compile("[^!-*,-<>-\\[\\]-~\u00a0-\U0010ffff]")
 
 
 class GrammarError(ValueError):
@@ -87,3 +90,17 @@ def decode_xtext(text: str) -> str:
 def encode_xtext(text: str) -> str:
     """xtext of a printable US-ASCII text: the inverse of decode_xtext."""
     return "".join(char if "!" <= char <= "~" and char not in "+=" else f"+{ord(char):02X}" for char in text)
+
+
+def encode_orcpt(orcpt: str, *, is_smtputf8: bool) -> str:
+    """original-recipient-address of "addr-type;address" with the address decoded (RFC 3461 §4.2, RFC 6533 §3)."""
+    address_type, _, address = orcpt.partition(";")
+    if address_type.lower() != "utf-8":
+        return f"{address_type};{encode_xtext(address)}"
+    unsafe = _NOT_QUCHAR if is_smtputf8 else _NOT_QCHAR
+    return f"{address_type};{unsafe.sub(_embedded, address)}"
+
+
+def _embedded(found: re.Match[str]) -> str:
+    """EmbeddedUnicodeChar."""
+    return f"\\x{{{ord(found[0]):02X}}}"
