@@ -23,6 +23,9 @@ class Attempt:
     address: str = ""  # its IP address
     tls: str = ""  # protocol, cipher and how far the server was proved: "TLSv1.3 AES-256… verified (dane)"; empty: none
     is_uncertain: bool = False  # the connection ended between final dot and reply (RFC 1047): it may have arrived
+    is_final: bool = (
+        False  # it lies in a mailbox of ours: a delivered one is "delivered", not "relayed" (RFC 3464 §2.3.3)
+    )
     is_reported_by_peer: bool = False  # the server took NOTIFY along (RFC 3461 §5.2.2): it reports success itself
 
 

@@ -5,7 +5,7 @@ since RFC 3516 §4.3 wants it told.
 """
 
 import base64
-from binascii import a2b_base64
+from binascii import a2b_base64, b2a_qp
 from collections.abc import Callable, Iterator
 
 from protocol.message.header import select_fields
@@ -15,6 +15,7 @@ from protocol.message.words import decode_quoted_printable
 _IDENTITY = frozenset({b"", b"7bit", b"8bit", b"binary"})
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
 _CTE = frozenset({b"CONTENT-TRANSFER-ENCODING"})
+_MIME_VERSION = frozenset({b"MIME-VERSION"})
 _PIECE_OCTETS = 1 << 20
 _ENCODED_AT_ONCE = 57 << 14  # base64 lines of 57 octets each
 _LINE_OCTETS = 64 << 10  # a quoted-printable line is at most 76 octets (RFC 2045 §6.7); what is longer is cut somewhere
@@ -133,6 +134,66 @@ def _with_nul(octets: Buffer, part: Part) -> Iterator[Part]:
 def _forbid_nul(octets: Buffer, start: int, end: int) -> None:
     if octets.find(b"\0", start, end) >= 0:
         raise UnknownEncodingError("NUL outside of a body without encoding")
+
+
+def without_8bit(octets: bytes, root: Part) -> Iterator[bytes]:
+    """The message in pieces with 7-bit lines only, for a server without 8BITMIME or BINARYMIME (RFC 6152 §3, RFC 3030 §3).
+
+    Text becomes quoted-printable, what else is not 7-bit base64; a decoder gets the same content. Raises UnknownEncodingError
+    where that is not possible: in a header section, in a body with an encoding already, and in what is signed.
+    """
+    at = 0
+    for part in _not_7bit(octets, root):
+        _forbid_8bit(octets, at, part.body_start)
+        yield from _pieces(octets, at, part.header_start)
+        section = octets[part.header_start : part.body_start]
+        kept = select_fields(section, _CTE, negate=True)
+        at = part.body_start
+        if part.children or part.is_multipart:
+            yield kept  # what is in it is 7-bit soon, which is what no field says
+            continue
+        if part is root and len(select_fields(section, _MIME_VERSION)) <= 2:
+            yield b"MIME-Version: 1.0\r\n"  # without it the next field says nothing (RFC 2045 §4)
+        body = octets[part.body_start : part.end]
+        is_lines = part.is_text and b"\0" not in body and body.count(b"\n") == body.count(b"\r\n") == body.count(b"\r")
+        yield b"Content-Transfer-Encoding: %s\r\n" % (b"quoted-printable" if is_lines else b"base64")
+        yield kept
+        if is_lines:
+            lines = b2a_qp(body, istext=True)
+            yield lines if b"\n" in body else lines.replace(b"\n", b"\r\n")  # it ends its lines as it finds them ended
+        else:
+            lines = base64.encodebytes(body).replace(b"\n", b"\r\n")
+            yield lines if part.end == len(octets) else lines[:-2]
+        at = part.end
+    _forbid_8bit(octets, at, len(octets))
+    yield from _pieces(octets, at, len(octets))
+
+
+def _not_7bit(octets: bytes, part: Part) -> Iterator[Part]:
+    """The parts whose header section has to change, in order."""
+    encoding = (part.encoding or b"").strip().lower()
+    body = octets[part.body_start : part.end]
+    is_binary = encoding == b"binary" or b"\0" in body
+    if body.isascii() and not is_binary:
+        return
+    if encoding not in _IDENTITY:
+        raise UnknownEncodingError("8-bit octets in an encoded body")
+    if part.children:
+        if part.is_multipart and part.subtype.lower() in (b"signed", b"encrypted"):
+            raise UnknownEncodingError("8-bit octets in what is signed")
+        if encoding not in (b"", b"7bit"):
+            yield part
+        for child in part.children:
+            yield from _not_7bit(octets, child)
+    elif part.is_multipart or part.type.lower() == b"message":
+        raise UnknownEncodingError("8-bit octets in a part that must not be encoded")
+    else:
+        yield part
+
+
+def _forbid_8bit(octets: bytes, start: int, end: int) -> None:
+    if not octets[start:end].isascii() or b"\0" in octets[start:end]:
+        raise UnknownEncodingError("8-bit octets outside of a body without encoding")
 
 
 def _pieces(octets: Buffer, start: int, end: int) -> Iterator[bytes]:

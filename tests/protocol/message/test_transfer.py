@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.message import scan
-from protocol.message.transfer import UnknownEncodingError, decode, decoder_of, without_nul
+from protocol.message.transfer import UnknownEncodingError, decode, decoder_of, without_8bit, without_nul
 from protocol.message.words import decode_base64
 
 SOUP = st.lists(
@@ -119,3 +119,52 @@ def test_nul_that_cannot_be_encoded(octets: bytes) -> None:
 def test_white_space_at_the_end_of_lines_was_added_on_the_way(line: bytes, decoded: bytes) -> None:
     """What stands unencoded at the end of a quoted-printable line is not content (RFC 2045 §6.7, rule 3)."""
     assert decode(line, b"quoted-printable") == decoded
+
+
+MIXED = (
+    b"Subject: =?utf-8?q?x?=\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n"
+    b"Content-Transfer-Encoding: 8bit\r\n\r\n--b\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Transfer-Encoding: 8bit\r\n\r\n%b\r\n--b\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+    b"%b\r\n--b\r\nContent-Type: text/plain\r\n\r\nplain\r\n--b--\r\n"
+)
+
+
+@given(st.text(max_size=300), st.binary(max_size=300))
+def test_8bit_content_becomes_lines_of_7_bits(text: str, octets: bytes) -> None:
+    """Text and binary content survive their encoding, the labels above it are true, and nothing else changes."""
+    message = MIXED % (text.encode(errors="replace").replace(b"--b", b""), octets.replace(b"--b", b""))
+    converted = b"".join(without_8bit(message, scan(message)))
+    before, after = scan(message), scan(converted)
+    assert converted.isascii() and b"\0" not in converted
+    assert max(map(len, converted.split(b"\r\n"))) <= max(76, len(b"Content-Type: multipart/mixed; boundary=b") + 40)
+    for old, new in zip(before.children, after.children, strict=True):
+        assert decode(converted[new.body_start : new.end], new.encoding) == message[old.body_start : old.end]
+    assert after.children[2].encoding is None and (after.encoding is None) == (
+        b"quoted" in converted or b"base64" in converted
+    )
+
+
+def test_8bit_text_without_mime_gets_its_version_field() -> None:
+    """A message that declares nothing gets the two fields that say how to read it."""
+    message = b"Subject: x\r\n\r\nz\xc3\xa4h" + b"e" * 100
+    converted = b"".join(without_8bit(message, scan(message)))
+    assert converted.startswith(
+        b"MIME-Version: 1.0\r\nContent-Transfer-Encoding: quoted-printable\r\nSubject: x\r\n\r\n"
+    )
+    assert b"=C3=A4" in converted and b"=\r\n" in converted and converted.count(b"\n") == converted.count(b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"Subject: \xe4\r\n\r\nbody\r\n",
+        b"Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\n\xe4\r\n--b--\r\n",
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\npr\xe4amble\r\n--b\r\n\r\nx\r\n--b--\r\n",
+        b"Content-Transfer-Encoding: base64\r\n\r\n\xe4\r\n",
+    ],
+    ids=["header", "signed", "preamble", "encoded"],
+)
+def test_what_cannot_be_7bit_is_told(message: bytes) -> None:
+    """A signature would break, a header has no encoding of its own: such a message is not converted."""
+    with pytest.raises(UnknownEncodingError):
+        b"".join(without_8bit(message, scan(message)))

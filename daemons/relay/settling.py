@@ -1,0 +1,187 @@
+"""Outcomes become durable here, many recipients by one statement, and with them the reports and the trace.
+
+While one batch is being committed the next one gathers. Whoever settles waits: a connection sends its next message only
+when the last one's outcome is durable, so a process that dies leaves one message in doubt per connection, and no more.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+
+import asyncpg
+from prometheus_client import Counter
+
+from config.relay import Relay
+from daemons.context import Context
+from daemons.logs import logger
+from daemons.relay.attempt import Settled
+from daemons.relay.bounces import Bounces, action_of
+from daemons.relay.schedule import wait_seconds
+from storage import outbound
+from storage.errors import LeaseLostError, StorageError, UnavailableError
+from storage.pool import reported
+from storage.rows import Settlement
+
+_log = logger("relay")
+_RETRY_SECONDS = (0.1, 0.3, 1.0, 3.0)  # between tries while the database is away; the last one is repeated
+_REPORT_TRIES = 3  # what makes a report impossible may pass, as a mailbox that is being removed
+_AWAY = (UnavailableError, asyncpg.PostgresConnectionError)
+
+_OUTCOMES = Counter("postwerk_relay_outcomes", "Attempts per recipient, by outcome.", ["outcome"])
+_LOST = Counter("postwerk_relay_lost_leases", "Outcomes of recipients whose lease had run out.")
+
+
+class Settler:
+    """One per process."""
+
+    def __init__(self, context: Context, bounces: Bounces) -> None:
+        self._context = context
+        self._settings: Relay = context.settings.relay
+        self._bounces = bounces
+        self._waiting: list[tuple[Sequence[Settled], asyncio.Future[None]]] = []
+        self._flushing: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Settler {len(self._waiting)} waiting>"
+
+    async def settle(self, settled: Sequence[Settled]) -> None:
+        """Make it durable, with the reports that are due. Returns when that is done, however long the database is away."""
+        plain: list[Settled] = []
+        groups: dict[int, list[Settled]] = {}
+        for each in settled:
+            if each.leased.reverse_path and action_of(each) is not None:
+                groups.setdefault(each.leased.outbound_id, []).append(each)
+            else:
+                plain.append(each)
+        if plain:
+            await self._together(plain)
+        for group in groups.values():
+            await self._with_report(group)
+
+    async def _together(self, settled: Sequence[Settled]) -> None:
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append((settled, done))
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush())
+        await done
+
+    async def _flush(self) -> None:
+        """Commit what waits until nothing does."""
+        try:
+            while self._waiting:
+                batch, size = [], 0
+                while self._waiting and size < self._settings.batch_limit:
+                    batch.append(self._waiting.pop(0))
+                    size += len(batch[-1][0])
+                await self._commit([each for settled, _ in batch for each in settled])
+                for _, done in batch:
+                    if not done.done():
+                        done.set_result(None)
+        finally:
+            self._flushing = None
+
+    async def _commit(self, settled: Sequence[Settled]) -> None:
+        settlements = [settlement_of(each) for each in settled]
+        tries = 0
+        while True:
+            try:
+                async with reported(), self._context.pool.acquire() as connection:
+                    counted = await outbound.settle(connection, settlements)
+                break
+            except (StorageError, asyncpg.PostgresError) as error:
+                await self._pause(error, tries)
+                tries += 1
+        self._note(settled, counted)
+
+    async def _with_report(self, settled: Sequence[Settled]) -> None:
+        """One message's outcomes, and the report on them, in one transaction."""
+        tries = refusals = 0
+        while True:
+            try:
+                messages = await self._bounces.of(settled)
+                if not messages:
+                    return await self._together(settled)
+                settlements = [settlement_of(each) for each in settled]
+                await self._context.ingest.store([replace(messages[0], settles=settlements), *messages[1:]])
+                break
+            except LeaseLostError:
+                # Of one of them: the others count on their own, and without a report until they are tried again.
+                return await self._together([self._postponed(each) for each in settled])
+            except _AWAY as error:
+                await self._pause(error, tries)
+                tries += 1
+            except StorageError as error:
+                refusals += 1
+                if refusals == _REPORT_TRIES:
+                    _log.error("report cannot be stored", trace=settled[0].leased.trace_id, error=str(error))
+                    return await self._together([self._postponed(each) for each in settled])
+                await asyncio.sleep(_RETRY_SECONDS[1])
+        self._note(settled, {each.leased.recipient_id for each in settled})
+
+    def _postponed(self, settled: Settled) -> Settled:
+        """What was delivered stays so; of what failed the sender has to hear, so it waits until that is possible."""
+        attempt = settled.attempt
+        if attempt.kind == "delivered":
+            return settled
+        wait = timedelta(seconds=wait_seconds(self._settings, settled.leased.tries + 1))
+        return replace(settled, next_attempt_at=settled.next_attempt_at or attempt.at + wait, is_delay_due=False)
+
+    async def _pause(self, error: Exception, tries: int) -> None:
+        _log.error("outcomes cannot be stored yet", error=f"{type(error).__name__}: {error}", tries=tries + 1)
+        if not isinstance(error, _AWAY):
+            await asyncio.sleep(_RETRY_SECONDS[-1])
+            return
+        with suppress(StorageError, asyncpg.PostgresError, OSError):
+            await self._context.pool.expire_connections()
+        await asyncio.sleep(_RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)])
+
+    def _note(self, settled: Sequence[Settled], counted: set[int]) -> None:
+        """Tell trace and metrics what is durable now."""
+        note = self._context.recorder.note
+        for each in settled:
+            leased, attempt = each.leased, each.attempt
+            if leased.recipient_id not in counted:
+                _LOST.inc()
+                continue
+            _OUTCOMES.labels(attempt.kind).inc()
+            note(
+                leased.tenant_id,
+                leased.trace_id,
+                "attempt",
+                forward_path=leased.forward_path,
+                attempt=leased.tries + 1,
+                host=attempt.host,
+                address=attempt.address,
+                tls=attempt.tls,
+                reply=attempt.reply,
+                outcome=attempt.kind,
+                next_attempt_at=each.next_attempt_at,
+            )
+            if attempt.kind == "delivered" or attempt.kind == "failed":
+                note(
+                    leased.tenant_id,
+                    leased.trace_id,
+                    attempt.kind,
+                    forward_path=leased.forward_path,
+                    host=attempt.host,
+                    reply=attempt.reply,
+                )
+
+
+def settlement_of(settled: Settled) -> Settlement:
+    """The same for storage."""
+    leased, attempt = settled.leased, settled.attempt
+    state = "waiting" if settled.next_attempt_at is not None else attempt.kind
+    host = f"{attempt.host} [{attempt.address}]" if attempt.address else attempt.host
+    return Settlement(
+        leased.recipient_id,
+        leased.attempts,
+        state,
+        attempt.reply,
+        settled.next_attempt_at,
+        host,
+        attempt.tls,
+        settled.is_delay_due,
+    )
