@@ -31,7 +31,7 @@ def settle(settings: Relay, leased: Leased, attempt: Attempt) -> Settled:
         ends_at = min(ends_at, leased.deliver_by)  # RFC 2852 §4.1.3: too late is as good as never
     if now >= ends_at:
         return Settled(leased, replace(attempt, kind="failed", status=_EXPIRED))
-    jitter = 1 + random.uniform(-settings.retry_jitter, settings.retry_jitter)
+    jitter = 1 + random.uniform(-settings.retry_jitter, settings.retry_jitter)  # noqa: S311  # it hides nothing
     next_attempt_at = now + timedelta(seconds=wait_seconds(settings, leased.tries + 1) * jitter)
     if leased.deliver_by is not None and now < leased.deliver_by:
         ends_at = min(ends_at, leased.deliver_by)  # by mode N the sender is told then, so there is something to tell

@@ -22,12 +22,11 @@ from daemons.relay.schedule import wait_seconds
 from storage import outbound
 from storage.errors import LeaseLostError, StorageError, UnavailableError
 from storage.pool import reported
-from storage.rows import Settlement
+from storage.rows import NewMessage, Settlement
 
 _log = logger("relay")
 _RETRY_SECONDS = (0.1, 0.3, 1.0, 3.0)  # between tries while the database is away; the last one is repeated
 _REPORT_TRIES = 3  # what makes a report impossible may pass, as a mailbox that is being removed
-_AWAY = (UnavailableError, asyncpg.PostgresConnectionError)
 
 _OUTCOMES = Counter("postwerk_relay_outcomes", "Attempts per recipient, by outcome.", ["outcome"])
 _LOST = Counter("postwerk_relay_lost_leases", "Outcomes of recipients whose lease had run out.")
@@ -97,27 +96,39 @@ class Settler:
 
     async def _with_report(self, settled: Sequence[Settled]) -> None:
         """One message's outcomes, and the report on them, in one transaction."""
-        tries = refusals = 0
-        while True:
+        for tries in range(_REPORT_TRIES):
             try:
                 messages = await self._bounces.of(settled)
-                if not messages:
-                    return await self._together(settled)
-                settlements = [settlement_of(each) for each in settled]
-                await self._context.ingest.store([replace(messages[0], settles=settlements), *messages[1:]])
-                break
+                if messages:
+                    await self.store(settled, messages)
+                else:
+                    await self._together(settled)
             except LeaseLostError:
-                # Of one of them: the others count on their own, and without a report until they are tried again.
-                return await self._together([self._postponed(each) for each in settled])
-            except _AWAY as error:
+                break  # of one of them; the others count on their own, and are reported on when they are tried again
+            except UnavailableError as error:
+                await self._pause(error, tries)
+            except StorageError as error:
+                _log.warning("report cannot be stored", trace=settled[0].leased.trace_id, error=str(error))
+                await asyncio.sleep(_RETRY_SECONDS[1])
+            else:
+                return
+        await self._together([self._postponed(each) for each in settled])
+
+    async def store(self, settled: Sequence[Settled], messages: Sequence[NewMessage]) -> None:
+        """Make outcomes durable in the transaction that stores these messages.
+
+        Raises LeaseLostError when one of them is somebody else's by now, StorageError when the messages cannot be stored.
+        """
+        settlements = [settlement_of(each) for each in settled]
+        tries = 0
+        while True:
+            try:
+                await self._context.ingest.store([replace(messages[0], settles=settlements), *messages[1:]])
+            except UnavailableError as error:
                 await self._pause(error, tries)
                 tries += 1
-            except StorageError as error:
-                refusals += 1
-                if refusals == _REPORT_TRIES:
-                    _log.error("report cannot be stored", trace=settled[0].leased.trace_id, error=str(error))
-                    return await self._together([self._postponed(each) for each in settled])
-                await asyncio.sleep(_RETRY_SECONDS[1])
+            else:
+                break
         self._note(settled, {each.leased.recipient_id for each in settled})
 
     def _postponed(self, settled: Settled) -> Settled:
@@ -130,9 +141,6 @@ class Settler:
 
     async def _pause(self, error: Exception, tries: int) -> None:
         _log.error("outcomes cannot be stored yet", error=f"{type(error).__name__}: {error}", tries=tries + 1)
-        if not isinstance(error, _AWAY):
-            await asyncio.sleep(_RETRY_SECONDS[-1])
-            return
         with suppress(StorageError, asyncpg.PostgresError, OSError):
             await self._context.pool.expire_connections()
         await asyncio.sleep(_RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)])

@@ -135,13 +135,13 @@ def test_8bit_content_becomes_lines_of_7_bits(text: str, octets: bytes) -> None:
     message = MIXED % (text.encode(errors="replace").replace(b"--b", b""), octets.replace(b"--b", b""))
     converted = b"".join(without_8bit(message, scan(message)))
     before, after = scan(message), scan(converted)
-    assert converted.isascii() and b"\0" not in converted
+    assert converted.isascii()
+    assert b"\0" not in converted
     assert max(map(len, converted.split(b"\r\n"))) <= max(76, len(b"Content-Type: multipart/mixed; boundary=b") + 40)
     for old, new in zip(before.children, after.children, strict=True):
         assert decode(converted[new.body_start : new.end], new.encoding) == message[old.body_start : old.end]
-    assert after.children[2].encoding is None and (after.encoding is None) == (
-        b"quoted" in converted or b"base64" in converted
-    )
+    assert after.children[2].encoding is None
+    assert (after.encoding is None) == (b"quoted" in converted or b"base64" in converted)
 
 
 def test_8bit_text_without_mime_gets_its_version_field() -> None:
@@ -151,7 +151,9 @@ def test_8bit_text_without_mime_gets_its_version_field() -> None:
     assert converted.startswith(
         b"MIME-Version: 1.0\r\nContent-Transfer-Encoding: quoted-printable\r\nSubject: x\r\n\r\n"
     )
-    assert b"=C3=A4" in converted and b"=\r\n" in converted and converted.count(b"\n") == converted.count(b"\r\n")
+    assert b"=C3=A4" in converted
+    assert b"=\r\n" in converted
+    assert converted.count(b"\n") == converted.count(b"\r\n")
 
 
 @pytest.mark.parametrize(
