@@ -3,16 +3,14 @@
 Nothing here does I/O; moments are those of time.monotonic(), and come in as arguments.
 """
 
+import asyncio
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from config.relay import Relay
 from daemons.relay.attempt import Attempt
+from daemons.relay.parcel import Parcel
 from daemons.relay.turns import Turns
-
-if TYPE_CHECKING:
-    from daemons.relay.delivery import Transaction
 
 _DOUBLING_LIMIT = 16  # of the pause; far beyond every sensible limit of it
 _MEMORY_SECONDS = 3600.0  # for which a failure is remembered without anything waiting
@@ -29,9 +27,9 @@ class Destination:
 
     name: Hashable
     settings: Relay
-    waiting: Turns["Transaction"] = field(default_factory=Turns)
+    waiting: Turns[Parcel] = field(default_factory=Turns)
     connections: int = 0
-    idle: int = 0  # of these, waiting for work
+    sleepers: list["asyncio.Future[Parcel | None]"] = field(default_factory=list)  # connections without work
     window: float = 0.0
     failures: int = 0  # to connect, in a row
     dead_until: float | None = None
@@ -48,7 +46,7 @@ class Destination:
 
     def may_open(self) -> bool:
         """Whether one more connection may be opened for what waits. (A dead one has something waiting only to be probed.)"""
-        wanted = len(self.waiting) > self.idle
+        wanted = len(self.waiting) > 0
         return wanted and self.connections < (1 if self.dead_until is not None else int(self.window))
 
     def is_closed(self, now: float) -> bool:

@@ -26,6 +26,7 @@ from storage.rows import NewMessage, Settlement
 
 _log = logger("relay")
 _RETRY_SECONDS = (0.1, 0.3, 1.0, 3.0)  # between tries while the database is away; the last one is repeated
+_REPORTS_AT_ONCE = 32
 _REPORT_TRIES = 3  # what makes a report impossible may pass, as a mailbox that is being removed
 
 _OUTCOMES = Counter("postwerk_relay_outcomes", "Attempts per recipient, by outcome.", ["outcome"])
@@ -41,6 +42,7 @@ class Settler:
         self._bounces = bounces
         self._waiting: list[tuple[Sequence[Settled], asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
+        self._reporting = asyncio.Semaphore(_REPORTS_AT_ONCE)  # each may hold a whole message
 
     def __repr__(self) -> str:
         return f"<Settler {len(self._waiting)} waiting>"
@@ -54,10 +56,13 @@ class Settler:
                 groups.setdefault(each.leased.outbound_id, []).append(each)
             else:
                 plain.append(each)
+        work = [self._with_report(group) for group in groups.values()]
         if plain:
-            await self._together(plain)
-        for group in groups.values():
-            await self._with_report(group)
+            work.append(self._together(plain))
+        if len(work) == 1:
+            await work[0]
+        else:
+            await asyncio.gather(*work)
 
     async def _together(self, settled: Sequence[Settled]) -> None:
         done = asyncio.get_running_loop().create_future()
@@ -95,6 +100,10 @@ class Settler:
         self._note(settled, counted)
 
     async def _with_report(self, settled: Sequence[Settled]) -> None:
+        async with self._reporting:
+            await self._reported(settled)
+
+    async def _reported(self, settled: Sequence[Settled]) -> None:
         """One message's outcomes, and the report on them, in one transaction."""
         for tries in range(_REPORT_TRIES):
             try:
