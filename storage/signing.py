@@ -1,6 +1,5 @@
 """DKIM keys in the database: who signs with what, and the four states of a key. Private keys are wrapped by the tenant's key."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,8 +16,8 @@ k.seen_at, k.activated_at, k.retired_at
 _ACTIVE = """
 SELECT k.tenant_id, d.name, k.selector, k.algorithm, k.wrapped_key
   FROM dkim_key AS k JOIN domain AS d USING (domain_id)
- WHERE d.name = ANY ($2::text[]) AND (k.tenant_id = $1 OR d.name = ANY ($3::text[])) AND k.state = 'active'
- ORDER BY d.name, k.algorithm DESC
+ WHERE d.name = $2 AND ($1::bigint IS NULL OR k.tenant_id = $1) AND k.state = 'active'
+ ORDER BY k.algorithm DESC
 """
 _LIST = f"""
 SELECT {_COLUMNS} FROM dkim_key AS k JOIN domain AS d USING (domain_id)
@@ -91,15 +90,10 @@ def bound_to(domain: str, selector: str) -> bytes:
     return f"dkim {selector} {domain}".encode()
 
 
-async def active_keys(
-    pool: Pool, tenant_id: int, domains: Sequence[str], shared: Sequence[str] = ()
-) -> list[WrappedKey]:
-    """The keys that sign for those of the domains that belong to the tenant, or are shared; RSA first.
-
-    Raises UnavailableError.
-    """
+async def active_keys(pool: Pool, tenant_id: int | None, domain: str) -> list[WrappedKey]:
+    """The keys that sign for the domain if it is the tenant's (None: whoever's it is); RSA first. Raises UnavailableError."""
     async with reported():
-        return [WrappedKey(*row) for row in await pool.fetch(_ACTIVE, tenant_id, domains, shared)]
+        return [WrappedKey(*row) for row in await pool.fetch(_ACTIVE, tenant_id, domain)]
 
 
 async def list_keys(connection: Connection, domain: str | None = None) -> list[KeyRow]:

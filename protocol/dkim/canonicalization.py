@@ -17,16 +17,16 @@ _LINES = 1 << 15  # empty lines hashed at once
 class MessageHash:
     """The header section and the body hash of a message that comes in pieces."""
 
-    __slots__ = ("_body", "_header", "_is_behind_header")
+    __slots__ = ("_body", "_header", "is_behind_header")
 
     def __init__(self) -> None:
         self._header = bytearray()
         self._body = BodyHash()
-        self._is_behind_header = False
+        self.is_behind_header = False  # whether `header` is complete
 
     def update(self, piece: bytes) -> None:
         """Go on with the next octets of the message. Raises ValueError for a header section that does not end."""
-        if self._is_behind_header:
+        if self.is_behind_header:
             self._body.update(piece)
             return
         header, searched = self._header, max(0, len(self._header) - 3)
@@ -36,7 +36,7 @@ class MessageHash:
             if len(header) > MAX_HEADER_OCTETS:
                 raise ValueError(f"a header section of more than {MAX_HEADER_OCTETS} octets")
             return
-        self._is_behind_header = True
+        self.is_behind_header = True
         self._body.update(bytes(header[end + 2 :]))
         del header[end:]
 
