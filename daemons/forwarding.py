@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from config.units import DAY
 from daemons.context import Context
-from daemons.relay.signing import a_labels
 from protocol import srs
 from protocol.address import AddressError, AddrSpec, parse_addr_spec
+from protocol.domain import a_labels
 from storage import srs as stored
 from storage.accounts import domain_name
 from storage.blobs.keys import KEY_OCTETS, Wrapper

@@ -15,9 +15,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 
 from daemons.context import Context
 from daemons.logs import logger
-from daemons.outgoing import UnroutableError, routing_domain
 from protocol.dkim.canonicalization import MessageHash
 from protocol.dkim.signature import SigningKey, load_private_key, signature_fields
+from protocol.domain import a_labels
 from protocol.message import address_list
 from protocol.message.header import RawField, read, unfold
 from storage import signing
@@ -159,14 +159,6 @@ async def _hash(hashed: MessageHash, pieces: Sequence[bytes], *, in_thread: bool
 def _update(hashed: MessageHash, pieces: Sequence[bytes]) -> None:
     for piece in pieces:
         hashed.update(piece)
-
-
-def a_labels(domain: str) -> str:
-    """The domain as signatures and the DNS have it. What IDNA 2008 has no form for stays as it is."""
-    try:
-        return routing_domain(domain)
-    except UnroutableError:
-        return domain
 
 
 def _author_domains(header: Sequence[RawField]) -> Iterator[str]:
