@@ -39,6 +39,9 @@ _PREFERENCES: dict[str, bool | int | str] = {
     "mail.inappnotifications.enabled": False,
     "mail.provider.suppress_dialog_on_startup": True,
     "mail.rights.version": 1,
+    # What comes while it downloads bodies for reading offline it shows at its next look at the folder only.
+    "mail.server.default.autosync_offline_stores": False,
+    "mail.server.default.offline_download": False,
     "mail.shell.checkDefaultClient": False,
     "mail.spotlight.firstRunDone": True,
     "mailnews.start_page.enabled": False,

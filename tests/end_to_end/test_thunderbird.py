@@ -13,7 +13,7 @@ from bench.suite import Suite
 from bench.system import Account
 from tests.end_to_end.marionette import Marionette, not_understood, thunderbird
 from tests.end_to_end.suite import imap
-from tests.end_to_end.tools import fill, must_have, numbered, subject, until_found, word
+from tests.end_to_end.tools import fill, must_have, numbered, send, subject, until_found, word
 
 _FUNCTIONS = Path(__file__).with_name("thunderbird.js").read_text("utf-8")
 _COUNT = 1000
@@ -50,7 +50,7 @@ def user(suite: Suite, account: Account, tmp_path: Path) -> Iterator[User]:
 
 
 def test_thunderbird(suite: Suite, account: Account, user: User) -> None:
-    """It lists 1,000 messages, has the server search, reads, moves and deletes; the server has it so."""
+    """It lists 1,000 messages, has the server search, reads, moves, deletes and hears of new mail; the server has it so."""
     suite.command("quota", "set", account.login, "--messages", "5000")
     fill(suite, account, "INBOX", numbered(_COUNT))
     assert {"INBOX", "Archive", "Drafts", "Junk", "Sent"} <= set(user.does("folderNames", 5))
@@ -75,6 +75,9 @@ def test_thunderbird(suite: Suite, account: Account, user: User) -> None:
     assert _subjects(suite, account, "INBOX") == left[10:]
     assert sorted(_subjects(suite, account, "Archive")) == sorted(wanted)
     assert sorted(_subjects(suite, account, "Trash")) == sorted(left[:10])
+
+    send(suite, account, 1)
+    user.does("told", "INBOX", len(left) - 10 + 1)
 
 
 def _subjects(suite: Suite, account: Account, mailbox: str) -> list[str]:
