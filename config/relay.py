@@ -97,3 +97,42 @@ class Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Octets,
         Meta(description="Octets up to which a message is sent from memory; a larger one is read while it is sent."),
     ] = Octets(1 << 20)
+
+    # How long a server may take
+
+    connect_timeout: Annotated[
+        Seconds,
+        Meta(description="For a connection to one address. Then the next one is tried, or later: status 4.4.1."),
+    ] = Seconds(30)
+    connect_delay: Annotated[
+        Seconds,
+        Meta(description="Head start of a host's address before its next one is tried beside it (RFC 8305 §5)."),
+    ] = Seconds(0.25)
+    session_limit: Annotated[
+        Count,
+        Meta(description="Servers of a destination that are talked to for one attempt, when they refuse to serve us."),
+    ] = 4
+    tls_timeout: Annotated[Seconds, Meta(description="For the TLS handshake.")] = Seconds(30)
+    greeting_timeout: Annotated[
+        Seconds, Meta(description="For the greeting: RFC 5321 §4.5.3.2.1. Like those below: status 4.4.2.")
+    ] = Seconds(5 * MINUTE)
+    command_timeout: Annotated[
+        Seconds, Meta(description="For the reply to every other command, MAIL and RCPT above all: RFC 5321 §4.5.3.2.2.")
+    ] = Seconds(5 * MINUTE)
+    data_timeout: Annotated[Seconds, Meta(description="For the reply to DATA: RFC 5321 §4.5.3.2.4.")] = Seconds(
+        2 * MINUTE
+    )
+    block_timeout: Annotated[
+        Seconds, Meta(description="For the server to take more of a message: RFC 5321 §4.5.3.2.5.")
+    ] = Seconds(3 * MINUTE)
+    message_timeout: Annotated[
+        Seconds, Meta(description="For the server to take a whole message, however steadily it goes.")
+    ] = Seconds(HOUR)
+    final_timeout: Annotated[
+        Seconds,
+        Meta(description="For the reply to the end of a message: RFC 5321 §4.5.3.2.6. Shorter times make duplicates."),
+    ] = Seconds(10 * MINUTE)
+    quit_timeout: Annotated[Seconds, Meta(description="For the reply to QUIT.")] = Seconds(5)
+    chunking: Annotated[
+        bool, Meta(description="Send messages by BDAT (RFC 3030) to servers that offer it. Binary ones always are.")
+    ] = True

@@ -100,6 +100,11 @@ class Connection(asyncio.BufferedProtocol):
         """Whether nothing can be sent any more."""
         return self._is_lost or self._transport is None or self._transport.is_closing()
 
+    @property
+    def has_news(self) -> bool:
+        """Whether receive() would give something at once: octets, or the end."""
+        return bool(self._chunks) or self._is_eof
+
     async def receive(self, within_seconds: float) -> bytes:
         """The next octets, at most 64 KiB; b"" at the end.
 
@@ -172,6 +177,23 @@ class Connection(asyncio.BufferedProtocol):
         Whatever came in the clear and was not consumed is thrown away: it may be an attacker's (CVE-2011-0411).
         `answer` is sent here, after reading has stopped, so that no part of the handshake is taken for plain text.
         """
+        await self._secure(context, answer, TLS_HANDSHAKE_SECONDS, server_side=True)
+
+    async def start_tls_as_client(
+        self, context: ssl.SSLContext, server_name: str | None, within_seconds: float = TLS_HANDSHAKE_SECONDS
+    ) -> None:
+        """The same from the other side. server_name: for SNI. Raises ConnectionError or ssl.SSLError."""
+        await self._secure(context, b"", within_seconds, server_side=False, server_name=server_name)
+
+    async def _secure(
+        self,
+        context: ssl.SSLContext,
+        answer: bytes,
+        within_seconds: float,
+        *,
+        server_side: bool,
+        server_name: str | None = None,
+    ) -> None:
         transport = self._transport
         if transport is None or self.is_closing:
             raise ConnectionResetError("connection lost")
@@ -184,8 +206,9 @@ class Connection(asyncio.BufferedProtocol):
                 transport,
                 self,
                 context,
-                server_side=True,
-                ssl_handshake_timeout=TLS_HANDSHAKE_SECONDS,
+                server_side=server_side,
+                server_hostname=server_name,
+                ssl_handshake_timeout=within_seconds,
                 ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS,
             )
         except TimeoutError:

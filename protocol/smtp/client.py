@@ -103,6 +103,11 @@ class Client:
         return self._pending[0][0] if self._pending else None
 
     @property
+    def missing(self) -> int:
+        """How many commands are not answered yet, those included that wait to be sent."""
+        return len(self._pending) + len(self._backlog)
+
+    @property
     def is_idle(self) -> bool:
         """Whether a command or a transaction may begin."""
         return self._is_opened and self.ended is None and self._running is None and not self._pending
