@@ -58,6 +58,10 @@ class Destination:
     def succeeded(self) -> None:
         """A server took a message, or refused it for reasons of its own."""
         self.window = min(self.window + 1, float(self.settings.destination_connection_limit))
+        self.answered()
+
+    def answered(self) -> None:
+        """A server is there, and took nothing yet."""
         self.failures, self.dead_until, self.reason = 0, None, None
 
     def refused(self, opened_at: float, now: float) -> None:

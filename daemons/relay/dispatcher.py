@@ -126,7 +126,7 @@ class Dispatcher:
                 return
         self.enqueue(group, route)
 
-    def enqueue(self, group: Sequence[Leased], route: Route) -> None:
+    def enqueue(self, group: Sequence[Leased], route: Route, *, ignores_tls: bool = False) -> None:
         """Queue recipients at the destination of a route, one transaction per message."""
         destination = self._destination(route, group[0].is_requiretls)
         by_message: dict[int, list[Leased]] = {}
@@ -135,7 +135,7 @@ class Dispatcher:
         limit = self.settings.transaction_recipient_limit
         for recipients in by_message.values():
             for at in range(0, len(recipients), limit):
-                self._offer(destination, Parcel(recipients[at : at + limit], route))
+                self._offer(destination, Parcel(recipients[at : at + limit], route, ignores_tls=ignores_tls))
 
     def _offer(self, destination: Destination, parcel: Parcel) -> None:
         if destination.is_closed(time.monotonic()):
