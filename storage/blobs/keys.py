@@ -4,6 +4,7 @@ Wrapping is AES-256-GCM with a random 96-bit nonce: nonce, ciphertext, tag = 60 
 or the blob's digest, is the associated data, so that a wrapped key moved to another row does not open.
 """
 
+import hmac
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from storage.errors import CorruptError, NotFoundError, StorageError
-from storage.pool import Pool, reported
+from storage.pool import Connection, Pool, reported
 
 KEY_OCTETS = 32
 _NONCE_OCTETS = 12
@@ -33,10 +34,15 @@ def create_key_file(path: Path) -> None:
 class Wrapper:
     """Wraps keys under one key."""
 
-    __slots__ = ("_cipher",)
+    __slots__ = ("_cipher", "_key")
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
+        self._key = key
+
+    def derived(self, purpose: bytes) -> bytes:
+        """Another key, for one purpose. It is stored nowhere: who has the first one has it, and nobody else."""
+        return hmac.digest(self._key, b"derived key: " + purpose, "sha256")
 
     def wrap(self, key: bytes, bound_to: bytes) -> bytes:
         """`bound_to` must be given again to unwrap."""
@@ -68,12 +74,12 @@ class KeyRing:
         """A random key, wrapped: the value of tenant.wrapped_key. It is bound to no row: the tenant has no number yet."""
         return self._master.wrap(os.urandom(KEY_OCTETS), b"tenant")
 
-    async def tenant(self, pool: Pool, tenant_id: int) -> Wrapper:
+    async def tenant(self, source: Pool | Connection, tenant_id: int) -> Wrapper:
         """The wrapper of the tenant's blob keys. Raises NotFoundError."""
         wrapper = self._tenants.get(tenant_id)
         if wrapper is None:
             async with reported():
-                wrapped = await pool.fetchval("SELECT wrapped_key FROM tenant WHERE tenant_id = $1", tenant_id)
+                wrapped = await source.fetchval("SELECT wrapped_key FROM tenant WHERE tenant_id = $1", tenant_id)
             if wrapped is None:
                 raise NotFoundError(f"tenant {tenant_id}")
             wrapper = self._tenants[tenant_id] = Wrapper(self._master.unwrap(wrapped, b"tenant"))
