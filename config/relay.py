@@ -35,6 +35,13 @@ class Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Seconds,
         Meta(description="The sender is told of a delay once, when a message has waited for this long (RFC 3461)."),
     ] = Seconds(4 * HOUR)
+    report_message_limit: Annotated[
+        Octets,
+        Meta(
+            description="Largest message that is given back whole when the sender asked for that (RET=FULL) and it failed; of a "
+            "larger one the header is."
+        ),
+    ] = Octets(1 << 20)
     poll: Annotated[
         Seconds,
         Meta(description="How often the queue is looked at when no wake-up came. A lost wake-up costs this much."),

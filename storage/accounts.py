@@ -104,6 +104,11 @@ class Directory:
         self._remember(self._logins, login, found)
         return found
 
+    async def language(self, tenant_id: int) -> str:
+        """The tenant's language, "de" or "en": for what is written to its people. Raises UnavailableError."""
+        row = await self._row("SELECT language FROM tenant WHERE tenant_id = $1", tenant_id)
+        return "de" if row is None else str(row["language"])
+
     async def _row(self, statement: str, *arguments: object) -> asyncpg.Record | None:
         """One row; asked twice, since a restarted server leaves connections in the pool that nobody has missed yet."""
         with suppress(UnavailableError):

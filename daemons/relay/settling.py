@@ -17,7 +17,7 @@ from config.relay import Relay
 from daemons.context import Context
 from daemons.logs import logger
 from daemons.relay.attempt import Settled
-from daemons.relay.bounces import Bounces, action_of
+from daemons.relay.bounces import Bounces, action_of, record_dropped
 from daemons.relay.schedule import wait_seconds
 from storage import outbound
 from storage.errors import LeaseLostError, StorageError, UnavailableError
@@ -185,6 +185,8 @@ class Settler:
                     host=attempt.host,
                     reply=attempt.reply,
                 )
+            if attempt.kind == "failed" and not leased.reverse_path:
+                record_dropped(self._context, leased, "null reverse path")
 
 
 def settlement_of(settled: Settled) -> Settlement:
