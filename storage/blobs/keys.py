@@ -74,7 +74,7 @@ class KeyRing:
         """A random key, wrapped: the value of tenant.wrapped_key. It is bound to no row: the tenant has no number yet."""
         return self._master.wrap(os.urandom(KEY_OCTETS), b"tenant")
 
-    async def tenant(self, source: Pool | Connection, tenant_id: int) -> Wrapper:
+    async def tenant(self, source: "Pool | Connection", tenant_id: int) -> Wrapper:
         """The wrapper of the tenant's blob keys. Raises NotFoundError."""
         wrapper = self._tenants.get(tenant_id)
         if wrapper is None:
