@@ -13,7 +13,9 @@ from prometheus_client import Counter
 
 from config.keeper import Keeper as KeeperSettings
 from daemons.context import Context
+from daemons.keeper.rotation import Rotation
 from daemons.logs import logger
+from daemons.relay.resolver import Resolver
 from daemons.runtime import Ready
 from storage import policies
 from storage.blobs import sweep
@@ -121,12 +123,15 @@ async def _keep(context: Context, keeper: Keeper, stopping: asyncio.Event) -> No
     """Go round on a connection of our own as long as it holds the lock. Returns at once if another keeper is active."""
     database = context.settings.database
     connection = await asyncpg.connect(database.dsn, server_settings=server_settings(database.role), timeout=10)
+    rotation = Rotation(context.settings, context.keys, Resolver(context.settings.transport))
     try:
         while not stopping.is_set() and await become_active(connection):
             done = await keeper.round(connection, stopping)
+            await rotation.round(connection)
             _log.info("round done", contents=done.contents, blobs=done.blobs, segment_octets=done.segment_octets)
             await _pause(stopping, keeper.settings.interval)
     finally:
+        await rotation.resolver.close()
         connection.terminate()
 
 
