@@ -22,11 +22,19 @@ import asyncpg
 from storage.blobs import codec
 from storage.blobs.keys import KEY_OCTETS, KeyRing
 from storage.blobs.segments import Location, SegmentWriter, chunks
-from storage.errors import DiskError, MailboxNotFoundError, NotFoundError, StorageError, UnavailableError
+from storage.errors import (
+    DiskError,
+    LeaseLostError,
+    MailboxNotFoundError,
+    NotFoundError,
+    StorageError,
+    UnavailableError,
+)
 from storage.messages import remove
+from storage.outbound import SETTLE, settlement_arrays
 from storage.pool import Pool, reported
 from storage.rows import NewMessage, Placed, Stored
-from storage.statements import COMMITTED, INGEST, KNOWN_BLOBS, LOCK_MAILBOXES, PLACED
+from storage.statements import COMMITTED, INGEST, INGEST_AND_QUEUE, KNOWN_BLOBS, LOCK_MAILBOXES, PLACED
 
 _CONTENT_BLOCK = 1024  # ids taken from the sequence content_block at once
 _BATCH_MESSAGES = 256
@@ -142,8 +150,9 @@ class Ingest:
     async def store(self, group: Sequence[NewMessage]) -> list[Stored]:
         """Store all messages of the group, or none. Returns when they are durable and visible.
 
-        Raises MailboxNotFoundError when a placement's mailbox is gone, UnavailableError when database or disk cannot be
-        used. The caller may be cancelled while it waits; the messages are then stored all the same, or not at all.
+        Raises MailboxNotFoundError when a placement's mailbox is gone, LeaseLostError when a settlement is not the caller's
+        to make any more, UnavailableError when database or disk cannot be used. The caller may be cancelled while it waits;
+        the messages are then stored all the same, or not at all.
         """
         if self._is_closed:
             raise UnavailableError("shutting down")
@@ -264,20 +273,29 @@ class Ingest:
                 self._in_flight = frozenset()
 
     async def _insert(self, plans: list[_Plan], written: _Written) -> list[asyncpg.Record]:
-        """Run the ingest statement, and in the same transaction take away what is replaced.
+        """Run the ingest statement, and in the same transaction take away what is replaced and settle what is reported.
 
-        Raises NotFoundError when that is gone already: then nothing is stored.
+        Raises NotFoundError when a replaced message is gone already, LeaseLostError when a lease is: then nothing is stored.
         """
-        arguments = _arguments(plans, written)
-        replaced = [plan.message.replaces for plan in plans if plan.message.replaces is not None]
-        if not replaced:
+        messages = [plan.message for plan in plans]
+        outbound = [message.outbound for message in messages if message.outbound is not None]
+        statement = INGEST_AND_QUEUE if outbound else INGEST
+        arguments = _arguments(plans, written) + (_outbound_arguments(plans) if outbound else [])
+        replaced = [message.replaces for message in messages if message.replaces is not None]
+        settlements = [settlement for message in messages for settlement in message.settles]
+        if not replaced and not settlements:
             async with reported():
-                return await self._pool.fetch(INGEST, *arguments)
+                return await self._pool.fetch(statement, *arguments)
         locked = {mailbox_id for mailbox_id, _ in replaced}
-        locked |= {placement.mailbox_id for plan in plans for placement in plan.message.placements}
+        locked |= {placement.mailbox_id for message in messages for placement in message.placements}
         async with reported(), self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(LOCK_MAILBOXES, sorted(locked))  # before either statement locks one of them
-            rows = await connection.fetch(INGEST, *arguments)
+            if settlements:  # before mailboxes are locked: who settles alone locks no mailbox
+                settled = await connection.fetch(SETTLE, *settlement_arrays(settlements))
+                if len(settled) < len(settlements):
+                    raise LeaseLostError(f"{len(settlements) - len(settled)} of {len(settlements)} leases")
+            if replaced:
+                await connection.execute(LOCK_MAILBOXES, sorted(locked))  # before either statement locks one of them
+            rows = await connection.fetch(statement, *arguments)
             for mailbox_id, uid in replaced:
                 if not await remove(connection, mailbox_id, [uid]):
                     raise NotFoundError("the message to be replaced")
@@ -404,9 +422,30 @@ def _arguments(plans: list[_Plan], located: _Written) -> list[list[Any]]:
     ]  # fmt: skip
     arrays: list[list[Any]] = []
     for rows, width in ((blobs, 7), (contents, 14), (parts, 5), (placements, 6), (journal, 7)):
-        arrays += [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+        arrays += _columns(rows, width)
     arrays.append([plan.message.facts.sorting for plan in plans])
     return arrays
+
+
+def _outbound_arguments(plans: list[_Plan]) -> list[list[Any]]:
+    """The arrays that the ingest statement takes besides when something is queued."""
+    queued = [(plan, outbound) for plan in plans for outbound in (plan.message.outbound,) if outbound is not None]
+    messages = [
+        (plan.content_id, plan.message.tenant_id, new.account_id, new.trace_id, new.reverse_path, new.envid, new.ret, new.body,
+         new.is_smtputf8, new.is_requiretls, new.priority, new.deliver_by, new.deliver_by_mode, new.expires_at)
+        for plan, new in queued
+    ]  # fmt: skip
+    recipients = [
+        (plan.content_id, plan.message.tenant_id, -plan.message.tenant_id if new.account_id is None else new.account_id,
+         (new.priority > 0) - (new.priority < 0), each.forward_path, each.domain,
+         None if each.notify is None else ",".join(each.notify), each.orcpt, new.held_reason, new.release_at)
+        for plan, new in queued for each in new.recipients
+    ]  # fmt: skip
+    return _columns(messages, 14) + _columns(recipients, 10)
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 
 def _translated(error: Exception) -> StorageError:

@@ -1,2 +1,253 @@
--- What the outbound queue needs beyond 0003.
-SELECT 1; -- replace this line
+-- What the outbound queue needs beyond 0003: fair turns between senders, a record of each attempt, and of each removal by hand.
+
+-- ---------------------------------------------------------------- messages
+
+-- One number for content and queue message: known before the insert, so that recipients need not be joined to what was inserted.
+ALTER TABLE outbound_message ALTER outbound_id DROP IDENTITY;
+ALTER TABLE outbound_message ALTER outbound_id SET DEFAULT nextval('content_block') * 1024; -- a block of its own
+ALTER TABLE outbound_message ALTER trace_id DROP DEFAULT;
+ALTER TABLE outbound_message ALTER trace_id TYPE text USING substr(replace(trace_id::text, '-', ''), 1, 16);
+ALTER TABLE outbound_message ALTER trace_id SET DEFAULT substr(replace(gen_random_uuid()::text, '-', ''), 1, 16);
+ALTER TABLE outbound_message ADD CHECK (trace_id ~ '^[0-9a-f]{16}$');
+ALTER TABLE outbound_message
+    DROP is_8bit,
+    ADD body text NOT NULL DEFAULT '7BIT' CHECK (body IN ('7BIT', '8BITMIME', 'BINARYMIME')), -- RFC 6152, RFC 3030
+    ADD deliver_by timestamptz,                   -- RFC 2852 §4
+    ADD deliver_by_mode text CHECK (deliver_by_mode IN ('N', 'R')),
+    ADD CHECK ((deliver_by IS NULL) = (deliver_by_mode IS NULL));
+CREATE INDEX outbound_message_trace ON outbound_message (trace_id);
+
+-- ---------------------------------------------------------------- recipients
+
+-- tenant_id: its message's. A foreign key of its own would cost a query for each row, and say nothing new.
+DROP INDEX outbound_recipient_due, outbound_recipient_tenant;
+ALTER TABLE outbound_recipient DROP CONSTRAINT outbound_recipient_tenant_id_fkey;
+ALTER TABLE outbound_recipient ALTER domain TYPE text COLLATE "C";
+ALTER TABLE outbound_recipient
+    ADD sender bigint,                            -- whose turn it takes: the account, or minus the tenant for what we send ourselves
+    ADD urgency smallint NOT NULL DEFAULT 0 CHECK (urgency IN (-1, 0, 1)), -- the sign of the message's priority
+    ADD tries integer NOT NULL DEFAULT 0,         -- deliveries that were tried; attempts counts leases, and is their fence
+    ADD held_reason text;
+UPDATE outbound_recipient AS r
+   SET sender = coalesce(m.account_id, -m.tenant_id), urgency = sign(m.priority)
+  FROM outbound_message AS m WHERE m.outbound_id = r.outbound_id;
+ALTER TABLE outbound_recipient ALTER sender SET NOT NULL;
+-- The first finds the next domain of a sender and what is due there, the second when a sender is due next.
+CREATE INDEX outbound_recipient_waiting ON outbound_recipient (sender, urgency, domain, next_attempt_at) WHERE state = 'waiting';
+CREATE INDEX outbound_recipient_next ON outbound_recipient (sender, urgency, next_attempt_at) WHERE state = 'waiting';
+CREATE INDEX outbound_recipient_held ON outbound_recipient (sender) WHERE state = 'held';
+CREATE INDEX outbound_recipient_finished ON outbound_recipient (finished_at) WHERE finished_at IS NOT NULL;
+-- Every lease and every settlement is a new version of a row: the dead ones must not pile up at the head of the indexes.
+ALTER TABLE outbound_recipient SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 2000);
+
+CREATE TABLE outbound_attempt (
+    recipient_id bigint NOT NULL REFERENCES outbound_recipient ON DELETE CASCADE,
+    attempt      integer NOT NULL,                -- the lease's number
+    tried_at     timestamptz NOT NULL DEFAULT now(),
+    state        text NOT NULL CHECK (state IN ('delivered', 'failed', 'waiting')),
+    host         text NOT NULL,                   -- name and address; '': no server was reached
+    tls          text NOT NULL,
+    reply        text NOT NULL,                   -- the remote server's own words
+    PRIMARY KEY (recipient_id, attempt)
+);
+
+-- What was taken out by hand. It stays when the rows are cleared away, and so holds no address: the trace does, while it is kept.
+CREATE TABLE outbound_removal (
+    removal_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id    bigint NOT NULL REFERENCES tenant,
+    recipient_id bigint NOT NULL,
+    trace_id     text NOT NULL,
+    domain       text NOT NULL,
+    removed_at   timestamptz NOT NULL DEFAULT now(),
+    removed_by   text NOT NULL,                   -- the operator
+    reason       text NOT NULL,
+    is_told      boolean NOT NULL                 -- whether the sender gets a report
+);
+CREATE INDEX outbound_removal_tenant ON outbound_removal (tenant_id);
+CREATE INDEX outbound_removal_trace ON outbound_removal (trace_id);
+CREATE INDEX outbound_removal_removed ON outbound_removal (removed_at);
+
+-- ---------------------------------------------------------------- turns
+
+-- A sender's turns. A lease gives one turn to each lane that is due, the longest waiting lane first, and puts it behind all others
+-- that are due: 50,000 recipients of one account cost another's single letter one round, and no scan of theirs.
+CREATE TABLE outbound_lane (
+    sender      bigint NOT NULL,
+    urgency     smallint NOT NULL,
+    turn_at     timestamptz NOT NULL,             -- due then; of those that are due: who was served longest ago
+    next_domain text COLLATE "C" NOT NULL DEFAULT '', -- the turn goes on after this domain
+    PRIMARY KEY (sender, urgency)
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
+CREATE INDEX outbound_lane_turn ON outbound_lane (urgency, turn_at);
+
+-- What changed the moment at which a lane is due. Whoever queues mail writes here and locks no lane, so intake never waits for a relay
+-- nor for another intake; the next lease folds the rows into the lanes.
+CREATE TABLE outbound_wake (
+    wake_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    sender  bigint NOT NULL,
+    urgency smallint NOT NULL,
+    due_at  timestamptz NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
+
+-- The payload is when the first of them is due, in seconds since 1970.
+CREATE FUNCTION wake_outbound() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    v_due timestamptz;
+BEGIN
+    WITH woken AS (
+        INSERT INTO outbound_wake (sender, urgency, due_at)
+        SELECT sender, urgency, min(next_attempt_at) FROM added WHERE state = 'waiting' GROUP BY sender, urgency RETURNING due_at)
+    SELECT min(due_at) INTO v_due FROM woken;
+    IF v_due IS NOT NULL THEN
+        PERFORM pg_notify('postwerk_outbound', extract(epoch FROM v_due)::text);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER outbound_added AFTER INSERT ON outbound_recipient
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION wake_outbound();
+INSERT INTO outbound_wake (sender, urgency, due_at)
+    SELECT sender, urgency, min(next_attempt_at) FROM outbound_recipient WHERE state = 'waiting' GROUP BY sender, urgency;
+
+-- One lane's turn, by whoever has locked the lane: at most p_room recipients that are due, going round its domains after p_after.
+-- Rows of a domain that is passed over, however many, cost one step; so do those that are due later.
+CREATE FUNCTION lease_lane(p_sender bigint, p_urgency smallint, p_after text, p_room integer, p_now timestamptz,
+                           p_until timestamptz, p_by text, p_excluded text[],
+                           OUT taken bigint[], OUT reached text, OUT is_over boolean)
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
+DECLARE
+    v_next text;
+    v_due timestamptz;
+    v_more bigint[];
+    v_steps integer := 0;
+    v_is_second boolean := p_after = '';          -- on the way from the first domain to where we started
+BEGIN
+    taken := '{}';
+    reached := p_after;
+    is_over := false;
+    LOOP
+        SELECT r.domain, r.next_attempt_at INTO v_next, v_due FROM outbound_recipient AS r
+         WHERE r.state = 'waiting' AND r.sender = p_sender AND r.urgency = p_urgency AND r.domain > reached
+         ORDER BY r.domain, r.next_attempt_at LIMIT 1;
+        IF NOT FOUND AND NOT v_is_second THEN
+            v_is_second := true;
+            reached := '';
+            CONTINUE;
+        END IF;
+        IF v_next IS NULL OR (v_is_second AND p_after <> '' AND v_next > p_after COLLATE "C") THEN
+            is_over := true;
+            RETURN;
+        END IF;
+        reached := v_next;
+        v_steps := v_steps + 1;
+        IF v_due <= p_now AND NOT v_next = ANY (p_excluded) THEN
+            WITH due AS MATERIALIZED (
+                SELECT r.recipient_id FROM outbound_recipient AS r
+                 WHERE r.state = 'waiting' AND r.sender = p_sender AND r.urgency = p_urgency AND r.domain = v_next
+                   AND r.next_attempt_at <= p_now
+                 ORDER BY r.next_attempt_at LIMIT p_room - cardinality(taken) FOR UPDATE SKIP LOCKED),
+            leased AS (
+                UPDATE outbound_recipient AS r SET next_attempt_at = p_until, leased_by = p_by, attempts = r.attempts + 1
+                  FROM due WHERE r.recipient_id = due.recipient_id RETURNING r.recipient_id)
+            SELECT array_agg(l.recipient_id) INTO v_more FROM leased AS l;
+            taken := taken || coalesce(v_more, '{}');
+        END IF;
+        EXIT WHEN cardinality(taken) >= p_room OR v_steps >= 500;
+    END LOOP;
+END $$;
+
+-- Lease at most p_limit recipients that are due. Locks lanes only: in their order where it may have to wait, else those that are free.
+-- A lane of which nothing can be had now (its domains are excluded) is looked at again after p_pause seconds, or when mail is added.
+CREATE FUNCTION lease_outbound(p_limit integer, p_seconds float8, p_by text, p_excluded text[], p_pause float8)
+RETURNS bigint[]
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
+DECLARE
+    v_now timestamptz;
+    v_until timestamptz;
+    v_taken bigint[] := '{}';
+    v_senders bigint[] := '{}';
+    v_urgencies smallint[] := '{}';
+    v_cursors text[] := '{}';
+    v_counts integer[] := '{}';                   -- recipients taken; -1: not looked at, there was no more room
+    v_pauses float8[] := '{}';
+    v_open integer[];                             -- lanes that may have more
+    v_still integer[];
+    v_first integer;
+    v_room integer;
+    v_share integer;
+    v_urgency smallint;
+    v_lane integer;
+    v_turn record;
+    v_due timestamptz;
+BEGIN
+    -- One at a time folds, as it may have to wait for lanes; the others go on without what it is about to add.
+    WHILE pg_try_advisory_xact_lock(x'50574B51'::bigint) LOOP
+        WITH woken AS (
+            DELETE FROM outbound_wake WHERE wake_id IN (
+                SELECT wake_id FROM outbound_wake ORDER BY wake_id LIMIT 5000 FOR UPDATE SKIP LOCKED)
+            RETURNING sender, urgency, due_at),
+        folded AS (
+            INSERT INTO outbound_lane AS l (sender, urgency, turn_at)
+            SELECT sender, urgency, min(due_at) FROM woken GROUP BY sender, urgency ORDER BY sender, urgency
+                ON CONFLICT (sender, urgency) DO UPDATE SET turn_at = least(l.turn_at, excluded.turn_at))
+        SELECT count(*) INTO v_room FROM woken;
+        EXIT WHEN v_room < 5000;
+    END LOOP;
+    v_now := clock_timestamp();
+    v_until := greatest(v_now + make_interval(secs => p_seconds), v_now + interval '1 microsecond'); -- never due again within this call
+    -- What is urgent goes first and gets half, so that it can hold up nobody; a tenth is left for what is not.
+    FOREACH v_urgency IN ARRAY ARRAY[1, 0, -1]::smallint[] LOOP
+        v_first := cardinality(v_senders);
+        v_room := p_limit - cardinality(v_taken);
+        v_room := CASE v_urgency WHEN 1 THEN (v_room + 1) / 2 WHEN 0 THEN v_room - p_limit / 10 ELSE v_room END;
+        CONTINUE WHEN v_room <= 0;
+        FOR v_turn IN SELECT l.sender, l.next_domain FROM outbound_lane AS l WHERE l.urgency = v_urgency AND l.turn_at <= v_now
+                       ORDER BY l.turn_at LIMIT v_room FOR UPDATE SKIP LOCKED LOOP
+            v_senders := v_senders || v_turn.sender;
+            v_urgencies := v_urgencies || v_urgency;
+            v_cursors := v_cursors || v_turn.next_domain;
+            v_counts := v_counts || -1;
+            v_pauses := v_pauses || 0::float8;
+        END LOOP;
+        SELECT coalesce(array_agg(n), '{}') INTO v_open FROM generate_series(v_first + 1, cardinality(v_senders)) AS n;
+        v_room := v_room + cardinality(v_taken);
+        WHILE cardinality(v_open) > 0 AND cardinality(v_taken) < v_room LOOP
+            -- Eight at least: the recipients of one message at one domain should not come one by one.
+            v_share := greatest(8, (v_room - cardinality(v_taken)) / cardinality(v_open));
+            v_still := '{}';
+            FOREACH v_lane IN ARRAY v_open LOOP
+                EXIT WHEN cardinality(v_taken) >= v_room;
+                SELECT * INTO v_turn FROM lease_lane(v_senders[v_lane], v_urgency, v_cursors[v_lane],
+                                                     least(v_share, v_room - cardinality(v_taken)), v_now, v_until, p_by, p_excluded);
+                v_taken := v_taken || v_turn.taken;
+                v_cursors[v_lane] := v_turn.reached;
+                v_counts[v_lane] := greatest(v_counts[v_lane], 0) + cardinality(v_turn.taken);
+                v_pauses[v_lane] := CASE WHEN v_turn.is_over THEN p_pause ELSE p_pause / 10 END;
+                IF NOT v_turn.is_over AND cardinality(v_turn.taken) > 0 THEN
+                    v_still := v_still || v_lane;
+                END IF;
+            END LOOP;
+            v_open := v_still;
+        END LOOP;
+    END LOOP;
+    FOR v_lane IN 1 .. cardinality(v_senders) LOOP
+        CONTINUE WHEN v_counts[v_lane] < 0;
+        SELECT r.next_attempt_at INTO v_due FROM outbound_recipient AS r
+         WHERE r.state = 'waiting' AND r.sender = v_senders[v_lane] AND r.urgency = v_urgencies[v_lane]
+         ORDER BY r.next_attempt_at LIMIT 1;
+        IF v_due IS NULL THEN
+            DELETE FROM outbound_lane WHERE sender = v_senders[v_lane] AND urgency = v_urgencies[v_lane];
+        ELSE
+            UPDATE outbound_lane
+               SET next_domain = v_cursors[v_lane],
+                   turn_at = CASE WHEN v_due > v_now THEN v_due WHEN v_counts[v_lane] > 0 THEN v_now
+                                  ELSE v_now + make_interval(secs => v_pauses[v_lane]) END
+             WHERE sender = v_senders[v_lane] AND urgency = v_urgencies[v_lane];
+        END IF;
+    END LOOP;
+    RETURN v_taken;
+END $$;
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON outbound_attempt, outbound_lane, outbound_wake TO postwerk_daemon;
+GRANT SELECT, INSERT, DELETE ON outbound_removal TO postwerk_daemon; -- DELETE: the keeper, when their time is over

@@ -150,8 +150,8 @@ async def test_the_relay_counts_what_waits(
         WITH message AS (
             INSERT INTO outbound_message (tenant_id, content_id, reverse_path, expires_at)
             SELECT tenant_id, content_id, '', now() FROM content LIMIT 1 RETURNING outbound_id, tenant_id)
-        INSERT INTO outbound_recipient (outbound_id, tenant_id, forward_path, domain, next_attempt_at)
-        SELECT outbound_id, tenant_id, 'r@example.org', 'example.org', now() + interval '20 seconds' FROM message
+        INSERT INTO outbound_recipient (outbound_id, tenant_id, sender, forward_path, domain, next_attempt_at)
+        SELECT outbound_id, tenant_id, -tenant_id, 'r@example.org', 'example.org', now() + interval '20 seconds' FROM message
     """)
     assert 10 < await relay.look(context.pool) <= 20
     assert REGISTRY.get_sample_value("postwerk_outbound_waiting") == 1
