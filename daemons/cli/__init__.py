@@ -25,6 +25,7 @@ _COMMANDS = {
     "pop3": ("daemons.cli.policies", "pop3"),
     "import": ("daemons.cli.transfer", "import_"),
     "export": ("daemons.cli.transfer", "export"),
+    "dkim": ("daemons.cli.dkim", "dkim"),
     "archive": ("daemons.cli.archive", "archive"),
 }
 
