@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 from aiohttp import web
 from joserfc import jwt
 from joserfc.jwk import ECKey, Key
 
 from config.issuers import Issuer
+from config.settings import Settings
 from daemons.certificates import Issued
 
 SECRET = "s3cret:&"
@@ -101,3 +103,9 @@ async def issuing(certificate: Issued, state: Path) -> AsyncIterator[StubIssuer]
         yield stub
     finally:
         await runner.cleanup()
+
+
+def with_issuer(settings: Settings, issuer: Issuer) -> Settings:
+    """The settings, in which this issuer is trusted and no other."""
+    authentication = msgspec.structs.replace(settings.authentication, issuers=[issuer])
+    return msgspec.structs.replace(settings, authentication=authentication)

@@ -23,6 +23,7 @@ from storage.errors import MailboxExistsError
 from storage.rows import NewMessage, Placement
 from tests.conftest import Person
 from tests.daemons.imap.conversation import Client
+from tests.daemons.issuer import with_issuer
 
 Endpoints = Mapping[str, tuple[str, int]]
 
@@ -117,13 +118,7 @@ def settings(settings: Settings) -> Settings:
     """
     hasty = msgspec.structs.replace(settings.authentication, failure_delay=Seconds(0.01))
     settings = msgspec.structs.replace(settings, authentication=hasty)
-    return with_other_issuer(settings, Issuer(tenant="example", issuer="https://localhost:9", audience=["postwerk"]))
-
-
-def with_other_issuer(settings: Settings, issuer: Issuer) -> Settings:
-    """The settings with another issuer."""
-    authentication = msgspec.structs.replace(settings.authentication, issuers=[issuer])
-    return msgspec.structs.replace(settings, authentication=authentication)
+    return with_issuer(settings, Issuer(tenant="example", issuer="https://localhost:9", audience=["postwerk"]))
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from daemons.context import open_context
 from protocol import sasl
 from storage import accounts
 from tests.conftest import PASSWORD, add_person
-from tests.daemons.imap.conftest import Service, mail, running, with_other_issuer
+from tests.daemons.imap.conftest import Service, mail, running
 from tests.daemons.imap.conversation import Client
 from tests.daemons.imap.proofs import proves
 from tests.daemons.imap.test_compress import compressed
-from tests.daemons.issuer import StubIssuer, issuing
+from tests.daemons.issuer import StubIssuer, issuing, with_issuer
 
 NONCE = "rOprNGfwEbeRWgbNEkqO"
 FAILED = b"t NO [AUTHENTICATIONFAILED] login or password is wrong"
@@ -125,7 +125,7 @@ async def trusting_service(service: Service, settings: Settings, certificate: Is
     """The access process, in which an issuer that answers is trusted."""
     async with (
         issuing(certificate, Path(settings.state)) as stub,
-        open_context(with_other_issuer(settings, stub.settings(scope="mail"))) as context,
+        open_context(with_issuer(settings, stub.settings(scope="mail"))) as context,
         running(context) as endpoints,
     ):
         yield Trusting(Service(context, endpoints, service.person, service.tls), stub)

@@ -121,14 +121,18 @@ class Stage:
 @asynccontextmanager
 async def staged(context: Context, ca: str) -> AsyncIterator[Stage]:
     """The service on two free ports, and a client's view of its certificate."""
-    service = Pop3Service(context, build_authenticator(context))
+    authenticator = build_authenticator(context)
+    service = Pop3Service(context, authenticator)
     trusted = Networks(context.settings.trusted_networks)
-    async with (
-        listening(["127.0.0.1:0"], service.converse, trusted=trusted) as plain,
-        listening(["127.0.0.1:0"], service.converse, tls=context.tls, trusted=trusted) as secure,
-    ):
-        tls = ssl.create_default_context(cafile=ca)
-        yield Stage(context, service, plain.endpoints[0][1], secure.endpoints[0][1], tls)
+    try:
+        async with (
+            listening(["127.0.0.1:0"], service.converse, trusted=trusted) as plain,
+            listening(["127.0.0.1:0"], service.converse, tls=context.tls, trusted=trusted) as secure,
+        ):
+            tls = ssl.create_default_context(cafile=ca)
+            yield Stage(context, service, plain.endpoints[0][1], secure.endpoints[0][1], tls)
+    finally:
+        await authenticator.close()
 
 
 @pytest.fixture

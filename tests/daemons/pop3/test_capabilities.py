@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import poplib
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from storage import policies
 from storage.policies import Fetches
 from storage.pool import Pool
 from tests.conftest import Person, add_person
+from tests.daemons.issuer import issuing, with_issuer
 from tests.daemons.pop3.conftest import Client, Stage, staged, with_pop3
 
 _PROOFS: dict[str, str] = {}
@@ -139,6 +141,25 @@ async def test_sasl(stage: Stage, account: Person) -> None:
     async with stage.client() as client:
         initial = base64.b64encode(f"\0{account.login}\0{account.password}".encode()).decode()
         assert await client.ask(f"AUTH PLAIN {initial}") == [b"+OK 0 messages (0 octets)"]
+
+
+async def test_sasl_with_tokens(settings: Settings, account: Person, certificate: Issued) -> None:
+    """Where an issuer is trusted its tokens log in, and a bad one is told where to get a better one (RFC 7628 §3.2.2)."""
+    async with issuing(certificate, Path(settings.state)) as stub:
+        trusting = with_issuer(settings, stub.settings(scope="mail"))
+        async with open_context(trusting) as context, staged(context, str(certificate.authority)) as stage:
+            async with stage.client() as client:
+                (named,) = [line.split()[1:] for line in await capabilities(client) if line.startswith("SASL ")]
+                refused = sasl.OauthBearerClient(stub.token(exp=1), authzid=account.login)
+                assert (await exchanged(client, "OAUTHBEARER", refused)).startswith(b"-ERR [AUTH] ")
+                assert json.loads(refused.refusal)["scope"] == "mail"
+            assert {"OAUTHBEARER", "XOAUTH2"} <= set(named)
+            token = stub.token(scope="mail")
+            taken: list[sasl.ClientMechanism] = [sasl.OauthBearerClient(token, authzid=account.login)]
+            taken.append(sasl.Xoauth2Client(account.login, token))
+            for name, mechanism in zip(("OAUTHBEARER", "XOAUTH2"), taken, strict=True):
+                async with stage.client() as client:
+                    assert await exchanged(client, name, mechanism) == b"+OK 0 messages (0 octets)", name
 
 
 @proves("STLS")
