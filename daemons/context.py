@@ -54,7 +54,9 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         tls = server_tls_context(settings.tls) if settings.tls.certificate else None
         for task in (asyncio.create_task(hub.run(), name="changes"), asyncio.create_task(ingest.run(), name="ingest")):
             stack.push_async_callback(_end, task)
-        recorder = Recorder(settings.trace)
+        recorder = Recorder(settings.trace, pool, keys)
+        stack.push_async_callback(recorder.close)
+        stack.push_async_callback(_end, asyncio.create_task(recorder.run(), name="trace"))
         yield Context(settings, pool, keys, blobs, ingest, directory, hub, tls, recorder)
 
 

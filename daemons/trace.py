@@ -24,27 +24,43 @@ authors, forward_path and forward_paths of the kinds received, refused, queued a
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
+import asyncpg
 from prometheus_client import Counter
 
 from config.trace import Trace
+from config.units import DAY
+from daemons.logs import logger
+from storage import trace
+from storage.blobs.keys import KeyRing
+from storage.errors import CorruptError, NotFoundError, StorageError
+from storage.pool import Pool
+from storage.trace import Batch, NewNote, Sealer
 
 Kind: TypeAlias = Literal[
     "received", "checked", "refused", "stored", "queued", "held", "attempt", "delivered", "failed", "bounced",
     "released", "deleted",
 ]  # fmt: skip
 
+_log = logger("trace")
 _LOST = Counter("postwerk_trace_lost", "Notes of the delivery trace that could not be written.")
+_RETRY_SECONDS = (0.2, 1.0, 5.0, 15.0)
+_CLOSING_SECONDS = 5.0
+_TURN = 100  # messages sealed before others get a turn of the loop: about a millisecond
 
 
 class Recorder:
-    """One per process: `context.recorder`."""
+    """One per process: `context.recorder`. Writes while run() runs, and what is left at close()."""
 
-    def __init__(self, settings: Trace) -> None:
+    def __init__(self, settings: Trace, pool: Pool, keys: KeyRing) -> None:
         self._settings = settings
-        self._waiting: deque[tuple[int, str, float, Kind, dict[str, object]]] = deque()
+        self._pool = pool
+        self._keys = keys
+        self._waiting: deque[NewNote] = deque()
         self._arrived = asyncio.Event()
+        self._writing = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"<Recorder: {len(self._waiting)} notes waiting>"
@@ -54,5 +70,70 @@ class Recorder:
         if len(self._waiting) >= self._settings.queue_limit:
             _LOST.inc()
             return
-        self._waiting.append((tenant_id, trace_id, time.time(), kind, facts))
+        self._waiting.append(NewNote(tenant_id, trace_id, time.time(), kind, facts))
         self._arrived.set()
+
+    async def run(self) -> None:
+        """Write what comes, some time after it came, until cancelled."""
+        failures = 0
+        while True:
+            await self._arrived.wait()
+            if len(self._waiting) < self._settings.batch_limit:
+                await asyncio.sleep(self._settings.delay)
+            try:
+                await self.flush()
+                failures = 0
+            except StorageError as error:
+                _log.warning("trace not written yet", waiting=len(self._waiting), reason=str(error))
+                await asyncio.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
+                failures += 1
+
+    async def flush(self) -> None:
+        """Write all that waits. Raises UnavailableError; what was not written then waits on."""
+        async with self._writing:
+            while self._waiting:
+                taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._settings.batch_limit))]
+                try:
+                    await self._write(taken)
+                except (StorageError, asyncio.CancelledError):
+                    self._waiting.extendleft(reversed(taken))
+                    raise
+                except asyncpg.PostgresError:
+                    _LOST.inc(len(taken))
+                    _log.exception("trace not written", lost=len(taken))
+            self._arrived.clear()
+
+    async def close(self) -> None:
+        """Write what is left, unless that takes too long."""
+        try:
+            async with asyncio.timeout(_CLOSING_SECONDS):
+                await self.flush()
+        except (StorageError, TimeoutError) as error:
+            _LOST.inc(len(self._waiting))
+            _log.warning("trace not written", lost=len(self._waiting), reason=str(error))
+
+    async def _write(self, taken: Sequence[NewNote]) -> None:
+        messages: dict[tuple[int, str], list[NewNote]] = {}
+        for note in taken:
+            messages.setdefault((note.tenant_id, note.trace_id), []).append(note)
+        sealers = {tenant_id: await self._sealer(tenant_id) for tenant_id in {note.tenant_id for note in taken}}
+        batch = Batch.empty()
+        for number, ((tenant_id, _), notes) in enumerate(messages.items(), start=1):
+            sealer = sealers[tenant_id]
+            if sealer is None:
+                continue
+            try:
+                batch.add(sealer, notes)
+            except (TypeError, ValueError) as error:
+                _LOST.inc(len(notes))
+                _log.error("notes cannot be written down", kinds=[note.kind for note in notes], reason=repr(error))
+            if number % _TURN == 0:
+                await asyncio.sleep(0)
+        await trace.write(self._pool, batch, default_days=self._settings.retention / DAY)
+
+    async def _sealer(self, tenant_id: int) -> Sealer | None:
+        """None for a tenant that was removed meanwhile, or whose key does not open."""
+        try:
+            return Sealer(tenant_id, await self._keys.tenant(self._pool, tenant_id))
+        except (NotFoundError, CorruptError):
+            return None
