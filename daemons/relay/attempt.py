@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from protocol.smtp.reply import Reply
 from protocol.status import Enhanced
 from storage.outbound import Leased
 
@@ -37,3 +38,9 @@ class Settled:
     attempt: Attempt
     next_attempt_at: datetime | None = None  # of a deferred one
     is_delay_due: bool = False  # deferred for so long that the sender is to be told, for the first time
+
+
+def text_of(reply: Reply) -> str:
+    """A reply in one line."""
+    status = f"{reply.enhanced} " if reply.enhanced is not None else ""
+    return f"{reply.code} {status}{' '.join(reply.lines)}"

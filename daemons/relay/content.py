@@ -13,7 +13,9 @@ from typing import cast
 
 from daemons.delivery import THREAD_OCTETS
 from daemons.relay.signing import Signer
+from filters.subject import HEADER_LIMIT
 from protocol.message import scan
+from protocol.message.header import fields
 from protocol.message.transfer import UnknownEncodingError, without_8bit
 from protocol.smtp.capabilities import Capabilities
 from protocol.smtp.transmission import Body
@@ -80,6 +82,14 @@ class Contents:
             octets = b"".join((signature, head, original))
             end = original.find(b"\r\n\r\n")
             return Content(len(octets), body, original[: end if end >= 0 else None].isascii(), octets)
+
+    async def waives_tls(self, content_id: int) -> bool:
+        """Whether its header says that delivery matters more than TLS: RFC 8689 §3."""
+        start = await self._blobs.read(content_id, 0, HEADER_LIMIT)
+        end = start.find(b"\r\n\r\n")
+        found = [each.body.strip().lower() for each in fields(start[: end if end >= 0 else None])
+                 if each.name.lower() == b"tls-required"]  # fmt: skip
+        return found == [b"no"]
 
     async def _stream(self, top: bytes, content_id: int) -> AsyncIterator[bytes]:
         yield top

@@ -4,7 +4,6 @@ An attempt is made with one session. Servers are changed while it is being opene
 behind that: a reply to MAIL or RCPT is the destination's reply, whichever of its servers gave it.
 """
 
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ import asyncpg
 
 from config.relay import Relay
 from daemons.logs import logger
-from daemons.relay.attempt import Attempt, Kind
+from daemons.relay.attempt import Attempt, Kind, text_of
 from daemons.relay.connection import Connection, OpenError, open_connection
 from daemons.relay.content import Contents
 from daemons.relay.destinations import Destination
@@ -89,7 +88,6 @@ class Courier:
                 hostname=self._hostname,
                 source=route.source,
                 credentials=route.credentials,
-                nonce=secrets.token_urlsafe(18) if route.credentials is not None else "",
             )
         except OpenError as error:
             self._on_opened(route, error)
@@ -223,12 +221,6 @@ def attempt_of(connection: Connection, outcome: Outcome, at: datetime, *, has_ds
         is_uncertain=outcome.is_uncertain,
         is_reported_by_peer=has_dsn,
     )
-
-
-def text_of(reply: Reply) -> str:
-    """A reply in one line."""
-    status = f"{reply.enhanced} " if reply.enhanced is not None else ""
-    return f"{reply.code} {status}{' '.join(reply.lines)}"
 
 
 def _status(reply: Reply) -> Enhanced:

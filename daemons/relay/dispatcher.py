@@ -14,12 +14,14 @@ from prometheus_client import Gauge
 
 from config.relay import Relay
 from daemons.logs import logger
-from daemons.relay.attempt import Attempt, Settled
+from daemons.relay.attempt import Attempt, Kind, Settled
 from daemons.relay.destinations import Destination
 from daemons.relay.parcel import Parcel
 from daemons.relay.routes import Route, RouteError
 from daemons.relay.schedule import settle
 from daemons.relay.turns import Turns
+from protocol.status import enhanced
+from storage.errors import StorageError
 from storage.outbound import Leased
 
 _log = logger("relay")
@@ -28,20 +30,35 @@ _SENDER_SHARE = 0.75  # of all connections that those of one sender may take, so
 _DOMAIN_SHARE = 0.25  # of all recipients held that may be of one domain
 _FORGET_ABOVE = 1000  # destinations, from which on those without work are forgotten
 
+_NO_DATABASE, _NO_DATABASE_TEXT = enhanced("4.3.0"), "451 4.3.0 not delivered yet"
+
 _CONNECTIONS = Gauge("postwerk_relay_connections", "Connections to other servers.", multiprocess_mode="livesum")
 _HELD = Gauge("postwerk_relay_recipients", "Recipients that relay processes hold.", multiprocess_mode="livesum")
 
-FindRoute = Callable[[Leased], Awaitable[Route]]
+FindRoute = Callable[[Leased], Awaitable[Route | None]]
+DeliverLocally = Callable[["Dispatcher", Sequence[Leased]], Awaitable[None]]
 Settle = Callable[[Sequence[Settled]], Awaitable[None]]
 Carry = Callable[["Dispatcher", Destination, Parcel], Awaitable[None]]
 
 
 class Dispatcher:
-    """One per process. `carry` runs one connection until it has nothing to do; it asks for more with next_parcel()."""
+    """One per process.
 
-    def __init__(self, settings: Relay, find_route: FindRoute, settle_all: Settle, carry: Carry) -> None:
+    find_route gives None for domains of our own; carry runs one connection until it has nothing to do, and asks for more
+    with next_parcel().
+    """
+
+    def __init__(
+        self,
+        settings: Relay,
+        find_route: FindRoute,
+        deliver_locally: DeliverLocally,
+        settle_all: Settle,
+        carry: Carry,
+    ) -> None:
         self.settings = settings
         self._find_route = find_route
+        self._deliver_locally = deliver_locally
         self._settle = settle_all
         self._carry = carry
         self._destinations: dict[Hashable, Destination] = {}
@@ -98,7 +115,7 @@ class Dispatcher:
         now = time.monotonic()
         over = [each for each in parcel.leased if self._held.get(each.recipient_id, (each, 0.0))[1] < now]
         if over:
-            self._release(over)
+            self.release(over)
             parcel.leased = [each for each in parcel.leased if each not in over]
         return bool(parcel.leased)
 
@@ -124,6 +141,15 @@ class Dispatcher:
             except RouteError as error:
                 await self.settle(group, no_route(error))
                 return
+            except (StorageError, OSError) as error:
+                _log.error("no route can be looked for", error=f"{type(error).__name__}: {error}")
+                await self.settle(group, Attempt("deferred", _NO_DATABASE, _NO_DATABASE_TEXT, datetime.now(UTC)))
+                return
+            if route is None:
+                await self._deliver_locally(self, group)
+                return
+        if self._is_stopping:
+            return  # they are given back with what is held
         self.enqueue(group, route)
 
     def enqueue(self, group: Sequence[Leased], route: Route, *, ignores_tls: bool = False) -> None:
@@ -152,7 +178,7 @@ class Dispatcher:
     def put_back(self, destination: Destination, parcel: Parcel) -> None:
         """Have it tried again before anything else, on whatever connection there is."""
         if self._is_stopping:
-            self._release(parcel.leased)
+            self.release(parcel.leased)
         elif destination.is_closed(time.monotonic()):
             self._spawn(self._suspend(destination, [parcel]))
         else:
@@ -160,12 +186,7 @@ class Dispatcher:
             self._wish(destination)
 
     def _destination(self, route: Route, is_requiretls: bool) -> Destination:
-        name = (
-            frozenset((host.name, host.port, host.policy) for host in route.hosts),
-            route.credentials,
-            route.source,
-            is_requiretls,
-        )
+        name = route.key, is_requiretls
         found = self._destinations.get(name)
         if found is None:
             if len(self._destinations) >= _FORGET_ABOVE:
@@ -270,7 +291,7 @@ class Dispatcher:
     async def settle_each(self, outcomes: Sequence[tuple[Leased, Attempt]]) -> None:
         """Make outcomes durable, then let go of the recipients."""
         await self._settle([settle(self.settings, leased, attempt) for leased, attempt in outcomes])
-        self._release([leased for leased, _ in outcomes])
+        self.release([leased for leased, _ in outcomes])
 
     def died(self, destination: Destination) -> None:
         """A destination has just been found dead: defer what waits there."""
@@ -284,17 +305,19 @@ class Dispatcher:
         if leased := [each for parcel in parcels for each in parcel.leased]:
             await self.settle(leased, told)
 
-    def _release(self, leased: Iterable[Leased]) -> None:
-        was_full = len(self._held) >= self.settings.recipient_limit // 2
+    def release(self, leased: Iterable[Leased]) -> None:
+        """Let go of what is settled, or not ours any more."""
+        had_room, room_wanted = self.room, min(self.settings.batch_limit, self.settings.recipient_limit // 2)
+        is_wanted, half = False, self._domain_limit // 2
         for each in leased:
             if self._held.pop(each.recipient_id, None) is None:
                 continue
             count = self._held_of[each.domain] = self._held_of[each.domain] - 1
-            was_full = was_full or count * 2 >= self._domain_limit
+            is_wanted = is_wanted or count == half
             if not count:
                 del self._held_of[each.domain]
         _HELD.set(len(self._held))
-        if was_full:
+        if is_wanted or had_room < room_wanted <= self.room:
             self.on_room()
 
     # The end
@@ -306,7 +329,7 @@ class Dispatcher:
         for destination in self._destinations.values():
             for parcel in destination.waiting.clear():
                 unbegun += parcel.leased
-        self._release(unbegun)
+        self.release(unbegun)
         while self._idle:
             sleeper, destination = self._idle.popitem()
             destination.sleepers.remove(sleeper)
@@ -331,13 +354,13 @@ class Dispatcher:
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Future[None]) -> None:
-        self._tasks.discard(task)  # type: ignore[arg-type]
+        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("delivery failed unexpectedly", exc_info=error)
 
 
 def no_route(error: RouteError) -> Attempt:
     """There is no way to the domain, or none now."""
-    kind = "failed" if error.permanent else "deferred"
+    kind: Kind = "failed" if error.permanent else "deferred"
     code = 550 if error.permanent else 450
     return Attempt(kind, error.enhanced, f"{code} {error.enhanced} {error.text}", datetime.now(UTC))

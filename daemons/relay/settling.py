@@ -22,7 +22,7 @@ from daemons.relay.schedule import wait_seconds
 from storage import outbound
 from storage.errors import LeaseLostError, StorageError, UnavailableError
 from storage.pool import reported
-from storage.rows import NewMessage, Settlement
+from storage.rows import NewMessage, Settlement, Stored
 
 _log = logger("relay")
 _RETRY_SECONDS = (0.1, 0.3, 1.0, 3.0)  # between tries while the database is away; the last one is repeated
@@ -52,7 +52,7 @@ class Settler:
         plain: list[Settled] = []
         groups: dict[int, list[Settled]] = {}
         for each in settled:
-            if each.leased.reverse_path and action_of(each) is not None:
+            if action_of(each) is not None:
                 groups.setdefault(each.leased.outbound_id, []).append(each)
             else:
                 plain.append(each)
@@ -123,7 +123,7 @@ class Settler:
                 return
         await self._together([self._postponed(each) for each in settled])
 
-    async def store(self, settled: Sequence[Settled], messages: Sequence[NewMessage]) -> None:
+    async def store(self, settled: Sequence[Settled], messages: Sequence[NewMessage]) -> list[Stored]:
         """Make outcomes durable in the transaction that stores these messages.
 
         Raises LeaseLostError when one of them is somebody else's by now, StorageError when the messages cannot be stored.
@@ -132,13 +132,14 @@ class Settler:
         tries = 0
         while True:
             try:
-                await self._context.ingest.store([replace(messages[0], settles=settlements), *messages[1:]])
+                stored = await self._context.ingest.store([replace(messages[0], settles=settlements), *messages[1:]])
             except UnavailableError as error:
                 await self._pause(error, tries)
                 tries += 1
             else:
                 break
         self._note(settled, {each.leased.recipient_id for each in settled})
+        return stored
 
     def _postponed(self, settled: Settled) -> Settled:
         """What was delivered stays so; of what failed the sender has to hear, so it waits until that is possible."""

@@ -1,0 +1,134 @@
+"""The queue's side of the relay: recipients are leased while there is room for them, kept leased, and given back at the end."""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import asyncpg
+from prometheus_client import Gauge
+
+from config.relay import Relay
+from daemons.archiver.working import is_set_within, work
+from daemons.context import Context
+from daemons.logs import logger
+from daemons.relay.dispatcher import Dispatcher
+from storage import outbound
+from storage.errors import StorageError
+from storage.notifications import OUTBOUND
+from storage.outbound import Leased
+from storage.pool import Pool, reported
+
+_log = logger("relay")
+_WAITING = Gauge("postwerk_outbound_waiting", "Recipients that wait for delivery.", multiprocess_mode="mostrecent")
+_LEASE_SHARE = 3  # leases are renewed when a third of their time is over
+_LEAST_PAUSE_SECONDS = 0.05  # between two looks that found what others were taking
+_COUNT_SECONDS = 60.0  # counting what waits reads all of it
+
+
+class Leasing:
+    """One per process: `run` goes on until it is told to stop."""
+
+    def __init__(self, context: Context, dispatcher: Dispatcher) -> None:
+        self._pool: Pool = context.pool
+        self._changes = context.changes
+        self._settings: Relay = context.settings.relay
+        self._dispatcher = dispatcher
+        self._wake = asyncio.Event()
+        self._name = f"{socket.gethostname()} {os.getpid()}"
+        self._counted_at = float("-inf")
+        dispatcher.on_room = self._wake.set
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Lease and renew until `stopping` is set; then give back what has not begun, and wait for what has."""
+        forget = self._changes.on(OUTBOUND, self._wake.set)
+        renewing = asyncio.create_task(self._renew())
+        try:
+            await work(stopping, self._wake, self._step, self._rest, self._failed)
+            await self._drain()
+        finally:
+            renewing.cancel()
+            forget()
+
+    async def _step(self) -> bool:
+        """Lease one batch. Returns whether there may be more, and room for it."""
+        self._wake.clear()
+        dispatcher, settings = self._dispatcher, self._settings
+        limit = min(dispatcher.room, settings.batch_limit)
+        if not limit:
+            return False
+        until = time.monotonic() + settings.lease
+        async with reported(), self._pool.acquire() as connection:
+            leased = await outbound.lease(
+                connection,
+                limit,
+                lease_seconds=settings.lease,
+                leased_by=self._name,
+                excluded_domains=dispatcher.full_domains(),
+            )
+        dispatcher.take(leased, until)
+        return len(leased) == limit
+
+    async def _rest(self) -> None:
+        """Wait for a wake-up, for room, or until something is due."""
+        pause: float = self._settings.poll
+        if self._dispatcher.room:
+            if self._wake.is_set():
+                return
+            pause = min(pause, await look(self._pool, is_counted=self._is_count_due()))
+        await is_set_within(self._wake, max(pause, _LEAST_PAUSE_SECONDS))
+
+    def _is_count_due(self) -> bool:
+        now = time.monotonic()
+        if now - self._counted_at < _COUNT_SECONDS:
+            return False
+        self._counted_at = now
+        return True
+
+    @staticmethod
+    def _failed(error: Exception, failures: int) -> None:
+        _log.error("queue cannot be read", error=f"{type(error).__name__}: {error}", failures=failures)
+
+    async def _renew(self) -> None:
+        """Keep what is held ours. While the database is away nothing is renewed, and nothing new is begun when time is over."""
+        settings = self._settings
+        while True:
+            await asyncio.sleep(settings.lease / _LEASE_SHARE)
+            held = self._dispatcher.held
+            for at in range(0, len(held), settings.batch_limit):
+                some = held[at : at + settings.batch_limit]
+                until = time.monotonic() + settings.lease
+                try:
+                    async with reported(), self._pool.acquire() as connection:
+                        kept = await outbound.extend(connection, some, lease_seconds=settings.lease)
+                except (StorageError, asyncpg.PostgresError) as error:
+                    _log.error("leases cannot be renewed", error=f"{type(error).__name__}: {error}")
+                    break
+                self._dispatcher.renewed(kept, until)
+                self._dispatcher.lost({each.recipient_id for each in some} - kept)
+
+    async def _drain(self) -> None:
+        await self._give_back(await self._dispatcher.drain())
+        unknown = await self._dispatcher.ended()
+        if unknown:
+            _log.warning("deliveries cut off", recipients=len(unknown))
+        await self._give_back(unknown)
+
+    async def _give_back(self, leased: Sequence[Leased]) -> None:
+        with suppress(StorageError, asyncpg.PostgresError, OSError):  # they come back by time
+            for at in range(0, len(leased), self._settings.batch_limit):
+                async with reported(), self._pool.acquire() as connection:
+                    await outbound.give_back(connection, leased[at : at + self._settings.batch_limit])
+
+
+async def look(pool: Pool, *, is_counted: bool = True) -> float:
+    """In how many seconds the queue has to be looked at again: infinite when nothing waits. Counts what waits for the metrics."""
+    async with reported(), pool.acquire() as connection:
+        if is_counted:
+            waiting, next_seconds = await outbound.standing(connection)
+            _WAITING.set(waiting)
+        else:
+            next_seconds = await outbound.next_due(connection)
+    return float("inf") if next_seconds is None else max(next_seconds, 0.0)
