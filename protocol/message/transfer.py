@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from protocol.message.header import select_fields
 from protocol.message.mime import Buffer, Part
-from protocol.message.words import decode_quoted_printable
+from protocol.message.words import decode_piece, decode_quoted_printable
 
 _IDENTITY = frozenset({b"", b"7bit", b"8bit", b"binary"})
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
@@ -37,18 +37,12 @@ class Base64Decoder:
         last = pieces.pop()
         whole = len(last) - len(last) % 4
         self._held = last[whole:]
-        return b"".join([*map(_padded, pieces), a2b_base64(last[:whole])])
+        return b"".join([*map(decode_piece, pieces), a2b_base64(last[:whole])])
 
     def finish(self) -> bytes:
         """What the characters left over give."""
         held, self._held = self._held, b""
-        return _padded(held)
-
-
-def _padded(piece: bytes) -> bytes:
-    if len(piece) % 4 == 1:
-        piece = piece[:-1]
-    return a2b_base64(piece + b"=" * (-len(piece) % 4))
+        return decode_piece(held)
 
 
 class QuotedPrintableDecoder:

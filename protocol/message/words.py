@@ -147,7 +147,7 @@ def decode_base64(text: bytes) -> bytes:
         return binascii.a2b_base64(text, strict_mode=True)
     except binascii.Error:
         pieces = [_NOT_BASE64.sub(b"", piece) for piece in text.split(b"=")]
-        return b"".join([_decode_piece(piece) for piece in pieces if piece])
+        return b"".join([decode_piece(piece) for piece in pieces if piece])
 
 
 def decode_quoted_printable(text: bytes) -> bytes:
@@ -155,7 +155,8 @@ def decode_quoted_printable(text: bytes) -> bytes:
     return binascii.a2b_qp(_LINE_PADDING.sub(b"", text))
 
 
-def _decode_piece(piece: bytes) -> bytes:
+def decode_piece(piece: bytes) -> bytes:
+    """Decode base64 without its padding; a last character that is too little for an octet is left out."""
     if len(piece) % 4 == 1:
         piece = piece[:-1]
     return binascii.a2b_base64(piece + b"=" * (-len(piece) % 4))

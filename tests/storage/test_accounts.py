@@ -1,17 +1,13 @@
 """Identities: what resolves, what is refused, and that caches hear of changes."""
 
 import asyncio
-from typing import TypeAlias
 
-import asyncpg
 import pytest
 
 from daemons.context import Context
 from storage import accounts
 from storage.errors import ExistsError, NotFoundError
-from tests.conftest import Person, add_person
-
-Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+from tests.conftest import Owner, Person, add_person
 
 
 async def test_resolving(context: Context, account: Person, owner: Owner) -> None:

@@ -1,7 +1,6 @@
 """What changed since a MODSEQ: exactly what a look at every message would find, whatever was done before and forgotten since."""
 
 import random
-from typing import TypeAlias
 
 import asyncpg
 import pytest
@@ -12,10 +11,8 @@ from storage.blobs import sweep
 from storage.columns import read_columns
 from storage.messages import Operation
 from storage.rows import DELETED, FLAGGED, SEEN
-from tests.conftest import Person, add_person
+from tests.conftest import Owner, Person, add_person
 from tests.storage.messages_made import assert_counters_true, fill, mailbox_id
-
-Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 async def assert_exact(owner: Owner, box: int, viewer: int) -> None:

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
-from typing import TypeAlias
 
 import asyncpg
 import pytest
@@ -14,9 +13,8 @@ from storage.errors import ExistsError, NotFoundError
 from storage.notifications import ChangeHub
 from storage.pool import Pool
 from storage.rows import AppPassword, Attack
-from tests.conftest import Person
+from tests.conftest import Owner, Person
 
-Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 

@@ -4,18 +4,16 @@ import asyncio
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import asyncpg
 import pytest
 
 from daemons.context import Context
 from storage.errors import MailboxNotFoundError
 from storage.rows import NewMessage, Placement
-from tests.conftest import Person, add_person
+from tests.conftest import Owner, Person, add_person
 from tests.storage.messages_made import assert_counters_true, facts, fill, journal_entry, mailbox_id, new_message
 
-Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 ATTACHMENT = hashlib.shake_256(b"attachment").digest(60_000)
 
 

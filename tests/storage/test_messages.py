@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TypeAlias
 
 import asyncpg
 import pytest
@@ -12,10 +11,8 @@ from storage import mailboxes, messages
 from storage.errors import MailboxExistsError, MailboxNotFoundError
 from storage.mailboxes import HasChildrenError, MailboxNameError
 from storage.rows import DELETED, FLAGGED, SEEN
-from tests.conftest import Person
+from tests.conftest import Owner, Person
 from tests.storage.messages_made import assert_counters_true, fill, mailbox_id
-
-Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 @pytest.fixture

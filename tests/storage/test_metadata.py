@@ -1,18 +1,13 @@
 """Annotations: whose they are, how deep a question goes, and their limits."""
 
-from typing import TypeAlias
-
-import asyncpg
 import pytest
 
 from daemons.context import Context
 from storage import mailboxes, metadata
 from storage.errors import MailboxNotFoundError
 from storage.metadata import SERVER, Bounds, TooManyAnnotationsError
-from tests.conftest import Person, add_person
+from tests.conftest import Owner, Person, add_person
 from tests.storage.messages_made import mailbox_id
-
-Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 async def write(

@@ -1,19 +1,15 @@
 """What the database tells of accounts: in the transaction that changed them, to who asked for that account."""
 
 import asyncio
-from typing import TypeAlias
-
-import asyncpg
 
 from daemons.context import Context
 from storage import mailboxes, messages, metadata
 from storage.metadata import SERVER, Bounds
 from storage.notifications import AccountEvent
 from storage.rows import FLAGGED
-from tests.conftest import Person, add_person
+from tests.conftest import Owner, Person, add_person
 from tests.storage.messages_made import fill, mailbox_id
 
-Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 BOUNDS = Bounds(entries=10, octets=1000)
 
 

@@ -1,9 +1,7 @@
 """Room for mail: limits of accounts and of the tenant's pool, and sessions that ask for the same room at once."""
 
 import asyncio
-from typing import TypeAlias
 
-import asyncpg
 import pytest
 
 from daemons.context import Context
@@ -11,10 +9,8 @@ from storage import quota
 from storage.errors import OverQuotaError
 from storage.notifications import DIRECTORY
 from storage.quota import Rooms
-from tests.conftest import Person, add_person
+from tests.conftest import Owner, Person, add_person
 from tests.storage.messages_made import fill, mailbox_id
-
-Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 async def test_usage(context: Context, account: Person, owner: Owner) -> None:

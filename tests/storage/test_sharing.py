@@ -1,7 +1,5 @@
 r"""Access control lists, teams, and \Seen by viewer: the functions of storage on a real server."""
 
-from typing import TypeAlias
-
 import asyncpg
 import pytest
 
@@ -14,10 +12,8 @@ from storage.errors import ExistsError, NotFoundError
 from storage.messages import EVERY_FLAG, KEYWORDS, Sharing
 from storage.pool import Pool
 from storage.rows import FLAGGED, SEEN
-from tests.conftest import Person, add_person
+from tests.conftest import Owner, Person, add_person
 from tests.storage.messages_made import assert_counters_true, fill, mailbox_id
-
-Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 @pytest.fixture

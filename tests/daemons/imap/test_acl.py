@@ -3,20 +3,16 @@ r"""Shared mailboxes over real connections: access control lists, rights in ever
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
-import asyncpg
 import pytest
 
 from config.settings import Settings
 from storage import accounts, sharing, teams
 from storage.blobs.keys import KeyRing
-from tests.conftest import Person, add_person
+from tests.conftest import Owner, Person, add_person
 from tests.daemons.imap.conftest import Service, mail
 from tests.daemons.imap.conversation import Client
 from tests.daemons.imap.proofs import proves
-
-Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 @dataclass

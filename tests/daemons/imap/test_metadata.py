@@ -1,20 +1,15 @@
 """METADATA and METADATA-SERVER, RFC 5464: annotations, their rights, limits and codes."""
 
-from typing import TypeAlias
-
-import asyncpg
 import msgspec
 import pytest
 
 from config.settings import Settings
 from daemons.context import open_context
 from storage import sharing
-from tests.conftest import Person, add_person
+from tests.conftest import Owner, Person, add_person
 from tests.daemons.imap.conftest import Service, running
 from tests.daemons.imap.conversation import Client
 from tests.daemons.imap.proofs import proves
-
-Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 async def other(service: Service, person: Person) -> Client:

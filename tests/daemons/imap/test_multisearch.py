@@ -1,16 +1,10 @@
 """ESEARCH over mailboxes (RFC 7377): which mailboxes are meant, what is answered for each, and that rights hold."""
 
-from typing import TypeAlias
-
-import asyncpg
-
 from storage import sharing
-from tests.conftest import add_person
+from tests.conftest import Owner, add_person
 from tests.daemons.imap.conftest import Service, mail
 from tests.daemons.imap.conversation import Client
 from tests.daemons.imap.proofs import proves
-
-Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 MAILBOXES = ("INBOX", "work", "work/a", "work/a/b", "worked", "Kürze")
 

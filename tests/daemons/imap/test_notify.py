@@ -1,21 +1,18 @@
 """NOTIFY, RFC 5465: two and three connections, of which some only listen."""
 
 import asyncio
-from typing import TypeAlias
 
-import asyncpg
 import msgspec
 import pytest
 
 from config.settings import Settings
 from daemons.context import open_context
 from storage import sharing
-from tests.conftest import Person, add_person
+from tests.conftest import Owner, Person, add_person
 from tests.daemons.imap.conftest import Service, mail, running
 from tests.daemons.imap.conversation import Client
 from tests.daemons.imap.proofs import proves
 
-Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 MESSAGES = b"(MessageNew MessageExpunge)"
 ALL_MESSAGES = b"(MessageNew MessageExpunge FlagChange)"
 

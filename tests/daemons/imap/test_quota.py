@@ -1,18 +1,15 @@
 """QUOTA, RFC 9208: roots, limits, who may set them, and that nothing gets past them."""
 
 import asyncio
-from typing import TypeAlias
 
-import asyncpg
 import pytest
 
 from storage import sharing
-from tests.conftest import Person, add_person
+from tests.conftest import Owner, Person, add_person
 from tests.daemons.imap.conftest import Service, mail
 from tests.daemons.imap.conversation import Client
 from tests.daemons.imap.proofs import proves
 
-Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 ROOT = b"account/alice@example.test"
 
 
