@@ -1,0 +1,96 @@
+"""All that finds ways to other hosts and remembers what they were like, opened and closed together.
+
+async with open_transport(context) as transport:
+    route = await transport.routes.of("example.net", tenant_id, "alice@example.org")
+    ...
+    if route.is_reported:
+        transport.reports.note(route.domain, host.policy, connection.tls, host=host.name, address=...)
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from daemons.context import Context
+from daemons.logs import logger
+from daemons.outgoing import compose
+from daemons.relay.exchangers import Exchangers
+from daemons.relay.mta_sts import StsPolicies
+from daemons.relay.reach import Reach
+from daemons.relay.resolver import Resolver
+from daemons.relay.routes import Routes
+from daemons.relay.tls_policy import load_anchors
+from daemons.relay.tls_reports import TlsReports
+from daemons.relay.web import Web
+from protocol.address import AddrSpec
+from storage.errors import StorageError
+from storage.transport import Sources
+
+_log = logger("transport")
+
+
+@dataclass(frozen=True, slots=True)
+class TransportSecurity:
+    """One per process."""
+
+    routes: Routes
+    reports: TlsReports
+    resolver: Resolver
+
+
+@asynccontextmanager
+async def open_transport(context: Context) -> AsyncIterator[TransportSecurity]:
+    """Open it, and send reports meanwhile. Counts that are not kept yet are kept at the end. Raises OSError for authorities."""
+    settings = context.settings.transport
+    async with AsyncExitStack() as stack:
+        resolver = Resolver(settings)
+        stack.push_async_callback(resolver.close)
+        reach = Reach(settings)
+        web = Web(resolver, reach, timeout=settings.sts_timeout, authority=settings.sts_authority)
+        stack.push_async_callback(web.close)
+        receivers = Web(resolver, reach, timeout=settings.report_timeout, authority=settings.report_authority)
+        stack.push_async_callback(receivers.close)
+        policies = StsPolicies(settings, context.pool, resolver, web)
+        stack.push_async_callback(policies.close)
+        hostname = context.settings.hostname
+        reports = TlsReports(settings, hostname, context.pool, resolver, receivers, _Post(context).send)
+        stack.push_async_callback(_keep, reports)
+        for authority in {"", settings.authority, *(route.authority for route in settings.routes)}:
+            await load_anchors(authority)
+        exchangers = Exchangers(context.settings, resolver, reach)
+        routes = Routes(context.settings, exchangers, reach, Sources(context.pool), policies, reports)
+        sending = asyncio.create_task(reports.run(), name="tls-reports")
+        stack.push_async_callback(_end, sending)
+        yield TransportSecurity(routes, reports, resolver)
+
+
+class _Post:
+    """Sends reports like any other mail of a tenant: that of the address they come from."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def send(self, author: AddrSpec, to: AddrSpec, octets: bytes, trace_id: str) -> bool:
+        """Queue one. Returns whether it is on its way. Raises StorageError."""
+        found = await self._context.directory.resolve(author.local_part, author.domain)
+        if found is None:
+            _log.error("transport.report_from is no address of this host: reports of TLS are not sent by mail")
+            return False
+        messages = await compose(self._context, found.tenant_id, author, [to], octets, trace_id=trace_id)
+        if not messages:
+            return False
+        await self._context.ingest.store(messages)
+        return True
+
+
+async def _keep(reports: TlsReports) -> None:
+    try:
+        await reports.flush()
+    except StorageError as error:
+        _log.error("counts of TLS sessions lost", error=str(error))
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
