@@ -19,8 +19,6 @@ from storage.blobs.store import BlobReader
 from tests.conftest import Person
 from tests.storage.archive.conftest import Deliver, heads_of, new_archiver
 
-Owner = "asyncpg.Connection[asyncpg.Record]"
-
 
 async def verify(context: Context, tenant_id: int) -> Report:
     """What a fresh process finds: nothing of it is in anybody's cache."""
