@@ -25,6 +25,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import asyncpg
@@ -33,6 +34,7 @@ from prometheus_client import Counter
 from config.trace import Trace
 from config.units import DAY
 from daemons.logs import logger
+from protocol.address import AddrSpec
 from storage import trace
 from storage.blobs.keys import KeyRing
 from storage.errors import CorruptError, NotFoundError, StorageError
@@ -115,7 +117,8 @@ class Recorder:
     async def _write(self, taken: Sequence[NewNote]) -> None:
         messages: dict[tuple[int, str], list[NewNote]] = {}
         for note in taken:
-            messages.setdefault((note.tenant_id, note.trace_id), []).append(note)
+            facts = {name: _spelled(value) for name, value in note.facts.items()}
+            messages.setdefault((note.tenant_id, note.trace_id), []).append(replace(note, facts=facts))
         sealers = {tenant_id: await self._sealer(tenant_id) for tenant_id in {note.tenant_id for note in taken}}
         batch = Batch.empty()
         for number, ((tenant_id, _), notes) in enumerate(messages.items(), start=1):
@@ -137,3 +140,12 @@ class Recorder:
             return Sealer(tenant_id, await self._keys.tenant(self._pool, tenant_id))
         except (NotFoundError, CorruptError):
             return None
+
+
+def _spelled(fact: object) -> object:
+    """Addresses as text: they may be given as they come."""
+    if isinstance(fact, AddrSpec):
+        return str(fact)
+    if isinstance(fact, list | tuple):
+        return [_spelled(each) for each in fact]
+    return fact

@@ -299,10 +299,6 @@ def _addresses(facts: Mapping[str, object], names: Iterable[str]) -> list[str]:
                 found.append(address)
             case list() | tuple() as several:
                 found += [str(address) for address in several]
-            case None | "":
-                pass
-            case other:  # an AddrSpec
-                found.append(str(other))
     return found
 
 
