@@ -114,11 +114,18 @@ def _field(
     words += [b" h=" + names[0], *(b":" + name for name in names[1:]), b";"]
     words += [b" bh=%s;" % base64.b64encode(body_hash)]
     value = _folded(words) + b"\r\n\tb="
-    hashed = hashlib.sha256()
-    hash_headers(hashed, Relaxed, Relaxed.canonicalize_headers(fields), names, (b"dkim-signature", value), {})
-    signature = base64.b64encode(_signed(key.private_key, hashed.digest()))
+    signature = base64.b64encode(sign_field(key.private_key, fields, names, value))
     lines = [signature[start : start + _LINE_OCTETS - 4] for start in range(0, len(signature), _LINE_OCTETS - 4)]
     return b"".join((_NAME, value, b"\r\n\t".join(lines), b"\r\n"))
+
+
+def sign_field(key: PrivateKey, fields: list[tuple[bytes, bytes]], names: Sequence[bytes], value: bytes) -> bytes:
+    """The octets of b= for a field body that ends with "b=" (RFC 6376 §3.7). Fields and names in lower case."""
+    hashed = hashlib.sha256()
+    hash_headers(hashed, Relaxed, Relaxed.canonicalize_headers(fields), names, (b"dkim-signature", value), {})
+    if isinstance(key, Ed25519PrivateKey):
+        return key.sign(hashed.digest())  # the hash is its message, RFC 8463 §3
+    return key.sign(hashed.digest(), _PADDING, _DIGEST)
 
 
 def _folded(words: Sequence[bytes]) -> bytes:
@@ -131,10 +138,3 @@ def _folded(words: Sequence[bytes]) -> bytes:
             octets = len(word) - 2
         lines.append(word)
     return b"".join(lines)
-
-
-def _signed(key: PrivateKey, digest: bytes) -> bytes:
-    """RSASSA-PKCS1-v1_5 of the hash (RFC 6376 §3.3.1), or Ed25519 over it as its message (RFC 8463 §3)."""
-    if isinstance(key, Ed25519PrivateKey):
-        return key.sign(digest)
-    return key.sign(digest, _PADDING, _DIGEST)
