@@ -69,13 +69,13 @@ UPDATE outbound_recipient AS r SET next_attempt_at = now() + make_interval(secs 
   FROM unnest($1::bigint[], $2::integer[]) AS s (recipient_id, attempt)
  WHERE r.recipient_id = s.recipient_id AND {_IS_HELD} RETURNING r.recipient_id
 """
-_DUE = """
+DUE = """
 least((SELECT min(turn_at) FROM outbound_lane WHERE urgency = 1), (SELECT min(turn_at) FROM outbound_lane WHERE urgency = 0),
       (SELECT min(turn_at) FROM outbound_lane WHERE urgency = -1), (SELECT min(due_at) FROM outbound_wake))
 """
-_NEXT_DUE = f"SELECT extract(epoch FROM {_DUE} - now())::float8"
-_STANDING = f"""
-SELECT count(*) AS waiting, extract(epoch FROM {_DUE} - now())::float8 AS next_seconds
+_NEXT_DUE = f"SELECT extract(epoch FROM {DUE} - now())::float8"
+STANDING = f"""
+SELECT count(*) AS waiting, extract(epoch FROM {DUE} - now())::float8 AS next_seconds
   FROM outbound_recipient WHERE state = 'waiting'
 """
 
@@ -177,6 +177,6 @@ async def next_due(connection: Connection) -> float | None:
 
 async def standing(connection: Connection) -> tuple[int, float | None]:
     """How many recipients wait, which takes counting them, and what next_due says."""
-    row = await connection.fetchrow(_STANDING)
+    row = await connection.fetchrow(STANDING)
     assert row is not None
     return row["waiting"], row["next_seconds"]

@@ -76,6 +76,7 @@ CREATE TABLE outbound_lane (
     urgency     smallint NOT NULL,
     turn_at     timestamptz NOT NULL,             -- due then; of those that are due: who was served longest ago
     next_domain text COLLATE "C" NOT NULL DEFAULT '', -- the turn goes on after this domain
+    passed      integer NOT NULL DEFAULT 0,       -- turns in a row in which nothing could be had
     PRIMARY KEY (sender, urgency)
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX outbound_lane_turn ON outbound_lane (urgency, turn_at);
@@ -156,8 +157,9 @@ BEGIN
     END LOOP;
 END $$;
 
--- Lease at most p_limit recipients that are due. Locks lanes only: in their order where it may have to wait, else those that are free.
--- A lane of which nothing can be had now (its domains are excluded) is looked at again after p_pause seconds, or when mail is added.
+-- Lease at most p_limit recipients that are due. Waits for nobody's lane but while it folds, and one at a time folds: no deadlocks.
+-- A lane of which nothing can be had now (its domains are excluded) is looked at again when mail is added, or after a pause: a tenth of
+-- a second, as a busy domain has room soon, twice that at the next time, and so on up to p_pause seconds.
 CREATE FUNCTION lease_outbound(p_limit integer, p_seconds float8, p_by text, p_excluded text[], p_pause float8)
 RETURNS bigint[]
 LANGUAGE plpgsql
@@ -166,22 +168,16 @@ DECLARE
     v_now timestamptz;
     v_until timestamptz;
     v_taken bigint[] := '{}';
-    v_senders bigint[] := '{}';
-    v_urgencies smallint[] := '{}';
-    v_cursors text[] := '{}';
-    v_counts integer[] := '{}';                   -- recipients taken; -1: not looked at, there was no more room
-    v_pauses float8[] := '{}';
-    v_open integer[];                             -- lanes that may have more
-    v_still integer[];
-    v_first integer;
-    v_room integer;
-    v_share integer;
+    v_looks integer := 0;
     v_urgency smallint;
-    v_lane integer;
+    v_room integer;                               -- how many v_taken may hold at the end of this urgency
+    v_share integer;
+    v_count integer;
+    v_senders bigint[];
+    v_cursors text[];
     v_turn record;
     v_due timestamptz;
 BEGIN
-    -- One at a time folds, as it may have to wait for lanes; the others go on without what it is about to add.
     WHILE pg_try_advisory_xact_lock(x'50574B51'::bigint) LOOP
         WITH woken AS (
             DELETE FROM outbound_wake WHERE wake_id IN (
@@ -190,61 +186,48 @@ BEGIN
         folded AS (
             INSERT INTO outbound_lane AS l (sender, urgency, turn_at)
             SELECT sender, urgency, min(due_at) FROM woken GROUP BY sender, urgency ORDER BY sender, urgency
-                ON CONFLICT (sender, urgency) DO UPDATE SET turn_at = least(l.turn_at, excluded.turn_at))
-        SELECT count(*) INTO v_room FROM woken;
-        EXIT WHEN v_room < 5000;
+                ON CONFLICT (sender, urgency) DO UPDATE SET turn_at = least(l.turn_at, excluded.turn_at), passed = 0)
+        SELECT count(*) INTO v_count FROM woken;
+        EXIT WHEN v_count < 5000;
     END LOOP;
     v_now := clock_timestamp();
-    v_until := greatest(v_now + make_interval(secs => p_seconds), v_now + interval '1 microsecond'); -- never due again within this call
-    -- What is urgent goes first and gets half, so that it can hold up nobody; a tenth is left for what is not.
+    v_until := greatest(v_now + make_interval(secs => p_seconds), v_now + interval '1 microsecond'); -- not due again within this call
     FOREACH v_urgency IN ARRAY ARRAY[1, 0, -1]::smallint[] LOOP
-        v_first := cardinality(v_senders);
-        v_room := p_limit - cardinality(v_taken);
-        v_room := CASE v_urgency WHEN 1 THEN (v_room + 1) / 2 WHEN 0 THEN v_room - p_limit / 10 ELSE v_room END;
-        CONTINUE WHEN v_room <= 0;
-        FOR v_turn IN SELECT l.sender, l.next_domain FROM outbound_lane AS l WHERE l.urgency = v_urgency AND l.turn_at <= v_now
-                       ORDER BY l.turn_at LIMIT v_room FOR UPDATE SKIP LOCKED LOOP
-            v_senders := v_senders || v_turn.sender;
-            v_urgencies := v_urgencies || v_urgency;
-            v_cursors := v_cursors || v_turn.next_domain;
-            v_counts := v_counts || -1;
-            v_pauses := v_pauses || 0::float8;
-        END LOOP;
-        SELECT coalesce(array_agg(n), '{}') INTO v_open FROM generate_series(v_first + 1, cardinality(v_senders)) AS n;
-        v_room := v_room + cardinality(v_taken);
-        WHILE cardinality(v_open) > 0 AND cardinality(v_taken) < v_room LOOP
-            -- Eight at least: the recipients of one message at one domain should not come one by one.
-            v_share := greatest(8, (v_room - cardinality(v_taken)) / cardinality(v_open));
-            v_still := '{}';
-            FOREACH v_lane IN ARRAY v_open LOOP
-                EXIT WHEN cardinality(v_taken) >= v_room;
-                SELECT * INTO v_turn FROM lease_lane(v_senders[v_lane], v_urgency, v_cursors[v_lane],
-                                                     least(v_share, v_room - cardinality(v_taken)), v_now, v_until, p_by, p_excluded);
-                v_taken := v_taken || v_turn.taken;
-                v_cursors[v_lane] := v_turn.reached;
-                v_counts[v_lane] := greatest(v_counts[v_lane], 0) + cardinality(v_turn.taken);
-                v_pauses[v_lane] := CASE WHEN v_turn.is_over THEN p_pause ELSE p_pause / 10 END;
-                IF NOT v_turn.is_over AND cardinality(v_turn.taken) > 0 THEN
-                    v_still := v_still || v_lane;
-                END IF;
-            END LOOP;
-            v_open := v_still;
-        END LOOP;
-    END LOOP;
-    FOR v_lane IN 1 .. cardinality(v_senders) LOOP
-        CONTINUE WHEN v_counts[v_lane] < 0;
-        SELECT r.next_attempt_at INTO v_due FROM outbound_recipient AS r
-         WHERE r.state = 'waiting' AND r.sender = v_senders[v_lane] AND r.urgency = v_urgencies[v_lane]
-         ORDER BY r.next_attempt_at LIMIT 1;
-        IF v_due IS NULL THEN
-            DELETE FROM outbound_lane WHERE sender = v_senders[v_lane] AND urgency = v_urgencies[v_lane];
-        ELSE
-            UPDATE outbound_lane
-               SET next_domain = v_cursors[v_lane],
-                   turn_at = CASE WHEN v_due > v_now THEN v_due WHEN v_counts[v_lane] > 0 THEN v_now
-                                  ELSE v_now + make_interval(secs => v_pauses[v_lane]) END
-             WHERE sender = v_senders[v_lane] AND urgency = v_urgencies[v_lane];
+        -- What is urgent goes first and gets half, so that it can hold up nobody; a tenth is for what is less than normal.
+        v_room := p_limit;
+        IF v_urgency > -1 AND EXISTS (SELECT FROM outbound_lane WHERE urgency = -1 AND turn_at <= v_now)
+           OR v_urgency > 0 AND EXISTS (SELECT FROM outbound_lane WHERE urgency = 0 AND turn_at <= v_now) THEN
+            v_room := CASE v_urgency WHEN 1 THEN (p_limit + 1) / 2 ELSE p_limit - p_limit / 10 END;
         END IF;
+        WHILE cardinality(v_taken) < v_room AND v_looks < 1000 LOOP
+            SELECT array_agg(l.sender), array_agg(l.next_domain), count(*) INTO v_senders, v_cursors, v_count
+              FROM (SELECT sender, next_domain FROM outbound_lane WHERE urgency = v_urgency AND turn_at <= v_now
+                     ORDER BY turn_at LIMIT v_room - cardinality(v_taken) FOR UPDATE SKIP LOCKED) AS l;
+            EXIT WHEN v_count = 0;
+            -- Eight at least: the recipients of one message at one domain should not come one by one.
+            v_share := greatest(8, (v_room - cardinality(v_taken)) / v_count);
+            FOR v_lane IN 1 .. v_count LOOP
+                EXIT WHEN cardinality(v_taken) >= v_room;
+                v_looks := v_looks + 1;
+                SELECT * INTO v_turn
+                  FROM lease_lane(v_senders[v_lane], v_urgency, v_cursors[v_lane], least(v_share, v_room - cardinality(v_taken)),
+                                  v_now, v_until, p_by, p_excluded);
+                v_taken := v_taken || v_turn.taken;
+                SELECT r.next_attempt_at INTO v_due FROM outbound_recipient AS r
+                 WHERE r.state = 'waiting' AND r.sender = v_senders[v_lane] AND r.urgency = v_urgency
+                 ORDER BY r.next_attempt_at LIMIT 1;
+                IF v_due IS NULL THEN
+                    DELETE FROM outbound_lane WHERE sender = v_senders[v_lane] AND urgency = v_urgency;
+                    CONTINUE;
+                END IF;
+                UPDATE outbound_lane AS l
+                   SET next_domain = v_turn.reached,
+                       turn_at = CASE WHEN v_due > v_now THEN v_due WHEN cardinality(v_turn.taken) > 0 THEN v_now
+                                      ELSE v_now + make_interval(secs => least(p_pause, 0.1 * 2 ^ least(l.passed, 20))) END,
+                       passed = CASE WHEN v_due <= v_now AND v_turn.is_over AND cardinality(v_turn.taken) = 0 THEN l.passed + 1 ELSE 0 END
+                 WHERE l.sender = v_senders[v_lane] AND l.urgency = v_urgency;
+            END LOOP;
+        END LOOP;
     END LOOP;
     RETURN v_taken;
 END $$;
