@@ -5,7 +5,8 @@ Used wherever mail comes in: SMTP, LMTP, IMAP APPEND, import. It never decides w
 
 import asyncio
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from protocol.message import Parsed, parse
@@ -38,12 +39,22 @@ async def facts_of(original: bytes | Path) -> ContentFacts:
     return _facts_of_octets(original)
 
 
+@contextmanager
+def mapped(original: bytes | Path) -> Iterator[bytes | mmap.mmap]:
+    """The octets of a message, wherever it is. Raises OSError."""
+    if isinstance(original, bytes):
+        yield original
+        return
+    with original.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as octets:
+        yield octets
+
+
 def _facts_of_octets(original: bytes) -> ContentFacts:
     return _facts(parse(original))
 
 
 def _facts_of_file(path: Path) -> ContentFacts:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as octets:
+    with mapped(path) as octets:
         return _facts(parse(octets))
 
 

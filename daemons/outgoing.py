@@ -4,12 +4,11 @@ Whoever sends, sends through here: users by submission, and ourselves (delivery 
 answered automatically). The journal names all recipients to the sender's tenant, and to every other tenant of this host its own.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
-import idna
 
 from daemons.context import Context
 from daemons.delivery import facts_of
@@ -17,17 +16,26 @@ from daemons.logs import logger
 from daemons.smtp.journal import journal_envelope
 from daemons.smtp.transaction import Addressee, Origin
 from protocol.address import AddrSpec
+from protocol.domain import a_labels
 from protocol.smtp.command import Mail, Rcpt
 from protocol.smtp.parameters import MailParameters, RcptParameters
 from protocol.smtp.received import render_return_path
 from storage.accounts import Directory
 from storage.rows import ContentFacts, JournalEntry, NewMessage, Outbound, OutboundRecipient, Placement
 
+_ID_OCTETS = 8
+_PIECE_OCTETS = 1 << 20
+
 log = logger("outgoing")
 
 
-class UnroutableError(ValueError):
-    """A domain that has no form for the DNS."""
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The same message in another encoding, for recipients elsewhere."""
+
+    original: bytes | Path
+    facts: ContentFacts
+    body: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,7 @@ class Outgoing:
     held_reason: str | None = None
     body: str = "7BIT"  # what the queue has to carry, whatever was announced
     is_smtputf8: bool = False
+    encoded: Encoded | None = None  # what is queued for remote recipients; None: the message itself
 
     @property
     def waits(self) -> bool:
@@ -69,6 +78,7 @@ async def compose(
     trace_id: str,
     account_id: int | None = None,
     notify: tuple[str, ...] | None = None,
+    accepted_at: datetime | None = None,
 ) -> list[NewMessage]:
     """A message of our own making, as the group that Ingest.store takes, alone or with others; trace_id: 16 hexadecimal digits.
 
@@ -89,12 +99,11 @@ async def compose(
             log.warning("recipient left out", id=trace_id, reason="cannot receive")
     if not addressees and not remote:
         return []
-    now = datetime.now(UTC)
-    is_ascii = octets.isascii()
+    now = accepted_at or datetime.now(UTC)
     paths = [addressee.rcpt.forward_path for addressee in addressees] + [rcpt.forward_path for rcpt in remote]
     paths += [reverse_path] if reverse_path is not None else []
     is_smtputf8 = not all(path.is_ascii for path in paths) or not header_is_ascii(octets)
-    body = "7BIT" if is_ascii else "8BITMIME"
+    body = "7BIT" if octets.isascii() else "8BITMIME"
     return messages_of(
         Outgoing(
             tenant_id=tenant_id,
@@ -122,7 +131,9 @@ def messages_of(outgoing: Outgoing) -> list[NewMessage]:
     for addressee in outgoing.addressees:
         tenants.setdefault(addressee.recipient.tenant_id, []).append(addressee)
     leaves = bool(outgoing.remote) or len(tenants) > 1
-    queued = everyone if outgoing.waits else outgoing.remote
+    queued = [] if outgoing.encoded is not None else list(outgoing.remote)
+    if outgoing.waits:
+        queued = [addressee.rcpt for addressee in outgoing.addressees] + queued
     own = NewMessage(
         tenant_id=outgoing.tenant_id,
         head=outgoing.head,
@@ -130,11 +141,18 @@ def messages_of(outgoing: Outgoing) -> list[NewMessage]:
         facts=outgoing.facts,
         placements=[*outgoing.copies, *(() if outgoing.waits else _placements(outgoing, tenants[outgoing.tenant_id]))],
         journal=_entry(outgoing, everyone, "out" if leaves else "internal"),
-        outbound=_outbound(outgoing, queued) if queued else None,
+        outbound=_outbound(outgoing, queued, outgoing.body) if queued else None,
     )
+    others = []
+    if outgoing.encoded is not None and outgoing.remote:
+        encoded = outgoing.encoded
+        outbound = _outbound(outgoing, outgoing.remote, encoded.body)
+        others.append(
+            NewMessage(outgoing.tenant_id, outgoing.head, encoded.original, encoded.facts, (), outbound=outbound)
+        )
     if outgoing.waits:  # the other tenants have it when it is released, or never
-        return [own]
-    others = [
+        return [own, *others]
+    others += [
         replace(
             own,
             tenant_id=tenant_id,
@@ -148,15 +166,22 @@ def messages_of(outgoing: Outgoing) -> list[NewMessage]:
     return [own, *others]
 
 
-def routing_domain(domain: str) -> str:
-    """What the queue keeps destinations by: A-labels in lower case, or the address literal. Raises UnroutableError."""
-    name = domain.lower().rstrip(".")
-    if name.isascii():
-        return name
-    try:
-        return idna.encode(name, uts46=True).decode("ascii")
-    except idna.IDNAError as error:
-        raise UnroutableError(str(error)) from error
+def new_transaction_id() -> str:
+    """An id for the log, the Received field, the journal, the trace and the reply: random, so it tells nothing."""
+    return os.urandom(_ID_OCTETS).hex()
+
+
+def is_routable(domain: str) -> bool:
+    """Whether the DNS could know the domain, or it is an address literal."""
+    return a_labels(domain).isascii()
+
+
+def is_ascii(original: bytes | Path) -> bool:
+    """Whether all octets are of 7 bits. Reads a file in pieces: blocking I/O. Raises OSError."""
+    if isinstance(original, bytes):
+        return original.isascii()
+    with original.open("rb") as file:
+        return all(piece.isascii() for piece in iter(lambda: file.read(_PIECE_OCTETS), b""))
 
 
 def header_is_ascii(octets: bytes) -> bool:
@@ -166,13 +191,8 @@ def header_is_ascii(octets: bytes) -> bool:
 
 
 async def _is_remote(directory: Directory, forward_path: AddrSpec) -> bool:
-    if not forward_path.domain or await directory.domain_is_local(forward_path.domain):
-        return False
-    try:
-        routing_domain(forward_path.domain)
-    except UnroutableError:
-        return False
-    return True
+    domain = forward_path.domain
+    return bool(domain) and is_routable(domain) and not await directory.domain_is_local(domain)
 
 
 def _placements(outgoing: Outgoing, addressees: Sequence[Addressee]) -> list[Placement]:
@@ -186,7 +206,7 @@ def _entry(outgoing: Outgoing, rcpts: Sequence[Rcpt], direction: str) -> Journal
     return JournalEntry(direction, envelope, outgoing.accepted_at)
 
 
-def _outbound(outgoing: Outgoing, rcpts: Sequence[Rcpt]) -> Outbound:
+def _outbound(outgoing: Outgoing, rcpts: Sequence[Rcpt], body: str) -> Outbound:
     mail, parameters = outgoing.mail, outgoing.mail.parameters
     return Outbound(
         account_id=outgoing.account_id,
@@ -195,7 +215,7 @@ def _outbound(outgoing: Outgoing, rcpts: Sequence[Rcpt]) -> Outbound:
         recipients=[
             OutboundRecipient(
                 str(rcpt.forward_path),
-                routing_domain(rcpt.forward_path.domain),
+                a_labels(rcpt.forward_path.domain),
                 rcpt.parameters.notify,
                 rcpt.parameters.orcpt,
             )
@@ -204,7 +224,7 @@ def _outbound(outgoing: Outgoing, rcpts: Sequence[Rcpt]) -> Outbound:
         expires_at=outgoing.expires_at,
         envid=parameters.envid,
         ret=parameters.ret,
-        body=outgoing.body,
+        body=body,
         is_smtputf8=outgoing.is_smtputf8,
         is_requiretls=parameters.is_requiretls,
         priority=parameters.priority or 0,

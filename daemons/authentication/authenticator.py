@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from ssl import SSLObject
 from typing import Protocol
 
 from config.authentication import Authentication
@@ -24,13 +25,28 @@ from daemons.authentication.exchange import Exchange
 from daemons.authentication.failures import Failures, account_subject, network_subject
 from daemons.authentication.identity import Credential, Identity, Origin, Scope
 from daemons.authentication.ledger import Ledger, Records
-from daemons.sockets import Connection
 from protocol import sasl
 from storage.accounts import login_name
 from storage.rows import AppPassword, Attack, Login
 
 _CLIENT_LIMIT = 500  # characters of what a client says of itself that go into an attack event
 _NAME_LIMIT = 254  # and of the login it tried: the longest address (RFC 5321 §4.5.3.1.3)
+
+
+class Channel(Protocol):
+    """What attempts come through: daemons.sockets.Connection, daemons.smtp.submission.Submission."""
+
+    @property
+    def peer(self) -> str: ...
+
+    @property
+    def is_trusted(self) -> bool: ...
+
+    @property
+    def is_secure(self) -> bool: ...
+
+    @property
+    def tls(self) -> SSLObject | None: ...
 
 
 class Logins(Protocol):
@@ -108,7 +124,7 @@ class Authenticator:
 
     # -- what sessions may offer ------------------------------------------------------------------------------------
 
-    def origin(self, connection: Connection, scope: Scope, *, allows_cleartext: bool, client: str = "") -> Origin:
+    def origin(self, connection: Channel, scope: Scope, *, allows_cleartext: bool, client: str = "") -> Origin:
         """Where the attempts of a connection come from, as it is now: asked again after STARTTLS."""
         return Origin(
             connection.peer,

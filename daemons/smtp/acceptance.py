@@ -6,87 +6,98 @@ The report of delivery that the sender asked for is stored in the same group.
 """
 
 import mmap
-import os
 import secrets
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 
 from config.smtp import Smtp
 from daemons import metrics
-from daemons.delivery import facts_of
+from daemons.context import Context
+from daemons.delivery import facts_of, mapped
 from daemons.logs import logger
+from daemons.outgoing import Outgoing, is_ascii, messages_of, new_transaction_id
 from daemons.smtp import replies
 from daemons.smtp.journal import journal_envelope
+from daemons.smtp.notes import Notes
 from daemons.smtp.reports import Reports
 from daemons.smtp.transaction import Addressee, Origin, Transaction
 from filters.pipeline import PASSED, Decision, Pipeline
 from filters.subject import HEADER_LIMIT, Envelope, Subject
 from filters.verdict import Refuse
+from protocol.smtp.command import Rcpt
 from protocol.smtp.received import Hop, render_received, render_return_path
 from protocol.smtp.reply import Reply
 from protocol.status import enhanced
 from storage.errors import MailboxNotFoundError, NotFoundError, OverQuotaError, StorageError
-from storage.ingest import Ingest
 from storage.rows import ContentFacts, JournalEntry, NewMessage, Placement
 
 log = logger("smtp")
 
-_ID_OCTETS = 8
 _ACCEPTED = enhanced("2.0.0")
 _IN_CIRCLES = Decision(refusal=Refuse(replies.HOP_LIMIT, "hop limit"))
 
 
-def new_transaction_id() -> str:
-    """An id for the log, the Received field, the journal and the reply: random, so it tells nothing."""
-    return os.urandom(_ID_OCTETS).hex()
-
-
 class Acceptance:
-    """Accepts complete messages. One per process."""
+    """Accepts complete messages. One per process, and one for each kind of listener."""
 
-    def __init__(self, hostname: str, limits: Smtp, ingest: Ingest, pipeline: Pipeline, reports: Reports) -> None:
-        self._hostname = hostname
+    def __init__(self, context: Context, limits: Smtp, pipeline: Pipeline, reports: Reports) -> None:
+        self._context = context
+        self._hostname = context.settings.hostname
         self._limits = limits
-        self._ingest = ingest
+        self._ingest = context.ingest
         self._pipeline = pipeline
         self._reports = reports
-        self._counted = {name: metrics.messages_accepted.labels(name) for name in ("smtp", "lmtp")}
+        names = ("smtp", "lmtp", "submission")
+        self._counted = {name: metrics.messages_accepted.labels(name) for name in names}
 
     async def accept(self, transaction: Transaction, origin: Origin, *, is_lmtp: bool) -> list[Reply]:
-        """Take responsibility for the message, or say why not: one reply per addressee, in their order.
+        """Take responsibility for the message, or say why not: one reply per addressee, in their order, and one at least.
 
         Over SMTP all replies are the same. Never raises: what nobody foresaw is logged with an id and becomes 451 4.3.0.
         """
         transaction_id = new_transaction_id()
-        everyone = transaction.addressees
+        number = max(1, len(transaction.addressees))
         try:
             answers = await self._accept(transaction, origin, transaction_id, is_lmtp=is_lmtp)
         except StorageError as error:
             log.warning("message deferred", id=transaction_id, reason=type(error).__name__, detail=str(error))
-            answers = [replies.UNAVAILABLE] * len(everyone)
+            answers = [replies.UNAVAILABLE] * number
         except Exception:
             log.exception("message deferred by an internal error", id=transaction_id, error_id=secrets.token_hex(6))
-            answers = [replies.UNAVAILABLE] * len(everyone)
+            answers = [replies.UNAVAILABLE] * number
         if any(answer.is_positive for answer in answers):
-            self._counted["lmtp" if is_lmtp else "smtp"].inc()
+            self._counted["submission" if origin.identity is not None else "lmtp" if is_lmtp else "smtp"].inc()
         return answers
 
     async def _accept(
         self, transaction: Transaction, origin: Origin, transaction_id: str, *, is_lmtp: bool
     ) -> list[Reply]:
-        everyone = transaction.addressees
-        original = transaction.file.original
         received_at = datetime.now(UTC)
-        if isinstance(original, bytes):
-            decision = await self._check(transaction, origin, transaction_id, original)
-        else:
-            with _mapped(original) as octets:
-                decision = await self._check(transaction, origin, transaction_id, octets)
+        decision = await self._decide(transaction, origin, transaction_id)
+        message = _Message(transaction, origin, transaction_id, received_at)
+        notes = Notes(self._context.recorder, transaction, origin, transaction_id)
         if decision.refusal is not None:
             log.info("message refused", id=transaction_id, reason=decision.refusal.reason)
-            return [decision.refusal.reply] * len(everyone)
-        only = everyone[0].rcpt.forward_path if len(everyone) == 1 else None
+            notes.refused(decision.refusal.reply, decision.refusal.reason)
+            return [decision.refusal.reply] * max(1, len(transaction.addressees))
+        message.head = self._head(transaction, origin, transaction_id, received_at, decision)
+        message.facts = await facts_of(transaction.file.original)
+        notes.read(message.facts)
+        return await (self._store_each(message, notes) if is_lmtp else self._store_all(message, notes))
+
+    async def _decide(self, transaction: Transaction, origin: Origin, transaction_id: str) -> Decision:
+        """Run the content filters."""
+        with mapped(transaction.file.original) as octets:
+            return await self._check(transaction, origin, transaction_id, octets)
+
+    def _head(
+        self, transaction: Transaction, origin: Origin, transaction_id: str, received_at: datetime, decision: Decision
+    ) -> bytes:
+        """The trace fields, what filters add among them."""
+        rcpts = (
+            [addressee.rcpt for addressee in transaction.addressees] if transaction.addressees else transaction.remote
+        )
+        only = rcpts[0].forward_path if transaction.recipient_count == len(rcpts) == 1 else None
         hop = Hop(
             helo=origin.helo,
             peer=origin.peer,
@@ -95,10 +106,9 @@ class Acceptance:
             transaction_id=transaction_id,
             forward_path=only if only is not None and only.domain else None,  # <Postmaster> is no Path
             received_at=received_at,
+            priority=transaction.mail.parameters.priority,
         )
-        head = render_return_path(transaction.mail.reverse_path) + decision.fields + render_received(hop)
-        message = _Message(transaction, origin, transaction_id, received_at, head, original, await facts_of(original))
-        return await (self._store_each(message) if is_lmtp else self._store_all(message))
+        return render_return_path(transaction.mail.reverse_path) + decision.fields + render_received(hop)
 
     async def _check(
         self, transaction: Transaction, origin: Origin, transaction_id: str, octets: bytes | mmap.mmap
@@ -112,21 +122,23 @@ class Acceptance:
             peer=origin.peer,
             helo=origin.helo,
             is_secure=origin.tls is not None,
-            is_authenticated=False,
+            is_authenticated=origin.identity is not None,
             reverse_path=transaction.mail.reverse_path,
-            forward_paths=tuple(addressee.rcpt.forward_path for addressee in transaction.addressees),
+            forward_paths=tuple(rcpt.forward_path for rcpt in transaction.rcpts),
         )
         return await self._pipeline.check_content(Subject(envelope, octets))
 
-    async def _store_all(self, message: "_Message") -> list[Reply]:
+    async def _store_all(self, message: "_Message", notes: Notes) -> list[Reply]:
         everyone = message.transaction.addressees
-        answer = await self._store(message, everyone, await self._reports_of(message, everyone))
-        return [answer] * len(everyone)
+        group = [*message.for_tenants_of(everyone), *self._returns(message), *await self._reports_of(message, everyone)]
+        answer = await self._store(group, message.transaction, notes)
+        return [answer] * max(1, len(everyone))
 
-    async def _store_each(self, message: "_Message") -> list[Reply]:
+    async def _store_each(self, message: "_Message", notes: Notes) -> list[Reply]:
         """LMTP answers for each recipient (RFC 2033 §4.2): when they cannot be served together, each is served alone."""
         everyone = message.transaction.addressees
-        together = await self._store(message, everyone, await self._reports_of(message, everyone))
+        group = [*message.for_tenants_of(everyone), *await self._reports_of(message, everyone)]
+        together = await self._store(group, message.transaction, notes)
         accounts = {addressee.recipient.account_id for addressee in everyone}
         if together.is_positive or len(accounts) == 1:
             return [together] * len(everyone)
@@ -134,11 +146,17 @@ class Acceptance:
         for account_id in accounts:
             alone = [addressee for addressee in everyone if addressee.recipient.account_id == account_id]
             try:
-                answers[account_id] = await self._store(message, alone)
+                answers[account_id] = await self._store(message.for_tenants_of(alone), message.transaction, notes)
             except StorageError:
                 answers[account_id] = replies.UNAVAILABLE  # the others' positive replies stay true
         await self._report_late(message, [each for each in everyone if answers[each.recipient.account_id].is_positive])
         return [answers[addressee.recipient.account_id] for addressee in everyone]
+
+    def _returns(self, message: "_Message") -> list[NewMessage]:
+        """Bounces to senders that we had rewritten, queued for the tenant whose forwarding it was."""
+        if not message.transaction.returned:
+            return []
+        return message.returns(self._context.settings.relay.lifetime)
 
     async def _reports_of(self, message: "_Message", addressees: Sequence[Addressee]) -> list[NewMessage]:
         return await self._reports.of_delivery(
@@ -154,41 +172,32 @@ class Acceptance:
         except Exception:
             log.exception("report lost", id=message.transaction_id)
 
-    async def _store(
-        self, message: "_Message", addressees: Sequence[Addressee], reports: Sequence[NewMessage] = ()
-    ) -> Reply:
-        """Store for these addressees, with the reports, all or none. Raises StorageError when nobody could be served now."""
+    async def _store(self, group: Sequence[NewMessage], transaction: Transaction, notes: Notes) -> Reply:
+        """Store the group, all of it or nothing. Raises StorageError when nobody could be served now."""
         try:
-            await self._ingest.store([*message.for_tenants_of(addressees), *reports])
+            stored = await self._ingest.store(group)
         except OverQuotaError:
             return replies.MAILBOX_FULL if self._limits.over_quota_is_permanent else replies.MAILBOX_FULL_FOR_NOW
         except (MailboxNotFoundError, NotFoundError):
             return replies.MAILBOX_GONE  # asked again at the next RCPT, it will be known to be gone
-        size_octets = message.transaction.file.size_octets
-        log.info("message accepted", id=message.transaction_id, size_octets=size_octets, recipients=len(addressees))
-        return Reply(250, _ACCEPTED, (f"accepted as {message.transaction_id}",))
+        notes.stored(group, stored)
+        size_octets = transaction.file.size_octets
+        recipients = sum(len(new.placements) for new in group)
+        log.info("message accepted", id=notes.trace_id, size_octets=size_octets, recipients=recipients)
+        return Reply(250, _ACCEPTED, (f"accepted as {notes.trace_id}",))
 
 
 class _Message:
-    """A message that passed, with everything that its copies share."""
+    """A message that came in, with everything that its copies share."""
 
-    def __init__(
-        self,
-        transaction: Transaction,
-        origin: Origin,
-        transaction_id: str,
-        received_at: datetime,
-        head: bytes,
-        original: bytes | Path,
-        facts: ContentFacts,
-    ) -> None:
+    head: bytes
+    facts: ContentFacts
+
+    def __init__(self, transaction: Transaction, origin: Origin, transaction_id: str, received_at: datetime) -> None:
         self.transaction = transaction
         self.transaction_id = transaction_id
         self._origin = origin
         self.received_at = received_at
-        self._head = head
-        self._original = original
-        self._facts = facts
 
     def for_tenants_of(self, addressees: Sequence[Addressee]) -> list[NewMessage]:
         """One NewMessage per tenant, with one placement per mailbox, however often the mailbox is addressed."""
@@ -198,9 +207,9 @@ class _Message:
         return [
             NewMessage(
                 tenant_id=tenant_id,
-                head=self._head,
-                original=self._original,
-                facts=self._facts,
+                head=self.head,
+                original=self.transaction.file.original,
+                facts=self.facts,
                 placements=[
                     Placement(inbox_id, internaldate=self.received_at)
                     for inbox_id in dict.fromkeys(addressee.recipient.inbox_id for addressee in own)
@@ -208,6 +217,37 @@ class _Message:
                 journal=JournalEntry("in", self._envelope(own), self.received_at),
             )
             for tenant_id, own in tenants.items()
+        ]
+
+    def returns(self, lifetime_seconds: float) -> list[NewMessage]:
+        """One NewMessage per tenant with bounces that go back by the queue."""
+        tenants: dict[int, list[Rcpt]] = {}
+        for rerouted in self.transaction.returned:
+            rcpt = Rcpt(rerouted.returned.forward_path, rerouted.rcpt.parameters)
+            tenants.setdefault(rerouted.returned.tenant_id, []).append(rcpt)
+        original = self.transaction.file.original
+        parameters = self.transaction.mail.parameters
+        return [
+            message
+            for tenant_id, rcpts in tenants.items()
+            for message in messages_of(
+                Outgoing(
+                    tenant_id=tenant_id,
+                    account_id=None,
+                    mail=self.transaction.mail,
+                    addressees=(),
+                    remote=rcpts,
+                    origin=self._origin,
+                    trace_id=self.transaction_id,
+                    accepted_at=self.received_at,
+                    expires_at=self.received_at + timedelta(seconds=lifetime_seconds),
+                    head=self.head,
+                    original=original,
+                    facts=self.facts,
+                    body="7BIT" if is_ascii(original) else "8BITMIME",
+                    is_smtputf8=parameters.is_smtputf8,
+                )
+            )
         ]
 
     def _envelope(self, addressees: Sequence[Addressee]) -> bytes:
@@ -222,8 +262,3 @@ def hop_count(octets: bytes | mmap.mmap) -> int:
     end = octets.find(b"\r\n\r\n", 0, HEADER_LIMIT)
     header = octets[: end if end >= 0 else HEADER_LIMIT].lower()
     return header.count(b"\r\nreceived:") + header.startswith(b"received:")
-
-
-def _mapped(path: Path) -> mmap.mmap:
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -1,24 +1,20 @@
-"""Reports of delivery to senders that asked for them, RFC 3461 §5.2.3: for local senders, who get them with the delivery itself.
+"""Reports of delivery to senders that asked for them, RFC 3461 §5.2.3: stored with the delivery itself, in one transaction.
 
 A report has the null reverse path, so nothing ever reports on a report; and none is made for a message whose reverse path is
-null. A remote sender is told nothing until the relay exists, which has to carry the report to it.
+null. A sender of ours gets it into its mailbox, a remote one by the queue.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from daemons.delivery import prepare
-from daemons.smtp.journal import journal_envelope
-from daemons.smtp.transaction import Addressee, Origin, Transaction
+from daemons.context import Context
+from daemons.outgoing import compose, new_transaction_id
+from daemons.smtp.transaction import Addressee, Transaction
 from protocol.address import AddrSpec
 from protocol.message.dsn import RETURNED_HEADER_LIMIT, Language, Outcome, Report, render
-from protocol.smtp.command import Mail, Rcpt
-from protocol.smtp.parameters import NO_RCPT_PARAMETERS, MailParameters
-from protocol.smtp.received import render_return_path
 from protocol.status import enhanced
-from storage.accounts import Directory
-from storage.rows import JournalEntry, NewMessage, Placement, Recipient
+from storage.rows import NewMessage
 
 _DELIVERED = enhanced("2.0.0")
 
@@ -26,10 +22,10 @@ _DELIVERED = enhanced("2.0.0")
 class Reports:
     """Makes the reports of a process."""
 
-    def __init__(self, hostname: str, postmaster: AddrSpec, directory: Directory, language: Language) -> None:
-        self._hostname = hostname
-        self._author = postmaster if postmaster.is_ascii else AddrSpec("postmaster", hostname)
-        self._directory = directory
+    def __init__(self, context: Context, postmaster: AddrSpec, language: Language) -> None:
+        self._context = context
+        self._hostname = context.settings.hostname
+        self._author = postmaster if postmaster.is_ascii else AddrSpec("postmaster", self._hostname)
         self._language: Language = language
 
     async def of_delivery(
@@ -43,9 +39,6 @@ class Reports:
         told = [addressee for addressee in addressees if "SUCCESS" in (addressee.rcpt.parameters.notify or ())]
         if reverse_path is None or not told:
             return []
-        sender = await self._directory.resolve(reverse_path.local_part, reverse_path.domain)
-        if sender is None or sender.is_disabled or sender.is_over_quota:
-            return []  # anybody can name a reverse path: that must not get past what RCPT would have answered
         parameters = transaction.mail.parameters
         report = Report(
             hostname=self._hostname,
@@ -65,7 +58,13 @@ class Reports:
             message_id=f"<{transaction_id}.report@{self._hostname}>",
             date=received_at,
         )
-        return [await self._message(octets, reverse_path, sender, transaction_id, received_at)]
+        sender = await self._context.directory.resolve(reverse_path.local_part, reverse_path.domain)
+        # The report belongs to the sender's tenant; for a remote sender, to that of the first who got the message.
+        tenant_id = sender.tenant_id if sender is not None else told[0].recipient.tenant_id
+        trace_id = new_transaction_id()
+        return await compose(
+            self._context, tenant_id, None, [reverse_path], octets, trace_id=trace_id, accepted_at=received_at
+        )
 
     def _outcome(self, addressee: Addressee) -> Outcome:
         path = addressee.rcpt.forward_path
@@ -74,22 +73,6 @@ class Reports:
             action="delivered",
             status=_DELIVERED,
             orcpt=addressee.rcpt.parameters.orcpt,
-        )
-
-    async def _message(
-        self, octets: bytes, forward_path: AddrSpec, sender: Recipient, transaction_id: str, received_at: datetime
-    ) -> NewMessage:
-        is_ascii = octets.isascii()
-        mail = Mail(None, MailParameters(body="7BIT" if is_ascii else "8BITMIME", is_smtputf8=not is_ascii))
-        rcpt = Rcpt(forward_path, NO_RCPT_PARAMETERS)
-        origin = Origin(peer="", helo=self._hostname, protocol="", tls=None)
-        envelope = journal_envelope(mail, [rcpt], origin, transaction_id, received_at)
-        return await prepare(
-            sender.tenant_id,
-            render_return_path(None),
-            octets,
-            [Placement(sender.inbox_id, internaldate=received_at)],
-            JournalEntry("internal", envelope, received_at),
         )
 
 

@@ -1,23 +1,35 @@
-"""smtp: mail from the internet over SMTP, and local delivery over LMTP. Wires the layers; decides nothing itself."""
+"""smtp: mail from the internet (SMTP), for local delivery (LMTP), and of users (submission). Wires the layers; decides nothing."""
 
 import asyncio
 import ipaddress
+import ssl
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
+
+import msgspec
 
 from config.smtp import Smtp
 from daemons import metrics
+from daemons.authentication import build_authenticator
 from daemons.context import Context
+from daemons.forwarding import Forwarding
+from daemons.postmaster import postmaster_of
 from daemons.smtp import replies
 from daemons.smtp.acceptance import Acceptance
 from daemons.smtp.reports import Reports
 from daemons.smtp.session import Session, Shared
-from daemons.sockets import Networks, bind
+from daemons.smtp.submission import Service, Submission
+from daemons.smtp.submitted import Submitted
+from daemons.smtp.suspensions import open_sending
+from daemons.sockets import TLS_HANDSHAKE_SECONDS, TLS_SHUTDOWN_SECONDS, Networks, bind
 from filters.pipeline import Pipeline
-from protocol.address import AddressError, AddrSpec, parse_addr_spec
 from protocol.smtp.reply import Reply
 from storage.errors import StorageError
+from storage.senders import Senders
+from storage.sent import SentCopies
 from storage.spool import Spool
 
 BACKLOG = 1024
@@ -70,19 +82,31 @@ class Listeners:
         self._servers: list[asyncio.Server] = []
         self.endpoints: dict[str, tuple[str, int]] = {}
 
-    async def open(self, name: str, addresses: Sequence[str] | None, shared: Shared) -> None:
-        """Listen on the addresses. Raises OSError naming the address that cannot be had."""
+    async def open(
+        self,
+        name: str,
+        addresses: Sequence[str] | None,
+        make: Callable[[], Session],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Listen on the addresses; tls: begin with TLS. Raises OSError naming the address that cannot be had."""
         connections = metrics.connections_accepted.labels(name)
 
         def session() -> Session:
             connections.inc()
-            return Session(shared)
+            return make()
 
         for address in addresses or ():
             for bound in bind(address, BACKLOG):
-                self._servers.append(
-                    await asyncio.get_running_loop().create_server(session, sock=bound, backlog=BACKLOG)
+                server = await asyncio.get_running_loop().create_server(
+                    session,
+                    sock=bound,
+                    ssl=tls,
+                    backlog=BACKLOG,
+                    ssl_handshake_timeout=TLS_HANDSHAKE_SECONDS if tls else None,
+                    ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS if tls else None,
                 )
+                self._servers.append(server)
                 self.endpoints.setdefault(name, bound.getsockname()[:2])
 
     async def drain(self, within_seconds: float) -> None:
@@ -100,14 +124,6 @@ class Listeners:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def postmaster_of(limits: Smtp, hostname: str) -> AddrSpec:
-    """Who gets the mail for <Postmaster>. Raises StorageError when the setting is no address."""
-    try:
-        return parse_addr_spec(limits.postmaster) if limits.postmaster else AddrSpec("postmaster", hostname)
-    except AddressError as error:
-        raise StorageError(f"smtp.postmaster: {error}") from error
-
-
 def pipeline_of(limits: Smtp) -> Pipeline:
     """The configured filters. Raises StorageError for a name that no filter has; none exists yet."""
     for name in limits.filters:
@@ -115,12 +131,12 @@ def pipeline_of(limits: Smtp) -> Pipeline:
     return Pipeline()
 
 
-def share(context: Context, admission: Admission, spool: Spool) -> Shared:
+def share(context: Context, admission: Admission, spool: Spool, forwarding: Forwarding) -> Shared:
     """What the sessions of the SMTP listeners share; for LMTP only is_lmtp differs."""
     settings = context.settings
     hostname, limits = settings.hostname, settings.smtp
     postmaster = postmaster_of(limits, hostname)
-    reports = Reports(hostname, postmaster, context.directory, limits.report_language)
+    reports = Reports(context, postmaster, limits.report_language)
     return Shared(
         hostname=hostname,
         limits=limits,
@@ -128,11 +144,43 @@ def share(context: Context, admission: Admission, spool: Spool) -> Shared:
         tls=context.tls,
         directory=context.directory,
         spool=spool,
-        acceptance=Acceptance(hostname, limits, context.ingest, pipeline_of(limits), reports),
+        acceptance=Acceptance(context, limits, pipeline_of(limits), reports),
+        forwarding=forwarding,
         is_lmtp=False,
         admit=admission.admit,
         release=admission.release,
     )
+
+
+@asynccontextmanager
+async def open_submission(context: Context, shared: Shared) -> AsyncIterator[Callable[[], Submission]]:
+    """What makes sessions of users, with everything that these work on. Raises StorageError, OSError."""
+    settings = context.settings
+    own = settings.submission
+    limits = msgspec.structs.replace(
+        settings.smtp, size_limit=own.size_limit, line_limit=own.line_limit, recipient_limit=own.recipient_limit
+    )
+    authenticator = build_authenticator(context)
+    senders, copies = Senders(context.pool, context.changes), SentCopies(context.pool, context.changes)
+    try:
+        async with open_sending(context, shared.postmaster) as sending:
+            submitted = Submitted(
+                context,
+                limits,
+                pipeline_of(limits),
+                Reports(context, shared.postmaster, limits.report_language),
+                senders=senders,
+                sending=sending,
+                copies=copies,
+                spool=shared.spool,
+            )
+            service = Service(own, authenticator, senders, sending, submitted, Networks(settings.trusted_networks))
+            of_users = replace(shared, limits=limits)
+            yield lambda: Submission(of_users, service)
+    finally:
+        senders.close()
+        copies.close()
+        await authenticator.close()
 
 
 async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None:
@@ -144,12 +192,19 @@ async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None
     spool = Spool(settings.spool_directory)
     await spool.prepare()
     admission = Admission(settings.smtp, Networks(settings.trusted_networks))
-    shared = share(context, admission, spool)
+    forwarding = Forwarding(context)
+    shared = share(context, admission, spool, forwarding)
     listeners = Listeners(admission)
-    try:
-        await listeners.open("smtp", settings.listen.smtp, shared)
-        await listeners.open("lmtp", settings.listen.lmtp, replace(shared, is_lmtp=True))
-        ready(listeners.endpoints)
-        await stopping.wait()
-    finally:
-        await listeners.drain(settings.smtp.drain_time if stopping.is_set() else 0)
+    async with AsyncExitStack() as stack:
+        stack.callback(forwarding.close)
+        user_session = await stack.enter_async_context(open_submission(context, shared))
+        try:
+            await listeners.open("smtp", settings.listen.smtp, partial(Session, shared))
+            await listeners.open("lmtp", settings.listen.lmtp, partial(Session, replace(shared, is_lmtp=True)))
+            if context.tls is not None:  # without it nobody could log in
+                await listeners.open("submission", settings.listen.submission, user_session)
+                await listeners.open("submissions", settings.listen.submissions, user_session, context.tls)
+            ready(listeners.endpoints)
+            await stopping.wait()
+        finally:
+            await listeners.drain(settings.smtp.drain_time if stopping.is_set() else 0)

@@ -1,5 +1,7 @@
 """What the commands of SMTP (RFC 5321) and LMTP (RFC 2033) do: the order of commands, recipients, and receiving a message.
 
+What is different for users who submit mail is in daemons/smtp/submission.py.
+
 command            needs                       leads to
 EHLO HELO (LHLO)   -                           a greeted session without transaction
 MAIL               greeting, no transaction    a transaction without recipients
@@ -8,19 +10,25 @@ DATA               recipients, no BDAT yet     the message; then no transaction
 BDAT               recipients                  a part of the message; with LAST as DATA
 RSET               -                           no transaction
 STARTTLS           no TLS yet                  a session not greeted
+AUTH               submission; TLS, greeting,  an authenticated session
+                   no login, no transaction
 NOOP VRFY HELP QUIT may always come. Anything else is 503 5.5.1.
 """
 
 import ssl
 from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from config.smtp import Smtp
+from daemons.authentication import Identity
+from daemons.forwarding import Forwarding, Returned
 from daemons.smtp import replies
 from daemons.smtp.acceptance import Acceptance
 from daemons.smtp.conversation import Conversation, HangUpError
-from daemons.smtp.transaction import Addressee, Origin, Transaction
+from daemons.smtp.transaction import Addressee, Origin, Rerouted, Transaction
 from protocol.address import AddrSpec
 from protocol.smtp.command import (
     NEEDS_SMTPUTF8,
@@ -39,9 +47,10 @@ from protocol.smtp.command import (
     parse_command,
 )
 from protocol.smtp.data import ChunkReader, DataReader
-from protocol.smtp.parameters import CommandError
+from protocol.smtp.parameters import INTAKE_PARAMETERS, TLS_PARAMETERS, CommandError
 from protocol.smtp.received import with_protocol
 from protocol.smtp.reply import Reply, reply
+from protocol.srs import is_rewritten
 from storage.accounts import Directory
 from storage.errors import StorageError, UnavailableError
 from storage.rows import Recipient
@@ -63,6 +72,7 @@ class Shared:
     directory: Directory
     spool: Spool
     acceptance: Acceptance
+    forwarding: Forwarding
     is_lmtp: bool
     admit: Callable[["Session"], Reply | None]  # called once per connection; a reply refuses it
     release: Callable[["Session"], None]  # called once, at the end of each admitted connection
@@ -71,11 +81,14 @@ class Shared:
 class Session(Conversation):
     """One SMTP or LMTP session."""
 
+    identity: Identity | None = None  # who has logged in
+
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared.limits, shared.hostname, shared.tls)
         self._shared = shared
         self._transaction: Transaction | None = None
         self._known_origin: tuple[bool, Origin] | None = None  # since the last greeting
+        self._offered: AbstractSet[str] = INTAKE_PARAMETERS  # what MAIL may have, since the last greeting
         self._is_admitted = False
         self._command_count = 0
         self._junk_count = 0
@@ -95,6 +108,11 @@ class Session(Conversation):
     # -- the frame --------------------------------------------------------------------------------------------------
 
     async def _greet(self) -> None:
+        assert self.session is not None
+        assert self.transport is not None
+        secured = self.transport.get_extra_info("ssl_object")
+        if secured is not None:  # TLS from the first octet (RFC 8314 §3.3)
+            self.session.ssl = {"ssl_object": secured}
         refusal = self._shared.admit(self)
         if refusal is not None:
             self._hang_up(refusal)
@@ -110,7 +128,7 @@ class Session(Conversation):
         self._command_count += 1
         if self._command_count > self._limits.command_limit:
             self._hang_up(replies.TOO_MANY_COMMANDS)
-        command = parse_command(line)
+        command = parse_command(line, self._offered)
         kind = type(command)
         if kind in _JUNK:
             self._junk_count += 1
@@ -147,11 +165,22 @@ class Session(Conversation):
         self.session.extended_smtp = command.verb != "HELO"
         if not self.session.extended_smtp:
             return self._write(reply(250, "", self.hostname))
+        self._offered = self._mail_parameters()
+        return self._write(reply(250, "", self.hostname, *self._keywords()))
+
+    def _keywords(self) -> list[str]:
+        """What EHLO and LHLO tell of here and now."""
         keywords = ["PIPELINING", f"SIZE {self._limits.size_limit:d}", "8BITMIME", "SMTPUTF8", "CHUNKING"]
         keywords += ["ENHANCEDSTATUSCODES", "DSN"]
+        if self.is_secure and not self._shared.is_lmtp:
+            keywords.append("REQUIRETLS")  # RFC 8689 §2: only within TLS
         if self.tls_context is not None and not self.is_secure:
             keywords.append("STARTTLS")
-        return self._write(reply(250, "", self.hostname, *keywords))
+        return keywords
+
+    def _mail_parameters(self) -> AbstractSet[str]:
+        """The parameters of MAIL that belong to these keywords."""
+        return INTAKE_PARAMETERS | TLS_PARAMETERS if self.is_secure and not self._shared.is_lmtp else INTAKE_PARAMETERS
 
     async def _starttls(self, _: StartTls) -> None:
         if self.is_secure:
@@ -197,10 +226,17 @@ class Session(Conversation):
             return self._refuse(replies.NO_EXTENSIONS)
         if (command.parameters.size_octets or 0) > self._limits.size_limit:
             return self._refuse(replies.TOO_BIG)
+        answer = await self._judge_sender(command)
+        if not answer.is_positive:
+            return self._write(answer) if answer.is_temporary else self._refuse(answer)
         if self._is_stopping:
             self._hang_up(replies.SHUTTING_DOWN)
-        self._transaction = Transaction(command, self._shared.spool.open())
-        return self._write(replies.SENDER_OK)
+        self._transaction = Transaction(command, self._shared.spool.open(), begun_at=datetime.now(UTC))
+        return self._write(answer)
+
+    async def _judge_sender(self, command: Mail) -> Reply:
+        """The reply to a MAIL that may come now."""
+        return replies.SENDER_OK
 
     async def _rcpt(self, command: Rcpt) -> None:
         transaction = self._transaction
@@ -211,10 +247,10 @@ class Session(Conversation):
         assert self.session is not None
         if command.has_parameters and not self.session.extended_smtp:
             return self._refuse(replies.NO_EXTENSIONS)
-        if len(transaction.addressees) >= self._limits.recipient_limit:
+        if transaction.recipient_count >= self._limits.recipient_limit:
             return self._write(replies.TOO_MANY_RECIPIENTS)  # no error: the client sends the rest later
         try:
-            found = await self._resolve(command.forward_path)
+            found = await self._resolve(command, transaction)
         except StorageError:
             found = replies.UNAVAILABLE
         if isinstance(found, Reply):
@@ -222,10 +258,24 @@ class Session(Conversation):
             if self._shared.is_lmtp or found.is_temporary:
                 return self._write(found)  # LMTP clients did not choose the recipients
             return self._refuse(found)
-        transaction.addressees.append(Addressee(command, found))
+        if isinstance(found, Recipient):
+            transaction.addressees.append(Addressee(command, found))
+        elif isinstance(found, Returned):
+            transaction.returned.append(Rerouted(command, found))
+        else:
+            transaction.remote.append(command)
         return self._write(replies.RECIPIENT_OK)
 
-    async def _resolve(self, forward_path: AddrSpec) -> Recipient | Reply:
+    async def _resolve(self, command: Rcpt, transaction: Transaction) -> Recipient | Returned | Reply | None:
+        """Where mail for the recipient goes; None: elsewhere, by the queue. Raises UnavailableError."""
+        path = command.forward_path
+        if transaction.mail.reverse_path is None and not self._shared.is_lmtp and is_rewritten(path.local_part):
+            returned = await self._shared.forwarding.reverse_of(path)
+            if returned is not None:
+                return returned
+        return await self._resolve_local(path)
+
+    async def _resolve_local(self, forward_path: AddrSpec) -> Recipient | Reply:
         directory, postmaster = self._shared.directory, self._shared.postmaster
         wanted = forward_path if forward_path.domain else postmaster
         found = await directory.resolve(wanted.local_part, wanted.domain)
@@ -249,7 +299,7 @@ class Session(Conversation):
         transaction = self._transaction
         if transaction is None:
             return replies.MAIL_FIRST
-        if transaction.addressees:
+        if transaction.recipient_count:
             return None
         if not transaction.has_refused_recipients:
             return replies.RCPT_FIRST
@@ -260,6 +310,8 @@ class Session(Conversation):
         transaction = self._transaction
         if transaction is not None and transaction.chunks is not None:
             refusal = replies.CHUNKS_BEGUN
+        if transaction is not None and transaction.is_binary:
+            refusal = replies.BDAT_ONLY
         if refusal is not None:
             return self._refuse(refusal)
         assert transaction is not None
@@ -288,7 +340,7 @@ class Session(Conversation):
             transaction.refuse(replies.TOO_BIG)
         await self._receive_chunk(transaction, transaction.chunks, command.size_octets, transaction.ends_at)
         if command.is_last:
-            if transaction.chunks.finish():
+            if transaction.chunks.finish() and not transaction.is_binary:
                 transaction.refuse(replies.BARE_LINE_END)
             return await self._finish(transaction)
         if transaction.refusal is not None:
@@ -332,12 +384,11 @@ class Session(Conversation):
         """The message is complete: answer for it, once, or once per recipient over LMTP, and close the transaction."""
         try:
             if transaction.refusal is not None:
-                answers = [transaction.refusal] * len(transaction.addressees)
+                answers = [transaction.refusal] * max(1, len(transaction.addressees))
             elif self.transport is None:
                 raise HangUpError  # nobody would hear that we took it: the client sends it again
             else:
-                origin = self._origin(is_smtputf8=transaction.mail.parameters.is_smtputf8)
-                answers = await self._shared.acceptance.accept(transaction, origin, is_lmtp=self._shared.is_lmtp)
+                answers = await self._accept(transaction)
         finally:
             self._end_transaction()
         if not self._shared.is_lmtp:
@@ -351,22 +402,33 @@ class Session(Conversation):
             self._write(answer)
         self._refuse(answers[-1])
 
+    async def _accept(self, transaction: Transaction) -> list[Reply]:
+        origin = self._origin(is_smtputf8=transaction.mail.parameters.is_smtputf8)
+        return await self._shared.acceptance.accept(transaction, origin, is_lmtp=self._shared.is_lmtp)
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS state, for its version, cipher and channel binding."""
+        if self.session is None or self.session.ssl is None:
+            return None
+        return cast(ssl.SSLObject, self.session.ssl["ssl_object"])
+
     def _origin(self, *, is_smtputf8: bool) -> Origin:
         assert self.session is not None
         if self._known_origin is not None and self._known_origin[0] == is_smtputf8:
             return self._known_origin[1]
         tls: tuple[str, str] | None = None
-        if self.session.ssl is not None:
-            secured = cast(ssl.SSLObject, self.session.ssl["ssl_object"])
+        if (secured := self.tls) is not None:
             cipher = secured.cipher()
             tls = (secured.version() or "", cipher[0] if cipher else "")
         protocol = with_protocol(
             is_extended=self.session.extended_smtp,
             is_lmtp=self._shared.is_lmtp,
             is_secure=tls is not None,
+            is_authenticated=self.identity is not None,
             is_smtputf8=is_smtputf8,
         )
-        origin = Origin(self.peer, self.session.host_name or "", protocol, tls)
+        origin = Origin(self.peer, self.session.host_name or "", protocol, tls, self.identity)
         self._known_origin = (is_smtputf8, origin)
         return origin
 

@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from daemons.authentication import Identity
 from protocol.smtp.command import Mail, Rcpt
 from protocol.smtp.data import ChunkReader
 from protocol.smtp.reply import Reply
 from storage.rows import Recipient
 from storage.spool import SpoolFile
+
+if TYPE_CHECKING:
+    from daemons.authentication import Identity
+    from daemons.forwarding import Returned
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,7 @@ class Origin:
     helo: str
     protocol: str  # the `with` clause: "ESMTPS"
     tls: tuple[str, str] | None  # version and cipher
-    identity: Identity | None = None  # who submits; None: mail from elsewhere
+    identity: "Identity | None" = None  # who submits; None: mail from elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,14 @@ class Addressee:
     recipient: Recipient
 
 
+@dataclass(frozen=True, slots=True)
+class Rerouted:
+    """One accepted RCPT for a sender that we had rewritten: a bounce on its way back."""
+
+    rcpt: Rcpt
+    returned: "Returned"
+
+
 @dataclass(slots=True)
 class Transaction:
     """From MAIL to the reply to the message, or to RSET."""
@@ -38,6 +50,7 @@ class Transaction:
     file: SpoolFile
     addressees: list[Addressee] = field(default_factory=list)
     remote: list[Rcpt] = field(default_factory=list)  # accepted ones that the queue will carry elsewhere
+    returned: list[Rerouted] = field(default_factory=list)
     begun_at: datetime | None = None  # when MAIL came; what a user says of time counts from then
     has_refused_recipients: bool = False
     chunks: ChunkReader | None = None  # since the first BDAT
@@ -45,8 +58,18 @@ class Transaction:
     ends_at: float = 0.0  # loop time by which the whole message must have come; 0: it has not begun
 
     @property
+    def recipient_count(self) -> int:
+        """How many recipients were accepted."""
+        return len(self.addressees) + len(self.remote) + len(self.returned)
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the message may hold any octets, CR and LF alone included (RFC 3030 §3)."""
+        return self.mail.parameters.body == "BINARYMIME"
+
+    @property
     def rcpts(self) -> list[Rcpt]:
-        """All accepted recipients."""
+        """The accepted recipients, local ones first."""
         return [addressee.rcpt for addressee in self.addressees] + self.remote
 
     def refuse(self, answer: Reply) -> None:

@@ -81,10 +81,10 @@ NO_MAIL_PARAMETERS = MailParameters()
 NO_RCPT_PARAMETERS = RcptParameters()
 
 
-# What MAIL takes of anybody, and of whom else; what BODY takes is the session's business.
+# What MAIL takes of anybody, and of whom else. BINARYMIME is no parameter, but a value of BODY.
 INTAKE_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID"})
 TLS_PARAMETERS = frozenset({"REQUIRETLS"})
-SUBMISSION_PARAMETERS = INTAKE_PARAMETERS | {"AUTH", "BY", "MT-PRIORITY"}
+SUBMISSION_PARAMETERS = INTAKE_PARAMETERS | {"BINARYMIME", "AUTH", "BY", "MT-PRIORITY"}
 FUTURE_RELEASE_PARAMETERS = frozenset({"HOLDFOR", "HOLDUNTIL"})
 
 
@@ -95,6 +95,8 @@ def mail_parameters(
     if not parameters:
         return NO_MAIL_PARAMETERS
     typed = MailParameters(**_typed(parameters, _MAIL, offered))
+    if typed.body == "BINARYMIME" and "BINARYMIME" not in offered:
+        raise CommandError(reply(501, BAD_SYNTAX, "BODY: expected 7BIT or 8BITMIME"))
     if typed.hold_for_seconds is not None and typed.hold_until is not None:  # RFC 4865 §4
         raise CommandError(reply(501, BAD_SYNTAX, "HOLDFOR and HOLDUNTIL exclude each other"))
     return typed
@@ -113,7 +115,7 @@ def _typed(
 ) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for keyword, value in parameters.items():
-        if keyword not in offered:
+        if keyword not in offered or keyword not in known:
             raise CommandError(reply(555, BAD_SYNTAX, f"parameter {keyword[:32]} is not supported"))
         name, production = known[keyword]
         try:

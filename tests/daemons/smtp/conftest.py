@@ -13,6 +13,7 @@ import pytest
 from config.settings import Settings
 from config.smtp import Smtp
 from daemons.context import Context
+from daemons.forwarding import Forwarding
 from daemons.smtp.acceptance import Acceptance
 from daemons.smtp.reports import Reports
 from daemons.smtp.service import Admission, serve, share
@@ -61,9 +62,8 @@ class Intake:
 
     def acceptance(self, limits: Smtp, ingest: Ingest, pipeline: Pipeline) -> Acceptance:
         """An acceptance of other limits, storage or filters."""
-        hostname, postmaster = self.shared.hostname, self.shared.postmaster
-        reports = Reports(hostname, postmaster, self.context.directory, limits.report_language)
-        return Acceptance(hostname, limits, ingest, pipeline, reports)
+        context = replace(self.context, ingest=ingest)
+        return Acceptance(context, limits, pipeline, Reports(context, self.shared.postmaster, limits.report_language))
 
     async def inbox(self, person: "Person") -> list[bytes]:
         """The messages in the person's inbox as a client reads them, head and all, oldest first."""
@@ -100,8 +100,10 @@ async def intake(context: Context, account: "Person") -> AsyncIterator[Intake]:
     spool = Spool(context.settings.spool_directory)
     await spool.prepare()
     admission = Admission(context.settings.smtp, Networks())
-    made = Intake(context, share(context, admission, spool), admission)
+    forwarding = Forwarding(context)
+    made = Intake(context, share(context, admission, spool, forwarding), admission)
     yield made
+    forwarding.close()
     for client in made.clients:
         await client.end()
     assert not list(context.settings.spool_directory.iterdir()), "a spool file was left"

@@ -16,7 +16,8 @@ from config.smtp import Smtp
 from config.units import Seconds
 from daemons.certificates import Issued
 from daemons.context import Context
-from daemons.smtp.service import pipeline_of, postmaster_of, serve
+from daemons.postmaster import postmaster_of
+from daemons.smtp.service import pipeline_of, serve
 from storage import mailboxes, messages
 from storage.errors import StorageError
 from tests.conftest import Person
@@ -123,7 +124,7 @@ async def test_nothing_passes_from_clear_text_into_tls(
             heard = wire.ask(b"STARTTLS\r\nRSET\r\nNOOP\r\nEHLO injected.example\r\n")
             wire.secure(trust)
             heard += wire.ask(b"MAIL FROM:<>\r\n")
-            wire.ask(b"EHLO client.example\r\n", 8)
+            wire.ask(b"EHLO client.example\r\n", 9)
             heard += wire.ask(b"RCPT TO:<alice@example.test>\r\n")
             heard += wire.ask(b"STARTTLS\r\n")
             heard += wire.ask(b"QUIT\r\n")

@@ -1,0 +1,99 @@
+"""What the delivery trace is told of a message that came in: to each tenant its own part of it, and nothing of the others."""
+
+from collections.abc import Iterable, Sequence
+
+from daemons.smtp.authors import read_heading
+from daemons.smtp.transaction import Origin, Transaction
+from daemons.trace import Kind, Recorder
+from protocol.smtp.command import Rcpt
+from protocol.smtp.reply import Reply
+from storage.rows import ContentFacts, NewMessage, Stored
+
+
+class Notes:
+    """Of one message."""
+
+    def __init__(self, recorder: Recorder, transaction: Transaction, origin: Origin, trace_id: str) -> None:
+        self.trace_id = trace_id
+        self._recorder = recorder
+        self._transaction = transaction
+        self._sender = origin.identity
+        self._facts: dict[str, object] = {
+            "protocol": origin.protocol,
+            "reverse_path": str(transaction.mail.reverse_path or ""),
+            "size_octets": transaction.file.size_octets,
+        }
+        if origin.tls is not None:
+            self._facts["tls"] = " ".join(origin.tls)
+        self._source: dict[str, object] = {"peer": origin.peer, "helo": origin.helo}
+        if self._sender is not None:
+            self._source["login"] = self._sender.login
+
+    def read(self, facts: ContentFacts) -> None:
+        """What was found in the message."""
+        self._facts["authors"] = [str(author) for author in read_heading(facts.header_cache).authors]
+        if facts.message_id is not None:
+            self._facts["message_id"] = facts.message_id.decode("utf-8", "replace")
+
+    def refused(self, answer: Reply, reason: str) -> None:
+        """Nobody gets it."""
+        said = f"{answer.code} {answer.enhanced or ''} {' '.join(answer.lines)}"
+        for tenant_id, paths in self._concerned():
+            self._note(tenant_id, "refused", paths, reply=said, reason=reason)
+
+    def stored(self, group: Sequence[NewMessage], stored: Sequence[Stored]) -> None:
+        """It is stored: received, and placed or queued, each tenant its part. What else is in the group is no part of it."""
+        placed = {
+            (new.tenant_id, one.mailbox_id): one for new, done in zip(group, stored, strict=True) for one in done.placed
+        }
+        for tenant_id, paths in self._concerned():
+            self._note(tenant_id, "received", paths)
+        for addressee in self._transaction.addressees:
+            recipient = addressee.recipient
+            one = placed.get((recipient.tenant_id, recipient.inbox_id))
+            if one is not None:
+                self._recorder.note(
+                    recipient.tenant_id,
+                    self.trace_id,
+                    "stored",
+                    forward_path=_path(addressee.rcpt),
+                    mailbox_id=one.mailbox_id,
+                    uidvalidity=one.uidvalidity,
+                    uid=one.uid,
+                )
+        for new in group:
+            if new.outbound is not None and new.outbound.trace_id == self.trace_id:
+                self._queued(new)
+
+    def _queued(self, new: NewMessage) -> None:
+        outbound = new.outbound
+        assert outbound is not None
+        paths = [recipient.forward_path for recipient in outbound.recipients]
+        told = {"reverse_path": outbound.reverse_path, "forward_paths": paths, "expires_at": outbound.expires_at}
+        self._recorder.note(new.tenant_id, self.trace_id, "queued", **told)
+        if outbound.held_reason is not None:
+            self._recorder.note(new.tenant_id, self.trace_id, "held", reason=outbound.held_reason, forward_paths=paths)
+
+    def _note(self, tenant_id: int, kind: Kind, paths: Sequence[str], **facts: object) -> None:
+        if (
+            self._sender is None or self._sender.tenant_id == tenant_id
+        ):  # where a user sits is its own tenant's business
+            facts |= self._source
+        self._recorder.note(tenant_id, self.trace_id, kind, **self._facts, forward_paths=paths, **facts)
+
+    def _concerned(self) -> Iterable[tuple[int, list[str]]]:
+        """The tenants that may know of the message, each with what it may know of the recipients."""
+        tenants: dict[int, list[str]] = {}
+        if self._sender is not None:
+            tenants[self._sender.tenant_id] = [_path(rcpt) for rcpt in self._transaction.rcpts]
+        for addressee in self._transaction.addressees:
+            if self._sender is not None and addressee.recipient.tenant_id == self._sender.tenant_id:
+                continue
+            tenants.setdefault(addressee.recipient.tenant_id, []).append(_path(addressee.rcpt))
+        for rerouted in self._transaction.returned:
+            tenants.setdefault(rerouted.returned.tenant_id, []).append(_path(rerouted.rcpt))
+        return tenants.items()
+
+
+def _path(rcpt: Rcpt) -> str:
+    return str(rcpt.forward_path)
