@@ -12,7 +12,7 @@ from daemons.relay.delivery import Courier
 from daemons.relay.dispatcher import Dispatcher
 from daemons.relay.leasing import Leasing
 from daemons.relay.local import LocalDelivery
-from daemons.relay.routes import Route, RouteError
+from daemons.relay.route import Route, RouteError
 from daemons.relay.settling import Settler
 from daemons.relay.signing import Signer
 from storage.errors import StorageError

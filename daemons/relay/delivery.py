@@ -19,7 +19,7 @@ from daemons.relay.destinations import Destination
 from daemons.relay.dispatcher import Dispatcher
 from daemons.relay.envelope import transaction_of
 from daemons.relay.parcel import Parcel
-from daemons.relay.routes import Route
+from daemons.relay.route import Route
 from protocol.smtp.reply import Reply
 from protocol.smtp.transmission import Outcome
 from protocol.status import Enhanced, enhanced

@@ -17,7 +17,7 @@ from daemons.logs import logger
 from daemons.relay.attempt import Attempt, Kind, Settled
 from daemons.relay.destinations import Destination
 from daemons.relay.parcel import Parcel
-from daemons.relay.routes import Route, RouteError
+from daemons.relay.route import Route, RouteError
 from daemons.relay.schedule import settle
 from daemons.relay.turns import Turns
 from protocol.status import enhanced

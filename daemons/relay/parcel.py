@@ -3,7 +3,7 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from daemons.relay.routes import Route
+from daemons.relay.route import Route
 from storage.outbound import Leased
 
 

@@ -1,58 +1,51 @@
-"""relay: delivers the outbound queue. The claim loop is in place; what it claims is delivered from the relay's own issue on.
-
-Until then a claimed recipient is left to its lease: it comes back, and nothing is lost. Idle cost: one small query a minute.
-"""
+"""relay: delivers the outbound queue to the world. Any number of processes work on one queue, on any number of hosts."""
 
 import asyncio
-from contextlib import suppress
-
-import asyncpg
-from prometheus_client import Gauge
 
 from daemons.context import Context
-from daemons.logs import logger
+from daemons.relay.assembly import open_relay
+from daemons.relay.connection import Connection, OpenError
+from daemons.relay.route import Route
+from daemons.relay.tls_reports import TlsReports
+from daemons.relay.transport import open_transport
 from daemons.runtime import Ready
-from storage import outbound
-from storage.errors import StorageError
-from storage.notifications import OUTBOUND
-from storage.pool import Pool, reported
-
-_log = logger("relay")
-_POLL_SECONDS = 60.0  # a lost wake-up costs this much
-_WAITING = Gauge("postwerk_outbound_waiting", "Recipients that wait for delivery.", multiprocess_mode="mostrecent")
-
-
-async def look(pool: Pool) -> float:
-    """Note how the queue stands. Returns the seconds until it has to be looked at again."""
-    async with reported(), pool.acquire() as connection:
-        waiting, next_seconds = await outbound.standing(connection)
-    _WAITING.set(waiting)
-    return _POLL_SECONDS if next_seconds is None else min(max(next_seconds, 1.0), _POLL_SECONDS)
 
 
 async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None:
-    """Watch the queue until `stopping` is set."""
-    wake = asyncio.Event()
-    forget = context.changes.on(OUTBOUND, wake.set)
-    waker = asyncio.create_task(_wake_when(stopping, wake))
-    ready({})
-    try:
-        while not stopping.is_set():
-            wake.clear()
-            pause = _POLL_SECONDS
-            try:
-                pause = await look(context.pool)
-            except (StorageError, asyncpg.PostgresError) as error:
-                _log.error("queue cannot be read", error=str(error))
-            if not stopping.is_set():
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await wake.wait()
-    finally:
-        waker.cancel()
-        forget()
+    """Deliver until `stopping` is set."""
+    async with open_transport(context) as transport:
+        noted = _Noted(transport.reports)
+        async with open_relay(context, transport.routes, noted.opened) as leasing:
+            ready({})
+            await leasing.run(stopping)
 
 
-async def _wake_when(stopping: asyncio.Event, wake: asyncio.Event) -> None:
-    await stopping.wait()
-    wake.set()
+class _Noted:
+    """Sessions with domains that want reports of TLS (RFC 8460)."""
+
+    def __init__(self, reports: TlsReports) -> None:
+        self._reports = reports
+
+    def opened(self, route: Route, opened: Connection | OpenError) -> None:
+        """Count what was tried, and what came of it."""
+        if not route.is_reported:
+            return
+        for failure in opened.failures:
+            if failure.tls is not None:
+                self._reports.note(
+                    route.domain,
+                    failure.host.policy,
+                    failure.tls,
+                    host=failure.host.name,
+                    address=failure.address,
+                    source=failure.local_address,
+                )
+        if isinstance(opened, Connection):
+            self._reports.note(
+                route.domain,
+                opened.host.policy,
+                opened.tls,
+                host=opened.host.name,
+                address=opened.address,
+                source=opened.local_address,
+            )

@@ -1,18 +1,16 @@
-"""The keeper as a process runs it: whole rounds, one keeper at a time, surviving a lost database; and the idle relay."""
+"""The keeper as a process runs it: whole rounds, one keeper at a time, surviving a lost database."""
 
 import asyncio
 
 import asyncpg
 import msgspec
 import pytest
-from prometheus_client import REGISTRY
 
 from config.keeper import Keeper as KeeperSettings
 from config.units import Seconds
 from daemons.context import Context
 from daemons.keeper import service
 from daemons.keeper.service import Keeper, become_active
-from daemons.relay import service as relay
 from storage import messages
 from storage.rows import ContentFacts, NewMessage, Placement
 from tests.conftest import Person
@@ -128,30 +126,3 @@ async def test_a_keeper_whose_connection_dies_tries_again(
     stopping.set()
     async with asyncio.timeout(5):
         await running
-
-
-async def test_the_relay_watches_an_empty_queue(context: Context) -> None:
-    """It is ready at once, notes that nothing waits, sleeps for a minute, and ends at once when told."""
-    assert await relay.look(context.pool) == 60
-    assert REGISTRY.get_sample_value("postwerk_outbound_waiting") == 0
-    stopping, is_ready = asyncio.Event(), asyncio.Event()
-    running = asyncio.create_task(relay.serve(context, stopping, lambda _: is_ready.set()))
-    await is_ready.wait()
-    stopping.set()
-    async with asyncio.timeout(5):
-        await running
-
-
-async def test_the_relay_counts_what_waits(
-    context: Context, account: Person, owner: "asyncpg.Connection[asyncpg.Record]", removed: None
-) -> None:
-    """A recipient in the queue shows in the gauge, and sets when the queue is looked at next."""
-    await owner.execute("""
-        WITH message AS (
-            INSERT INTO outbound_message (tenant_id, content_id, reverse_path, expires_at)
-            SELECT tenant_id, content_id, '', now() FROM content LIMIT 1 RETURNING outbound_id, tenant_id)
-        INSERT INTO outbound_recipient (outbound_id, tenant_id, sender, forward_path, domain, next_attempt_at)
-        SELECT outbound_id, tenant_id, -tenant_id, 'r@example.org', 'example.org', now() + interval '20 seconds' FROM message
-    """)
-    assert 10 < await relay.look(context.pool) <= 20
-    assert REGISTRY.get_sample_value("postwerk_outbound_waiting") == 1
