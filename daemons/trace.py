@@ -25,7 +25,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import asyncpg
@@ -50,6 +49,7 @@ _log = logger("trace")
 _LOST = Counter("postwerk_trace_lost", "Notes of the delivery trace that could not be written.")
 _RETRY_SECONDS = (0.2, 1.0, 5.0, 15.0)
 _CLOSING_SECONDS = 5.0
+_PLAIN = {str, int, float, bool, type(None)}
 _TURN = 100  # messages sealed before others get a turn of the loop: about a millisecond
 
 
@@ -117,8 +117,9 @@ class Recorder:
     async def _write(self, taken: Sequence[NewNote]) -> None:
         messages: dict[tuple[int, str], list[NewNote]] = {}
         for note in taken:
-            facts = {name: _spelled(value) for name, value in note.facts.items()}
-            messages.setdefault((note.tenant_id, note.trace_id), []).append(replace(note, facts=facts))
+            tenant_id, trace_id, at, kind, facts = note
+            spelled = {name: fact if type(fact) in _PLAIN else _spelled(fact) for name, fact in facts.items()}
+            messages.setdefault((tenant_id, trace_id), []).append(NewNote(tenant_id, trace_id, at, kind, spelled))
         sealers = {tenant_id: await self._sealer(tenant_id) for tenant_id in {note.tenant_id for note in taken}}
         batch = Batch.empty()
         for number, ((tenant_id, _), notes) in enumerate(messages.items(), start=1):
@@ -147,5 +148,5 @@ def _spelled(fact: object) -> object:
     if isinstance(fact, AddrSpec):
         return str(fact)
     if isinstance(fact, list | tuple):
-        return [_spelled(each) for each in fact]
+        return [str(each) if isinstance(each, AddrSpec) else each for each in fact]
     return fact

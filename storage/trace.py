@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -52,6 +52,13 @@ _BETWEEN = """
 SELECT trace_id, happened_at FROM trace_record
  WHERE tenant_id = $1 AND happened_at >= $2 AND happened_at < $3 ORDER BY happened_at DESC LIMIT $4
 """
+_QUEUED = """
+SELECT r.recipient_id, m.trace_id, m.tenant_id, r.forward_path, r.state, r.next_attempt_at, r.last_reply,
+       a.attempt, a.tried_at, a.host, a.tls, a.reply
+  FROM outbound_message AS m JOIN outbound_recipient AS r USING (outbound_id)
+  LEFT JOIN outbound_attempt AS a USING (recipient_id)
+ WHERE m.trace_id = ANY ($1::text[]) ORDER BY r.recipient_id, a.attempt
+"""
 _FORGET_RECORDS = """
 DELETE FROM trace_record WHERE ctid = ANY (ARRAY(
     SELECT r.ctid FROM tenant AS t
@@ -75,8 +82,7 @@ class Note:
     facts: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class NewNote:
+class NewNote(NamedTuple):
     """A note to be written."""
 
     tenant_id: int
@@ -97,6 +103,30 @@ class Trace:
     def addresses(self, *names: str) -> list[str]:
         """The addresses that its notes name under these facts, each once."""
         return list(dict.fromkeys(found for note in self.notes for found in _addresses(note.facts, names)))
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """One attempt that the queue has a record of."""
+
+    attempt: int
+    at: datetime
+    host: str
+    tls: str
+    reply: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedRecipient:
+    """A recipient as the queue has it now."""
+
+    trace_id: str
+    tenant_id: int
+    forward_path: str
+    state: str
+    next_attempt_at: datetime
+    last_reply: str | None
+    attempts: list[Attempted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +239,33 @@ async def search(pool: Pool, keys: KeyRing, tenant_id: int, wanted: Wanted) -> A
         found = [trace for trace in await _opened(pool, keys, fresh, [tenant_id]) if _matches(trace, wanted)]
         for trace in sorted(found, key=lambda trace: trace.notes[0].at, reverse=True):
             yield trace
+
+
+async def queued_of(pool: Pool, trace_ids: Sequence[str]) -> list[QueuedRecipient]:
+    """What the queue has of these messages now: it knows also what a crash took from the trace."""
+    found: dict[int, QueuedRecipient] = {}
+    for row in await pool.fetch(_QUEUED, list(trace_ids)):
+        recipient = found.get(row["recipient_id"])
+        if recipient is None:
+            recipient = found[row["recipient_id"]] = QueuedRecipient(
+                row["trace_id"], row["tenant_id"], row["forward_path"], row["state"], row["next_attempt_at"], row["last_reply"], []
+            )  # fmt: skip
+        if row["attempt"] is not None:
+            recipient.attempts.append(
+                Attempted(row["attempt"], row["tried_at"], row["host"], row["tls"], row["reply"])
+            )  # fmt: skip
+    return list(found.values())
+
+
+async def mailboxes_of(pool: Pool, traces: Iterable[Trace]) -> dict[int, str]:
+    """The mailboxes that their notes name and that still exist, as "login/NAME"."""
+    ids = {note.facts["mailbox_id"] for trace in traces for note in trace.notes if "mailbox_id" in note.facts}
+    rows = await pool.fetch(
+        "SELECT mailbox_id, a.login || '/' || m.name FROM mailbox AS m JOIN account AS a USING (account_id) "
+        "WHERE mailbox_id = ANY ($1::bigint[])",
+        list(ids),
+    )
+    return {row[0]: row[1] for row in rows}
 
 
 async def set_days(connection: Connection, tenant: str, days: int | None) -> None:

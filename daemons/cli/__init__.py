@@ -23,6 +23,7 @@ _COMMANDS = {
     "app-password": ("daemons.cli.credentials", "app_password"),
     "attack-events": ("daemons.cli.credentials", "attack_events"),
     "pop3": ("daemons.cli.policies", "pop3"),
+    "trace": ("daemons.cli.trace", "trace"),
     "import": ("daemons.cli.transfer", "import_"),
     "export": ("daemons.cli.transfer", "export"),
     "dkim": ("daemons.cli.dkim", "dkim"),

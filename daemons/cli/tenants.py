@@ -6,7 +6,7 @@ from dataclasses import asdict
 import click
 
 from config.settings import Settings
-from config.units import Octets
+from config.units import Octets, spell
 from daemons.cli.common import (
     Quota,
     confirm,
@@ -21,8 +21,11 @@ from daemons.cli.common import (
     yes_option,
 )
 from storage import accounts
+from storage import trace as traces
 from storage.blobs.keys import KeyRing
 from storage.rows import TenantRow
+
+_MOST_DAYS = 3650
 
 
 @click.group()
@@ -66,6 +69,26 @@ def show_tenant(settings: Settings, name: str, as_json: bool) -> None:
     if not rows:
         fail(f"no tenant {name}", os.EX_NOUSER)
     show([with_sizes(row, as_json=as_json) for row in rows], as_json=as_json)
+
+
+@tenant.command("trace")
+@click.argument("name")
+@click.argument("days", required=False, metavar="[DAYS|default]")
+@settings_option
+def trace_days(settings: Settings, name: str, days: str | None) -> None:
+    """Show, or set, for how many days the tenant's delivery trace is kept. 0: nothing is recorded; default: as configured."""
+    if days is not None and days != "default" and not (days.isascii() and days.isdigit() and int(days) <= _MOST_DAYS):
+        fail(f"give a number of days, {_MOST_DAYS} at most, or default", os.EX_USAGE)
+
+    async def run() -> int | None:
+        async with owner_connection(settings) as connection:
+            if days is not None:
+                await traces.set_days(connection, name, None if days == "default" else int(days))
+            return await traces.days_of(connection, name)
+
+    own = run_async(run())
+    configured = spell(settings.trace.retention)
+    click.echo(f"{own} days" if own is not None else f"{configured}, as configured")
 
 
 @tenant.command("remove")
