@@ -47,7 +47,13 @@ class Forwarding:
         self._settings = context.settings.srs
         self._keys: dict[str, tuple[float, _Keys | None]] = {}
         self._stored: dict[tuple[int, str], float] = {}  # until when a stored sender need not be written again
-        self._forget = context.changes.on(DIRECTORY, self._keys.clear)
+        self._changes = 0  # what was asked before a change is not remembered behind it
+        self._forget = context.changes.on(DIRECTORY, self.clear)
+
+    def clear(self) -> None:
+        """Forget all keys; called when identities or keys changed anywhere."""
+        self._changes += 1
+        self._keys.clear()
 
     async def forwarded(self, reverse_path: AddrSpec | None, domain: str) -> AddrSpec | None:
         """The envelope sender under which an address of our `domain` passes mail on to another host.
@@ -112,12 +118,13 @@ class Forwarding:
         known = self._keys.get(name)
         if known is not None and known[0] > time.monotonic():
             return known[1]
+        changes = self._changes
         row = await stored.keys_of(self._context.pool, name)
         found = None
         if row is not None:
             wrapper = await self._context.keys.tenant(self._context.pool, row.tenant_id)
             found = _Keys(row.tenant_id, tuple(wrapper.unwrap(wrapped, stored.BOUND_TO) for wrapped in row.wrapped))
-        if self._context.changes.is_connected:
+        if self._context.changes.is_connected and changes == self._changes:
             if len(self._keys) >= _CACHED_DOMAINS:
                 self._keys.clear()
             self._keys[name] = (time.monotonic() + _CACHED_SECONDS, found)

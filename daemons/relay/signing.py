@@ -43,10 +43,12 @@ class Signer:
         self._keys: dict[tuple[int | None, str], tuple[float, _Keys]] = {}
         self._fields: OrderedDict[tuple[int, int], tuple[float, bytes]] = OrderedDict()
         self._signing: dict[tuple[int, int], asyncio.Task[bytes]] = {}
+        self._changes = 0  # what was asked before a change is not remembered behind it
         self._forget = context.changes.on(DIRECTORY, self.clear)
 
     def clear(self) -> None:
         """Forget all keys and signatures; called when identities or keys changed anywhere."""
+        self._changes += 1
         self._keys.clear()
         self._fields.clear()
 
@@ -100,9 +102,9 @@ class Signer:
 
     async def _sign(self, name: tuple[int, int]) -> bytes:
         tenant_id, content_id = name
-        until = time.monotonic() + _CACHED_SECONDS
+        until, changes = time.monotonic() + _CACHED_SECONDS, self._changes
         fields = await self.fields(tenant_id, self._original(content_id))
-        if self._context.changes.is_connected:
+        if self._context.changes.is_connected and changes == self._changes:
             self._fields[name] = (until, fields)
             while len(self._fields) > _CACHED_FIELDS:
                 self._fields.popitem(last=False)
@@ -128,9 +130,10 @@ class Signer:
         known = self._keys.get(name)
         if known is not None and known[0] > time.monotonic():
             return known[1]
+        changes = self._changes
         rows = await signing.active_keys(self._context.pool, tenant_id, domain)
         keys = tuple([await self._opened(row) for row in rows])
-        if self._context.changes.is_connected:
+        if self._context.changes.is_connected and changes == self._changes:
             if len(self._keys) >= _CACHED_KEYS:
                 self._keys.clear()
             self._keys[name] = (time.monotonic() + _CACHED_SECONDS, keys)
