@@ -13,12 +13,12 @@ SELECT d.tenant_id, k.wrapped_key, k.created_at
  WHERE d.name = $1
  ORDER BY k.created_at DESC NULLS LAST, k.srs_key_id DESC
 """
-# Two processes may find no key at once: the lock of the tenant's row lets one of them make it.
+# Two processes may find no key at once: the lock of the tenant's row lets one of them make it. It is taken by a statement of
+# its own, so that the next one sees what was committed while it waited; it hinders no reference to the tenant.
+_LOCK_TENANT = "SELECT FROM tenant WHERE tenant_id = $1 FOR NO KEY UPDATE"
 _ADD_FIRST = """
-WITH locked AS MATERIALIZED (
-    SELECT tenant_id FROM tenant WHERE tenant_id = $1 FOR UPDATE)
 INSERT INTO srs_key (tenant_id, wrapped_key)
-SELECT tenant_id, $2 FROM locked WHERE NOT EXISTS (SELECT FROM srs_key AS k WHERE k.tenant_id = locked.tenant_id)
+SELECT $1::bigint, $2 WHERE NOT EXISTS (SELECT FROM srs_key WHERE tenant_id = $1)
 """
 _STORE_PATH = """
 INSERT INTO srs_path (tenant_id, token, reverse_path) VALUES ($1, $2, $3)
@@ -60,8 +60,9 @@ async def keys_of(pool: Pool, domain: str) -> DomainKeys | None:
 
 async def add_first_key(pool: Pool, tenant_id: int, wrapped_key: bytes) -> None:
     """Give the tenant its first key, unless it has one by now. Raises UnavailableError."""
-    async with reported():
-        await pool.execute(_ADD_FIRST, tenant_id, wrapped_key)
+    async with reported(), pool.acquire() as connection, connection.transaction():
+        await connection.execute(_LOCK_TENANT, tenant_id)
+        await connection.execute(_ADD_FIRST, tenant_id, wrapped_key)
 
 
 async def store_path(pool: Pool, tenant_id: int, token: str, reverse_path: str) -> None:
