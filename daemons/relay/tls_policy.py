@@ -10,13 +10,17 @@ connected to again because `is_mandatory` is false) without_tls() does that.
 
 import asyncio
 import ssl
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal, TypeAlias
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.verification import Store
 
 from protocol.certificate_chain import ChainError, prove, read_chain
@@ -109,7 +113,10 @@ class TlsPolicy:
         if self.mode == "dane" and self.tlsa:
             return authenticate(self.tlsa, read_chain(shown_chain(ssl_object)), self.names, now)
         if self.mode == "verify":
-            prove(read_chain(shown_chain(ssl_object)), _anchors(self.authority), self.names, now)
+            anchors = _anchors(self.authority)
+            if anchors is None:
+                raise ChainError("certificate-not-trusted", "no authority is trusted here")
+            prove(read_chain(shown_chain(ssl_object)), anchors, self.names, now)
             return "pkix"
         return ""
 
@@ -147,6 +154,12 @@ def _context(minimum: str) -> ssl.SSLContext:
 
 
 @cache
-def _anchors(authority: str) -> Store:
-    loaded = ssl.create_default_context(cafile=authority or None).get_ca_certs(binary_form=True)
-    return Store([x509.load_der_x509_certificate(octets) for octets in loaded])
+def _anchors(authority: str) -> Store | None:
+    """The trusted certificates of the file, or of the system; None: there are none."""
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)  # odd ones among those of the system
+        for octets in ssl.create_default_context(cafile=authority or None).get_ca_certs(binary_form=True):
+            with suppress(ValueError, UnsupportedAlgorithm):
+                found.append(x509.load_der_x509_certificate(octets))
+    return Store(found) if found else None

@@ -101,7 +101,12 @@ class NameServer:
         wants_ad = bool(query.flags & dns.flags.AD or query.ednsflags & dns.flags.DO)  # RFC 6840
         if is_secure and wants_ad:
             response.flags |= dns.flags.AD
-        return response.to_wire()
+        wire = response.to_wire(max_size=65535)
+        if not is_datagram or len(wire) <= query.payload:
+            return wire
+        shortened = dns.message.make_response(query, recursion_available=True)
+        shortened.flags |= dns.flags.TC
+        return shortened.to_wire()
 
     def _fill(self, response: dns.message.Message, name: str, kind: str) -> bool:
         """Put records into the response. Returns whether all of it is authentic."""
