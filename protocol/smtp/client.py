@@ -124,6 +124,11 @@ class Client:
             return True
         return not running.unanswered and running.has_hope and (self.capabilities.has_pipelining or not self._pending)
 
+    @property
+    def has_output(self) -> bool:
+        """Whether take_output() would give any."""
+        return bool(self._output)
+
     def take_output(self) -> bytes:
         """The octets to send now."""
         octets = b"".join(self._output)
