@@ -152,12 +152,14 @@ def messages_of(outgoing: Outgoing) -> list[NewMessage]:
         )
     if outgoing.waits:  # the other tenants have it when it is released, or never
         return [own, *others]
+    # Where a user sits, and with which login, is its own tenant's business.
+    foreign = replace(outgoing, origin=replace(outgoing.origin, peer="", helo="", identity=None))
     others += [
         replace(
             own,
             tenant_id=tenant_id,
             placements=_placements(outgoing, addressees),
-            journal=_entry(outgoing, [addressee.rcpt for addressee in addressees], "in"),
+            journal=_entry(foreign, [addressee.rcpt for addressee in addressees], "in"),
             outbound=None,
         )
         for tenant_id, addressees in tenants.items()

@@ -16,11 +16,11 @@ NOOP VRFY HELP QUIT may always come. Anything else is 503 5.5.1.
 """
 
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from config.smtp import Smtp
 from daemons.authentication import Identity
@@ -58,7 +58,7 @@ from storage.spool import Spool
 
 PIECE_OCTETS = 64 * 1024  # of a message, taken from the reader at a time
 
-Verb = Callable[["Session", Any], Awaitable[None]]
+Verb = Callable[[Any, Any], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,7 @@ class Shared:
 class Session(Conversation):
     """One SMTP or LMTP session."""
 
+    verbs: ClassVar[Mapping[type, Verb]]  # below
     identity: Identity | None = None  # who has logged in
 
     def __init__(self, shared: Shared) -> None:
@@ -136,7 +137,7 @@ class Session(Conversation):
                 self._hang_up(replies.TOO_MANY_COMMANDS)
         if kind is Rcpt and not line.isascii() and not self._may_be_utf8():
             raise CommandError(NEEDS_SMTPUTF8)
-        await _VERBS[kind](self, command)
+        await self.verbs[kind](self, command)
 
     def _may_be_utf8(self) -> bool:
         """Whether RCPT may have UTF-8 in its path and ORCPT: if MAIL announced it (RFC 6531 §3.4, RFC 6533 §3)."""
@@ -434,7 +435,7 @@ class Session(Conversation):
 
 
 _JUNK = {Hello, Rset, Noop, Vrfy, Help}
-_VERBS: dict[type, Verb] = {
+Session.verbs = {
     Hello: Session._hello,
     StartTls: Session._starttls,
     Auth: Session._auth,

@@ -1,6 +1,7 @@
 """Sessions over memory and services over loopback, on the real directory and the real storage."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ import pytest
 
 from config.settings import Settings
 from config.smtp import Smtp
+from daemons.certificates import Issued
 from daemons.context import Context
 from daemons.forwarding import Forwarding
 from daemons.smtp.acceptance import Acceptance
@@ -24,6 +26,7 @@ from storage import mailboxes, messages
 from storage.ingest import Ingest
 from storage.spool import Spool
 from tests.daemons.smtp.memory import MemoryClient
+from tests.daemons.smtp.users import Users
 
 if TYPE_CHECKING:
     from tests.conftest import Person
@@ -122,6 +125,13 @@ async def serving(context: Context) -> AsyncIterator[dict[str, tuple[str, int]]]
     finally:
         stopping.set()
         await task
+
+
+@pytest.fixture
+async def users(context: Context, certificate: Issued) -> AsyncIterator[Users]:
+    """A running smtp process for users."""
+    async with serving(context) as endpoints:
+        yield Users(context, endpoints, ssl.create_default_context(cafile=str(certificate.authority)))
 
 
 @pytest.fixture
