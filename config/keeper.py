@@ -44,6 +44,17 @@ class Keeper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ),
     ] = Seconds(7 * DAY)
 
+    queue_memory: Annotated[
+        Seconds,
+        Meta(
+            description="How long recipients stay in the outbound queue after they were delivered, failed or deleted."
+        ),
+    ] = Seconds(DAY)
+    removal_memory: Annotated[
+        Seconds,
+        Meta(description="How long the record of what was deleted from the outbound queue by hand is kept."),
+    ] = Seconds(365 * DAY)
+
     def __post_init__(self) -> None:
         """Check the limit that is law, not taste. Raises ValueError."""
         if self.attack_memory > 7 * DAY:

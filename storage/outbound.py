@@ -18,7 +18,7 @@ from storage.rows import Settlement
 _EXCLUDED_PAUSE_SECONDS = 5.0  # until a sender of whom nothing but excluded domains is due is looked at again
 
 _LEASE = "SELECT lease_outbound($1, $2, $3, $4, $5)"
-_LEASED = """
+LEASED = """
 SELECT r.recipient_id, r.outbound_id, r.tenant_id, m.account_id, m.trace_id, r.forward_path, r.domain,
        string_to_array(r.notify, ','), r.orcpt, r.attempts, r.tries, m.reverse_path, m.envid, m.ret, m.body, m.is_smtputf8,
        m.is_requiretls, m.priority, m.created_at, m.expires_at, m.deliver_by, m.deliver_by_mode, m.content_id, r.delay_told_at,
@@ -29,7 +29,7 @@ SELECT r.recipient_id, r.outbound_id, r.tenant_id, m.account_id, m.trace_id, r.f
 
 # Whose lease it still is: nobody else has got it since, and nobody has finished it. A hold by hand does not undo a delivery.
 _IS_HELD = "r.attempts = s.attempt AND r.leased_by IS NOT NULL AND r.state IN ('waiting', 'held')"
-_WAKE = """
+WAKE = """
 INSERT INTO outbound_wake (sender, urgency, due_at)
 SELECT sender, urgency, min(next_attempt_at) FROM changed WHERE state = 'waiting' GROUP BY sender, urgency RETURNING due_at
 """
@@ -42,14 +42,19 @@ WITH changed AS (
            delay_told_at = CASE WHEN s.is_delay_told THEN now() ELSE r.delay_told_at END,
            finished_at = CASE s.state WHEN 'waiting' THEN NULL ELSE now() END
       FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[], $8::boolean[],
-                  $9::boolean[]) AS s (recipient_id, attempt, state, reply, next_attempt_at, host, tls, is_delay_told, counts)
+                  $9::boolean[], $10::text[], $11::boolean[])
+        AS s (recipient_id, attempt, state, reply, next_attempt_at, host, tls, is_delay_told, counts, removed_by, is_told)
      WHERE r.recipient_id = s.recipient_id AND {_IS_HELD}
- RETURNING r.recipient_id, r.sender, r.urgency, r.state, r.next_attempt_at, s.attempt, s.state AS outcome, s.host, s.tls, s.reply,
-           s.counts),
+ RETURNING r.recipient_id, r.outbound_id, r.domain, r.sender, r.urgency, r.state, r.next_attempt_at, s.attempt, s.state AS outcome,
+           s.host, s.tls, s.reply, s.counts, s.removed_by, s.is_told),
 recorded AS (
     INSERT INTO outbound_attempt (recipient_id, attempt, state, host, tls, reply)
     SELECT recipient_id, attempt, outcome, host, tls, reply FROM changed WHERE counts),
-woken AS ({_WAKE})
+removed AS (
+    INSERT INTO outbound_removal (tenant_id, recipient_id, trace_id, domain, removed_by, reason, is_told)
+    SELECT m.tenant_id, c.recipient_id, m.trace_id, c.domain, c.removed_by, c.reply, c.is_told
+      FROM changed AS c JOIN outbound_message AS m USING (outbound_id) WHERE c.removed_by IS NOT NULL),
+woken AS ({WAKE})
 SELECT recipient_id FROM changed
 """
 _GIVE_BACK = f"""
@@ -59,7 +64,7 @@ WITH changed AS (
       FROM unnest($1::bigint[], $2::integer[]) AS s (recipient_id, attempt)
      WHERE r.recipient_id = s.recipient_id AND {_IS_HELD}
  RETURNING r.recipient_id, r.sender, r.urgency, r.state, r.next_attempt_at),
-woken AS ({_WAKE}),
+woken AS ({WAKE}),
 told AS MATERIALIZED (
     SELECT pg_notify('postwerk_outbound', extract(epoch FROM min(due_at))::text) FROM woken HAVING $3::timestamptz IS NULL)
 SELECT recipient_id, (SELECT count(*) FROM told) FROM changed
@@ -121,10 +126,11 @@ async def lease(
     """
     arguments = limit, lease_seconds, leased_by, list(excluded_domains), _EXCLUDED_PAUSE_SECONDS
     taken = await connection.fetchval(_LEASE, *arguments)
-    return [_leased(row) for row in await connection.fetch(_LEASED, taken)] if taken else []
+    return [leased_of(row) for row in await connection.fetch(LEASED, taken)] if taken else []
 
 
-def _leased(row: Iterable[Any]) -> Leased:
+def leased_of(row: Iterable[Any]) -> Leased:
+    """A row of the statement LEASED."""
     leased = list(row)
     if leased[7] is not None:
         leased[7] = tuple(leased[7])
@@ -146,7 +152,7 @@ def settlement_arrays(settlements: Iterable[Settlement]) -> list[list[Any]]:
     """The arguments of SETTLE. In the order of recipients: two that settle the same ones cannot deadlock."""
     rows = [
         (each.recipient_id, each.attempt, each.state, each.reply, each.next_attempt_at, each.host, each.tls, each.is_delay_told,
-         each.counts)
+         each.counts, each.removed_by, each.is_told)
         for each in sorted(settlements, key=lambda each: each.recipient_id)
     ]  # fmt: skip
     return [list(column) for column in zip(*rows, strict=True)]

@@ -180,13 +180,15 @@ class Settlement:
 
     recipient_id: int
     attempt: int  # Leased.attempts
-    state: str  # "delivered", "failed", "waiting"
-    reply: str  # the remote server's own words, or ours when there is no reply
+    state: str  # "delivered", "failed", "waiting", "deleted"
+    reply: str  # the remote server's own words, or ours when there is no reply; why it was deleted
     next_attempt_at: datetime | None = None  # of "waiting"
     host: str = ""  # the remote server: name and address
     tls: str = ""  # how the connection was protected
     is_delay_told: bool = False  # the sender is told of the delay in the same transaction
     counts: bool = True  # False: nothing was tried (no room, back-off), so no attempt is recorded
+    removed_by: str | None = None  # who deleted it: a record is made
+    is_told: bool = False  # of "deleted": the sender gets a report, in the same transaction
 
 
 @dataclass(frozen=True, slots=True)

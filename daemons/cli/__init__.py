@@ -23,9 +23,11 @@ _COMMANDS = {
     "app-password": ("daemons.cli.credentials", "app_password"),
     "attack-events": ("daemons.cli.credentials", "attack_events"),
     "pop3": ("daemons.cli.policies", "pop3"),
+    "sending": ("daemons.cli.sending", "sending"),
     "trace": ("daemons.cli.trace", "trace"),
     "import": ("daemons.cli.transfer", "import_"),
     "export": ("daemons.cli.transfer", "export"),
+    "queue": ("daemons.cli.queueing", "queue"),
     "dkim": ("daemons.cli.dkim", "dkim"),
     "archive": ("daemons.cli.archive", "archive"),
 }

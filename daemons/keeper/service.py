@@ -17,7 +17,7 @@ from daemons.keeper.rotation import Rotation
 from daemons.logs import logger
 from daemons.relay.resolver import Resolver
 from daemons.runtime import Ready
-from storage import policies
+from storage import outbound_changes, policies
 from storage.blobs import sweep
 from storage.credentials import forget_attacks
 from storage.errors import StorageError
@@ -36,6 +36,7 @@ _OCTETS = Counter("postwerk_swept_segment_octets", "Octets of segments removed b
 class Round:
     """What one round removed."""
 
+    finished: int = 0  # recipients of the outbound queue
     attacks: int = 0  # events whose time was over
     expired: int = 0  # messages that lay in an inbox for longer than its policy says
     contents: int = 0
@@ -58,6 +59,7 @@ class Keeper:
         settings, done = self.settings, Round()
         done.expired = await policies.remove_expired(connection)
         done.attacks = await self._forget_attacks(connection, stopping)
+        done.finished = await self._clear_queue(connection, stopping)
         after: int | None = 0
         while after is not None and not stopping.is_set():
             removed, after = await sweep.sweep_contents(
@@ -86,6 +88,20 @@ class Keeper:
             if removed < settings.batch_limit:
                 break
         return forgotten
+
+    async def _clear_queue(self, connection: Connection, stopping: asyncio.Event) -> int:
+        """Remove what the outbound queue has finished, and old records of what was deleted from it by hand."""
+        settings, cleared, limit = self.settings, 0, self.settings.batch_limit
+        await outbound_changes.mend(connection)
+        while not stopping.is_set():
+            removed = await outbound_changes.forget_finished(
+                connection, limit, older_than_seconds=settings.queue_memory
+            )
+            cleared += removed
+            if removed < limit:
+                break
+        await outbound_changes.forget_removals(connection, limit, older_than_seconds=settings.removal_memory)
+        return cleared
 
     async def _rest(self, connection: Connection, done: Round) -> None:
         settings = self.settings

@@ -141,10 +141,8 @@ async def test_a_sender_with_only_excluded_mail_is_let_rest(
         await later(owner)
         for _ in range(2):  # a lease looks at a thousand senders at most
             assert await lease(connection, 200, excluded=("dead.example",)) == []
-        pauses = await owner.fetchrow("SELECT min(turn_at - now()), max(turn_at - now()) FROM outbound_lane")
-        assert pauses is not None
-        assert [pause.total_seconds() <= seconds for pause in pauses] == [True, True]
-    assert pauses[1].total_seconds() > 4
+        longest = await owner.fetchval("SELECT extract(epoch FROM max(turn_at - now()))::float8 FROM outbound_lane")
+        assert seconds - 1 < longest <= seconds
     await queue(context, account, ["a@alive.example"])
     (leased,) = await lease(connection, 200, excluded=("dead.example",))
     assert leased.domain == "alive.example"
@@ -157,10 +155,12 @@ async def test_domains_that_are_due_later_cost_a_step_each(
     await fill(owner, account, 3000, domains=3000, due_at=datetime.now(UTC) + timedelta(hours=1))
     await fill(owner, account, 1, "zzz.example")
     taken: list[Leased] = []
-    for leases in range(1, 9):
+    leases = 0
+    while not taken and leases < 9:
+        leases += 1
         taken = await lease(connection, 200)
         if taken:
-            break
+            continue
         due = await outbound.next_due(connection)
         assert due is not None
         assert due <= 0.1
