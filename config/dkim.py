@@ -23,7 +23,7 @@ class Dkim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = msgspec.field(default_factory=lambda: ["rsa-sha256", "ed25519-sha256"])
     rsa_bits: Annotated[
         Literal[2048, 3072, 4096],
-        Meta(description="Size of new RSA keys. Signing takes three times as long with 3072, seven times with 4096."),
+        Meta(description="Size of new RSA keys. Signing takes three times as long with 3072, five times with 4096."),
     ] = 2048
     selector_prefix: Annotated[
         str,

@@ -62,7 +62,7 @@ def publish(names: NameServer, zone_file: str) -> int:
     """Load printed lines into the name server, as an operator loads them into a zone. Returns how many."""
     lines = [line for line in zone_file.splitlines() if not line.startswith(";")]
     zone = dns.zone.from_text("\n".join(lines), ".", relativize=False, check_origin=False)
-    for name, node in zone.items():
+    for name, node in zone.nodes.items():
         for rdataset in node:
             names.add(
                 name.to_text(), dns.rdatatype.to_text(rdataset.rdtype), *(record.to_text() for record in rdataset)

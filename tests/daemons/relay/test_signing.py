@@ -135,7 +135,7 @@ async def test_the_author_decides(context: Context, owner: Owner, account: Perso
     for domain in ("example.test", "müller.test", "other.test"):
         await make_keys(context, owner, domain)
     rsa, ed25519 = (name.encode() for name in ALGORITHMS)
-    expected = {
+    expected: dict[bytes, bytes | None] = {
         b"From: a@example.test": b"example.test",
         b"From: A <a@Example.TEST>": b"example.test",
         b"From: a@news.eu.example.test": b"example.test",
@@ -150,9 +150,9 @@ async def test_the_author_decides(context: Context, owner: Owner, account: Perso
         b"Subject: x": None,
     }
     with signer_of(context) as signer:
-        for header, domain in expected.items():
+        for header, author in expected.items():
             fields = await signer.fields(account.tenant_id, pieces_of(header + b"\r\n\r\nx\r\n"))
-            assert domains(fields) == ([(rsa, domain), (ed25519, domain)] if domain else []), header
+            assert domains(fields) == ([(rsa, author), (ed25519, author)] if author else []), header
         fields = await signer.fields(other, pieces_of(b"From: a@example.test\r\n\r\n"))
         assert fields == b""
 
