@@ -64,7 +64,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--to", "forward_path", help='Recipient: an address, or "@domain".')
     @click.option("--domain", help="Where the mail goes.")
     @click.option("--tenant", help="Only this tenant's.")
-    @click.option("--state", type=click.Choice(STATES), help="Default: waiting and held.")
+    @click.option("--status", type=click.Choice(STATES), help="Default: waiting and held.")
     @click.option("--older", type=Age(), help='Accepted at least so long ago: "2 h", "3 d".')
     @wraps(command)
     def with_selection(
@@ -73,7 +73,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         forward_path: str | None,
         domain: str | None,
         tenant: str | None,
-        state: str | None,
+        status: str | None,
         older: Seconds | None,
         **arguments: Any,
     ) -> Any:
@@ -83,7 +83,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
             forward_path=forward_path,
             domain=None if domain is None else domain.lower(),
             tenant=tenant,
-            state=state,
+            state=status,
             older_seconds=older,
         )
         return command(selection=selection, **arguments)
