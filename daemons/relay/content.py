@@ -65,7 +65,7 @@ class Contents:
         takes_declared = capabilities.has_binarymime if declared == "BINARYMIME" else capabilities.has_8bitmime
         if not is_small and takes_declared:
             # It is not looked through: a message of 7-bit lines may be called an 8-bit one.
-            signature = await self._signer.content_fields(leased.tenant_id, content_id)
+            signature = await self._signer.content_fields(leased.tenant_id, content_id, leased.account_id)
             top = signature + head
             body: Body = "BINARYMIME" if declared == "BINARYMIME" else "8BITMIME"
             return Content(len(top) + size, body, False, None, lambda: self._stream(top, content_id))
@@ -73,12 +73,14 @@ class Contents:
             original = await self._blobs.read(content_id)
             body = _body_of(original, declared)
             if body == "7BIT" or (capabilities.has_binarymime if body == "BINARYMIME" else capabilities.has_8bitmime):
-                signature = await self._signer.content_fields(leased.tenant_id, content_id)
+                signature = await self._signer.content_fields(leased.tenant_id, content_id, leased.account_id)
             elif (converted := await _converted(original)) is None:
                 signature = b""  # it will not be sent
             else:
                 original, body = converted, "7BIT"
-                signature = await self._signer.fields(leased.tenant_id, _once(original))
+                signature = await self._signer.fields(
+                    leased.tenant_id, _once(original), account_id=leased.account_id, head=head
+                )
             octets = b"".join((signature, head, original))
             end = original.find(b"\r\n\r\n")
             return Content(len(octets), body, original[: end if end >= 0 else None].isascii(), octets)

@@ -4,8 +4,9 @@ The domain of the author (From) decides, which is what DMARC compares with: its 
 tenant, else those of a domain above it that does, else nothing does. Mail in the name of this host itself is signed by whoever
 owns the host's domain here.
 
-Only for mail whose author was checked when it was submitted, and for our own: a signature says that the author's domain answers
-for the message. What is merely passed on, forwarded mail above all, must not come here.
+Only mail whose author was checked when it was submitted is signed, and our own: a signature says that the author's domain answers
+for the message. What is merely passed on (forwarded mail, bounces that come back to a rewritten sender) came from elsewhere, says
+what it likes in From, and has a Received field: it leaves as it came.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ _AUTHORS = 10  # domains of From and Sender that are looked at
 _ABOVE = 4  # domains above one of them
 
 _Keys = tuple[SigningKey, ...]
+_Name = tuple[int, int, int | None]  # tenant, content, account
 
 
 class Signer:
@@ -41,8 +43,8 @@ class Signer:
         self._context = context
         self._own_names = frozenset(_own_names(context))
         self._keys: dict[tuple[int | None, str], tuple[float, _Keys]] = {}
-        self._fields: OrderedDict[tuple[int, int], tuple[float, bytes]] = OrderedDict()
-        self._signing: dict[tuple[int, int], asyncio.Task[bytes]] = {}
+        self._fields: OrderedDict[_Name, tuple[float, bytes]] = OrderedDict()
+        self._signing: dict[_Name, asyncio.Task[bytes]] = {}
         self._changes = 0  # what was asked before a change is not remembered behind it
         self._forget = context.changes.on(DIRECTORY, self.clear)
 
@@ -56,11 +58,16 @@ class Signer:
         """Stop listening for changes."""
         self._forget()
 
-    async def fields(self, tenant_id: int, original: AsyncIterable[bytes]) -> bytes:
+    async def fields(
+        self, tenant_id: int, original: AsyncIterable[bytes], *, account_id: int | None, head: bytes = b""
+    ) -> bytes:
         """The DKIM-Signature fields for a message of the tenant, with line ends; b"" when no key of it fits the author.
 
-        original: what will be sent below our own trace fields, header and body, in pieces of any size. Raises StorageError.
+        account_id: who submitted it; None: nobody did. head: our trace fields. original: what will be sent below them, header
+        and body, in pieces of any size. Raises StorageError.
         """
+        if account_id is None and _is_passed_on(read(head)):
+            return b""
         hashed, pending, pending_octets = MessageHash(), [], 0
         header: list[RawField] | None = None
         keys: _Keys = ()
@@ -74,22 +81,22 @@ class Signer:
                 pending, pending_octets = [], 0
                 if header is None and hashed.is_behind_header:
                     header = read(hashed.header)
-                    keys = await self._keys_for(tenant_id, header)
+                    keys = await self._keys_for(tenant_id, account_id, header)
                     if not keys:
                         return b""  # the rest need not be read
         if not await _hash(hashed, pending, in_thread=False):
             return b""
         if header is None:
             header = read(hashed.header)
-            keys = await self._keys_for(tenant_id, header)
+            keys = await self._keys_for(tenant_id, account_id, header)
         if not keys:
             return b""
         lifetime = int(self._context.settings.dkim.signature_lifetime)
         return signature_fields(keys, header, hashed.digest(), at=int(time.time()), lifetime=lifetime)
 
-    async def content_fields(self, tenant_id: int, content_id: int) -> bytes:
-        """fields() of a stored content's original octets, remembered: one content goes to many destinations."""
-        name = (tenant_id, content_id)
+    async def content_fields(self, tenant_id: int, content_id: int, account_id: int | None) -> bytes:
+        """fields() of a stored content, remembered: one content goes to many destinations."""
+        name = (tenant_id, content_id, account_id)
         known = self._fields.get(name)
         if known is not None and known[0] > time.monotonic():
             self._fields.move_to_end(name)
@@ -100,10 +107,11 @@ class Signer:
             task.add_done_callback(lambda _: self._signing.pop(name, None))
         return await asyncio.shield(task)  # who gives up waiting takes nothing from the others
 
-    async def _sign(self, name: tuple[int, int]) -> bytes:
-        tenant_id, content_id = name
+    async def _sign(self, name: _Name) -> bytes:
+        tenant_id, content_id, account_id = name
         until, changes = time.monotonic() + _CACHED_SECONDS, self._changes
-        fields = await self.fields(tenant_id, self._original(content_id))
+        head = await self._context.blobs.head(content_id)
+        fields = await self.fields(tenant_id, self._original(content_id), account_id=account_id, head=head)
         if self._context.changes.is_connected and changes == self._changes:
             self._fields[name] = (until, fields)
             while len(self._fields) > _CACHED_FIELDS:
@@ -116,8 +124,10 @@ class Signer:
         for start, end in layout.cut(0, layout.original_octets):
             yield await blobs.read(content_id, start, end)
 
-    async def _keys_for(self, tenant_id: int, header: Sequence[RawField]) -> _Keys:
+    async def _keys_for(self, tenant_id: int, account_id: int | None, header: Sequence[RawField]) -> _Keys:
         """The keys of the first author's domain that has any, or of the next domain above it that has."""
+        if account_id is None and _is_passed_on(header):
+            return ()
         for author in _author_domains(header):
             owner = None if author in self._own_names else tenant_id
             for domain in _with_parents(author):
@@ -144,6 +154,11 @@ class Signer:
         return SigningKey(
             a_labels(row.domain), row.selector, row.algorithm, load_private_key(row.unwrap(wrapper), is_trusted=True)
         )
+
+
+def _is_passed_on(header: Sequence[RawField]) -> bool:
+    """Whether a message that nobody submitted came from elsewhere: what we make ourselves has no Received field."""
+    return any(name == b"RECEIVED" for name, _, _ in header)
 
 
 async def _hash(hashed: MessageHash, pieces: Sequence[bytes], *, in_thread: bool) -> bool:

@@ -98,7 +98,7 @@ async def test_mail_dkim_verifies_what_we_sign(context: Context, owner: Owner, a
     async with name_server() as names:
         await publish(names, context, owner, "example.test")
         with signer_of(context) as signer:
-            fields = await signer.fields(account.tenant_id, pieces_of(message))
+            fields = await signer.fields(account.tenant_id, pieces_of(message), account_id=1)
         verifier = await asyncio.create_subprocess_exec(
             *("perl", "-e", VERIFIER, names.address.rpartition(":")[2]),
             stdin=asyncio.subprocess.PIPE,
@@ -122,7 +122,7 @@ async def test_stock_dkimpy_verifies_by_the_printed_records(context: Context, ow
     texts = {f"{record.name}.": record.value for record in records_of(context.settings.dkim, "example.test", rows)}
     message = MAIL % b"example.test"
     with signer_of(context) as signer:
-        signed = await signer.fields(account.tenant_id, pieces_of(message, 11)) + message
+        signed = await signer.fields(account.tenant_id, pieces_of(message, 11), account_id=1) + message
     for index in range(2):
         assert dkim.DKIM(signed).verify(index, dnsfunc=lambda name, timeout: texts[name.decode()].encode())
 
@@ -151,9 +151,9 @@ async def test_the_author_decides(context: Context, owner: Owner, account: Perso
     }
     with signer_of(context) as signer:
         for header, author in expected.items():
-            fields = await signer.fields(account.tenant_id, pieces_of(header + b"\r\n\r\nx\r\n"))
+            fields = await signer.fields(account.tenant_id, pieces_of(header + b"\r\n\r\nx\r\n"), account_id=1)
             assert domains(fields) == ([(rsa, author), (ed25519, author)] if author else []), header
-        fields = await signer.fields(other, pieces_of(b"From: a@example.test\r\n\r\n"))
+        fields = await signer.fields(other, pieces_of(b"From: a@example.test\r\n\r\n"), account_id=1)
         assert fields == b""
 
 
@@ -163,8 +163,8 @@ async def test_our_own_name_is_signed_for_everybody(context: Context, owner: Own
     await make_keys(context, owner, "example.test")
     with signer_of(context) as signer:
         report = b"From: MAILER-DAEMON@mail.example.test\r\n\r\n"
-        assert b" d=example.test;" in await signer.fields(other, pieces_of(report))
-        assert await signer.fields(other, pieces_of(b"From: a@example.test\r\n\r\n")) == b""
+        assert b" d=example.test;" in await signer.fields(other, pieces_of(report), account_id=None)
+        assert await signer.fields(other, pieces_of(b"From: a@example.test\r\n\r\n"), account_id=1) == b""
 
 
 async def test_only_active_keys_sign(context: Context, owner: Owner, account: Person) -> None:
@@ -174,7 +174,7 @@ async def test_only_active_keys_sign(context: Context, owner: Owner, account: Pe
     with signer_of(context) as signer:
 
         async def selectors() -> list[str]:
-            fields = await signer.fields(account.tenant_id, pieces_of(message))
+            fields = await signer.fields(account.tenant_id, pieces_of(message), account_id=1)
             return re.findall(r"\ss=([^;]*);", fields.decode())
 
         async def until(expected: list[str]) -> None:
@@ -212,11 +212,13 @@ async def test_a_content_is_signed_once(context: Context, owner: Owner, account:
     await context.ingest.store([NewMessage(account.tenant_id, b"Received: x\r\n", message, FACTS, [])])
     content_id = await owner.fetchval("SELECT content_id FROM content")
     with signer_of(context) as signer:
-        made = await asyncio.gather(*(signer.content_fields(account.tenant_id, content_id) for _ in range(5)))
+        made = await asyncio.gather(
+            *(signer.content_fields(account.tenant_id, content_id, account.account_id) for _ in range(5))
+        )
         assert made[0]
         assert made == [made[0]] * 5
-        assert await signer.content_fields(account.tenant_id, content_id) is made[0]
-        whole = await signer.fields(account.tenant_id, pieces_of(message))
+        assert await signer.content_fields(account.tenant_id, content_id, account.account_id) is made[0]
+        whole = await signer.fields(account.tenant_id, pieces_of(message), account_id=1)
         assert re.findall(rb"bh=[^;]*", whole) == re.findall(rb"bh=[^;]*", made[0])
 
 
@@ -234,10 +236,10 @@ async def test_a_large_message_does_not_hold_up_the_loop(context: Context, owner
             longest, turns = max(longest, time.perf_counter() - start), turns + 1
 
     with signer_of(context) as signer:
-        await signer.fields(account.tenant_id, pieces_of(MAIL % b"example.test"))  # keys are known
+        await signer.fields(account.tenant_id, pieces_of(MAIL % b"example.test"), account_id=1)  # keys are known
         turning = asyncio.create_task(turn())
         start = time.perf_counter()
-        fields = await signer.fields(account.tenant_id, pieces_of(message))
+        fields = await signer.fields(account.tenant_id, pieces_of(message), account_id=1)
         taken = time.perf_counter() - start
         done.set()
         await turning
@@ -257,7 +259,9 @@ async def test_small_pieces_are_gathered(context: Context, owner: Owner, account
     hashes = []
     for which, size in ((context, 1 << 20), (context, 50), (small, 70)):
         with signer_of(which) as signer:
-            hashes.append(re.findall(rb"bh=[^;]*", await signer.fields(account.tenant_id, pieces_of(message, size))))
+            hashes.append(
+                re.findall(rb"bh=[^;]*", await signer.fields(account.tenant_id, pieces_of(message, size), account_id=1))
+            )
     assert hashes[0]
     assert hashes == [hashes[0]] * 3
 
@@ -267,5 +271,31 @@ async def test_what_cannot_be_signed_leaves_unsigned(context: Context, owner: Ow
     await make_keys(context, owner, "example.test")
     with signer_of(context) as signer:
         assert (
-            await signer.fields(account.tenant_id, pieces_of(b"From: a@example.test\r\nX: " + b"a" * (3 << 20))) == b""
+            await signer.fields(
+                account.tenant_id, pieces_of(b"From: a@example.test\r\nX: " + b"a" * (3 << 20)), account_id=1
+            )
+            == b""
         )
+
+
+async def test_what_is_passed_on_is_not_signed(context: Context, owner: Owner, account: Person) -> None:
+    """A message that nobody here submitted and that came from elsewhere may say anything in From; our own reports are signed."""
+    await make_keys(context, owner, "example.test")
+    message, received = MAIL % b"example.test", b"Received: from elsewhere by us\r\n"
+    with signer_of(context) as signer:
+
+        async def is_signed(account_id: int | None, head: bytes, original: bytes) -> bool:
+            fields = await signer.fields(account.tenant_id, pieces_of(original), account_id=account_id, head=head)
+            return fields != b""
+
+        assert await is_signed(account.account_id, received, message)
+        assert await is_signed(account.account_id, b"", received + message)
+        assert await is_signed(None, b"Return-Path: <>\r\n", message)
+        assert not await is_signed(None, b"Return-Path: <>\r\n" + received, message)
+        assert not await is_signed(None, b"", received + message)
+        assert not await is_signed(None, b"", received + message + b"line\r\n" * 40_000)
+        stored = NewMessage(account.tenant_id, received, message, FACTS, [])
+        await context.ingest.store([stored])
+        content_id = await owner.fetchval("SELECT content_id FROM content")
+        assert await signer.content_fields(account.tenant_id, content_id, account.account_id)
+        assert not await signer.content_fields(account.tenant_id, content_id, None)
