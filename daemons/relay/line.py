@@ -89,7 +89,7 @@ class Line:
         awaited = self.client.missing
         deadline = self._loop.time() + self._seconds()
         while not self._events and self.client.missing == awaited and self.client.ended is None:
-            if self.client.has_output:  # one command was answered, and so the next one may go
+            if self.client.has_output or self.client.is_content_wanted:  # one was answered, so that the next one may go
                 return
             await self._read(deadline - self._loop.time())
 
