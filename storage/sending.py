@@ -13,12 +13,14 @@ from storage.errors import NotFoundError
 from storage.pool import Connection, Pool, reported
 
 SENDING = "postwerk_sending"  # the channel that tells of suspensions and caps
+HELD_FOR_SUSPENSION = "sending suspended: "  # so begins the reason of mail in the queue that is held for it
 BURST = "burst"  # who suspends an account when nobody does
 
 _RESERVE = "SELECT * FROM reserve_sending($1, $2, $3, 1, $4, $5, $6, $7, $8)"
 _RETURN = "SELECT return_sending($1, $2, $3, $4, $5)"
 _SUSPENDED = """
-SELECT s.account_id, s.tenant_id, a.login, t.name, s.reason, s.suspended_by, s.is_holding, s.suspended_at, s.held_messages
+SELECT s.account_id, s.tenant_id, a.login, t.name, s.reason, s.suspended_by, s.is_holding, s.suspended_at, s.held_messages,
+       (SELECT count(*) FROM outbound_recipient AS r WHERE r.state = 'held' AND r.sender = s.account_id)
   FROM sending_suspension AS s JOIN account AS a USING (account_id) JOIN tenant AS t ON t.tenant_id = s.tenant_id
 """
 _SUSPEND = """
@@ -52,6 +54,11 @@ SELECT t.name AS tenant,
   FROM sending_cap AS c JOIN tenant AS t USING (tenant_id) LEFT JOIN account AS a ON a.account_id = c.account_id
   LEFT JOIN domain AS d ON d.domain_id = c.domain_id
  ORDER BY t.name, 3 DESC, 2
+"""
+_WRONGLY_HELD = """
+SELECT DISTINCT r.sender FROM outbound_recipient AS r JOIN outbound_message AS m USING (outbound_id)
+ WHERE r.state = 'held' AND r.sender > 0 AND starts_with(r.held_reason, $1) AND m.created_at < now() - interval '1 min'
+   AND NOT EXISTS (SELECT FROM sending_suspension AS s WHERE s.account_id = r.sender)
 """
 _COUNTS = """
 SELECT s.scope, s.name, total_count(later_counts(c.messages_hour, s.now / 300 - c.hour_slot)),
@@ -100,6 +107,7 @@ class Suspension:
     is_holding: bool  # what it sends is taken and held; False: it is refused
     suspended_at: datetime
     held_messages: int  # taken since then
+    held_recipients: int  # in the queue now
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +197,16 @@ async def suspend(connection: Connection, login: str, reason: str, by: str, *, i
     return account_id
 
 
+async def account_of(connection: Connection, login: str) -> int:
+    """The account_id of a person or team. Raises NotFoundError."""
+    account_id: int | None = await connection.fetchval(
+        "SELECT account_id FROM account WHERE login = $1", login_name(login)
+    )
+    if account_id is None:
+        raise NotFoundError("no such account")
+    return account_id
+
+
 async def resume(connection: Connection, account_id: int, *, leave_seconds: float) -> bool:
     """Let the account send again, and see no burst in what it sends for so long; gives whether it was suspended."""
     async with connection.transaction():
@@ -250,6 +268,15 @@ async def list_caps(connection: Connection) -> list[CapRow]:
 async def counts_of(connection: Connection, login: str) -> list[CountRow]:
     """What was sent lately by the account, from its domain and by its tenant; those that sent nothing are left out."""
     return [CountRow(*row) for row in await connection.fetch(_COUNTS, login_name(login))]
+
+
+async def wrongly_held(connection: Connection) -> list[int]:
+    """Accounts with mail that is held for a suspension that they have not, for a minute at least.
+
+    Mail that was being accepted when its sender was released comes to the queue after that, held.
+    """
+    rows = await connection.fetch(_WRONGLY_HELD, HELD_FOR_SUSPENSION)
+    return [row[0] for row in rows]
 
 
 async def forget_counts(connection: Connection, *, older_than_days: int) -> int:

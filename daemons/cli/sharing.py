@@ -23,7 +23,7 @@ from daemons.cli.common import (
 )
 from protocol.address import AddressError, parse_addr_spec
 from protocol.imap.acl import RIGHTS, expanded
-from storage import accounts, sharing, teams
+from storage import accounts, senders, sharing, teams
 from storage.errors import ExistsError, NotFoundError
 
 if TYPE_CHECKING:
@@ -82,14 +82,21 @@ def list_teams(settings: Settings, as_json: bool) -> None:
 @click.argument("address")
 @click.argument("login")
 @click.argument("rights", default=_MEMBER_RIGHTS)
+@click.option(
+    "--send-as/--no-send-as", "may_send", default=None, help="Let LOGIN send as the team's addresses, or not any more."
+)
 @settings_option
-def grant(settings: Settings, address: str, login: str, rights: str) -> None:
+def grant(settings: Settings, address: str, login: str, rights: str, may_send: bool | None) -> None:
     """Give LOGIN, or "anyone" of the tenant, exactly these rights (RFC 4314) on all mailboxes of the team ADDRESS."""
     letters = _letters(rights)
 
     async def run(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         try:
             await teams.grant(connection, address, accounts.login_name(login), letters)
+            if may_send:
+                await senders.grant(connection, address, login)
+            elif may_send is not None:
+                await senders.revoke(connection, address, login)
         except NotFoundError as error:
             fail(f"{error}: {address}, {login}", os.EX_NOUSER)
 
@@ -101,15 +108,26 @@ def grant(settings: Settings, address: str, login: str, rights: str) -> None:
 @click.argument("login")
 @settings_option
 def revoke(settings: Settings, address: str, login: str) -> None:
-    """Take all rights on the mailboxes of the team ADDRESS away from LOGIN."""
+    """Take all rights on the mailboxes of the team ADDRESS away from LOGIN, and that to send as the team."""
 
     async def run(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         try:
             await teams.grant(connection, address, accounts.login_name(login), "")
+            await senders.revoke(connection, address, login)
         except NotFoundError as error:
             fail(f"{error}: {address}, {login}", os.EX_NOUSER)
 
     _with_connection(settings, run)
+
+
+@team.command("senders")
+@click.argument("address")
+@json_option
+@settings_option
+def list_senders(settings: Settings, address: str, as_json: bool) -> None:
+    """List who may send as the team ADDRESS."""
+    rows = run_async(listed(settings, lambda connection: senders.grants(connection, address)))
+    show([{"sender": row.sender} for row in rows], as_json=as_json, empty="nobody may send as this team")
 
 
 @team.command("remove")

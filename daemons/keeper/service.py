@@ -13,6 +13,7 @@ from prometheus_client import Counter
 
 from config.keeper import Keeper as KeeperSettings
 from daemons.context import Context
+from daemons.keeper.expiry import Expiry
 from daemons.keeper.rotation import Rotation
 from daemons.logs import logger
 from daemons.relay.resolver import Resolver
@@ -143,6 +144,7 @@ async def _keep(context: Context, keeper: Keeper, stopping: asyncio.Event) -> No
     try:
         while not stopping.is_set() and await become_active(connection):
             done = await keeper.round(connection, stopping)
+            await Expiry(context.settings).round(connection, stopping)
             await rotation.round(connection)
             _log.info("round done", contents=done.contents, blobs=done.blobs, segment_octets=done.segment_octets)
             await _pause(stopping, keeper.settings.interval)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from prometheus_client import Counter
 
@@ -23,7 +24,7 @@ from storage.accounts import domain_name
 from storage.errors import UnavailableError
 from storage.notifications import ChangeHub
 from storage.pool import Pool
-from storage.sending import SENDING, Reserved
+from storage.sending import HELD_FOR_SUSPENSION, SENDING, Reserved
 
 _log = logger("sending")
 _DENIED_SECONDS = 2.0  # a refusal is remembered for so long: room that others reserved may be given back
@@ -83,7 +84,7 @@ class Sending:
         self._blocks: dict[tuple[int, str], _Block] = {}
         self._denied: dict[int, tuple[float, Reply]] = {}
         self._refused: frozenset[int] = frozenset()
-        self._asking: dict[tuple[int, str], asyncio.Lock] = {}
+        self._asking: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
         self._returning: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._end: Callable[[], None] = hub.on(SENDING, self._on_change)
@@ -109,15 +110,12 @@ class Sending:
         key = _key(account, reverse_path)
         if self._take(key, recipients):
             return None
-        asking = self._asking.setdefault(key, asyncio.Lock())
-        try:
-            async with asking:  # sessions of one account wait for one answer and share it
-                if self._take(key, recipients):
-                    return None
-                return self._judge(key, account, recipients, await self._reserve(key, account, recipients))
-        finally:
-            if not asking.locked() and self._asking.get(key) is asking:
-                del self._asking[key]
+        async with self._asking.setdefault(
+            key, asyncio.Lock()
+        ):  # sessions of one account wait for one answer and share it
+            if self._take(key, recipients):
+                return None
+            return self._judge(key, account, recipients, await self._reserve(key, account, recipients))
 
     def withdraw(self, account: Sender, reverse_path: AddrSpec | None, recipients: int) -> None:
         """What was admitted was not stored: do not count it."""
@@ -145,6 +143,9 @@ class Sending:
 
     async def _reserve(self, key: tuple[int, str], account: Sender, recipients: int) -> Reserved:
         settings = self._settings
+        rest = self._blocks.pop(key, None)
+        if rest is not None and (rest.messages or rest.recipients):  # what is left does not count against this message
+            await sending.give_back(self._pool, rest.reserved, messages=rest.messages, recipients=rest.recipients)
         return await sending.reserve(
             self._pool,
             account.account_id,
@@ -167,7 +168,7 @@ class Sending:
                     _BURSTS.inc()
                     _log.warning("sending suspended", account_id=account.account_id, reason=reserved.reason)
                 _HELD.inc()
-                return Held(reserved.reason or "")
+                return Held(held_reason(reserved.reason or ""))
         _REFUSED.labels(reserved.verdict).inc()
         answer = _refusal(reserved, recipients)
         if answer.is_temporary and (recipients == 1 or "messages" in (reserved.unit or "messages")):
@@ -177,20 +178,10 @@ class Sending:
         return answer
 
     def _keep(self, key: tuple[int, str], recipients: int, reserved: Reserved) -> None:
-        """Remember what is left after this message, with what was left before."""
+        """Remember what is left after this message."""
         ends_at = self._clock() + reserved.seconds
-        block = _Block(reserved, reserved.messages - 1, reserved.recipients - recipients, ends_at)
-        rest = self._blocks.pop(key, None)
-        if rest is not None and (rest.reserved.hour_slot, rest.reserved.counted) == (
-            reserved.hour_slot,
-            reserved.counted,
-        ):
-            block.messages += rest.messages
-            block.recipients += rest.recipients
-            block.ends_at = min(block.ends_at, max(rest.ends_at, self._clock()))
-        elif rest is not None:
-            self._give_back(rest)
-        self._blocks[key] = block
+        left = reserved.messages - 1, reserved.recipients - recipients
+        self._blocks[key] = _Block(reserved, *left, ends_at)
         self._wake_at_end()
 
     def _deny(self, account_id: int, answer: Reply) -> None:
@@ -234,6 +225,11 @@ class Sending:
             await sending.give_back(self._pool, block.reserved, messages=block.messages, recipients=block.recipients)
         except UnavailableError as error:  # it stays counted until its hour is over
             _log.warning("reserved room not given back", reason=str(error))
+
+
+def held_reason(reason: str) -> str:
+    """What the queue keeps of mail that is held for a suspension."""
+    return f"{HELD_FOR_SUSPENSION}{reason}"
 
 
 def _key(account: Sender, reverse_path: AddrSpec | None) -> tuple[int, str]:

@@ -14,10 +14,12 @@ from email.utils import format_datetime
 from daemons.context import Context
 from daemons.logs import logger
 from daemons.outgoing import compose, new_transaction_id
-from daemons.smtp.sending import Sending
+from daemons.smtp.sending import Sending, held_reason
 from protocol.address import AddrSpec, parse_addr_spec
 from storage import sending as storage
 from storage.errors import StorageError
+from storage.outbound_changes import hold
+from storage.outbound_listing import Selection
 from storage.pool import Connection, reported
 from storage.rows import NewMessage
 from storage.sending import SENDING, Suspension
@@ -88,6 +90,7 @@ class Suspensions:
             suspension = await storage.claim_untold(connection)
             if suspension is None:
                 return False
+            await hold(connection, Selection(account_id=suspension.account_id), held_reason(suspension.reason))
             notices = await self._notices(connection, suspension)
             if notices:
                 await self._context.ingest.store(notices)

@@ -1,0 +1,50 @@
+"""What has its time: the delivery trace, the counts of senders that send no more, and mail that nobody would release."""
+
+import asyncio
+from dataclasses import dataclass
+
+from prometheus_client import Counter
+
+from config.settings import Settings
+from daemons.logs import logger
+from storage import sending, trace
+from storage.outbound_changes import release
+from storage.outbound_listing import Selection
+from storage.pool import Connection
+
+_log = logger("keeper")
+_COUNTS_DAYS = 180  # a habit has faded by then to less than a hundredth
+_TRACES = Counter("postwerk_expired_traces", "Records of the delivery trace and entries of its index removed in time.")
+
+
+@dataclass(slots=True)
+class Expired:
+    """What one round did."""
+
+    traces: int = 0
+    counts: int = 0
+    released: int = 0  # recipients
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """Rounds over one database."""
+
+    settings: Settings
+
+    async def round(self, connection: Connection, stopping: asyncio.Event) -> Expired:
+        """Go over everything once, in transactions of bounded size. Ends early when told to stop."""
+        done = Expired()
+        limit, retention = self.settings.keeper.batch_limit, self.settings.trace.retention
+        while not stopping.is_set():
+            removed = await trace.forget(connection, limit, older_than_seconds=retention)
+            done.traces += removed
+            if not removed:
+                break
+        done.counts = await sending.forget_counts(connection, older_than_days=_COUNTS_DAYS)
+        for account_id in await sending.wrongly_held(connection):
+            selection = Selection(account_id=account_id, state="held", held_reason=sending.HELD_FOR_SUSPENSION)
+            done.released += len(await release(connection, selection))
+            _log.info("mail released that was held for no suspension", account_id=account_id)
+        _TRACES.inc(done.traces)
+        return done

@@ -1,0 +1,56 @@
+"""What the keeper removes in time of traces and counts, and the mail that it releases because nobody else would."""
+
+import asyncio
+
+import msgspec
+
+from config.keeper import Keeper
+from daemons.context import Context
+from daemons.keeper.expiry import Expiry
+from daemons.trace import Recorder
+from storage import sending
+from tests.conftest import Owner, Person
+from tests.storage.queued import queue
+
+
+async def test_traces_go_in_time(context: Context, owner: Owner, account: Person) -> None:
+    """Records and tags that are too old go, in transactions of bounded size; the others stay."""
+    recorder = Recorder(context.settings.trace, context.pool, context.keys)
+    for number in range(10):
+        recorder.note(account.tenant_id, f"{number:016x}", "received", reverse_path="bob@remote.test")
+    await recorder.flush()
+    await owner.execute(
+        "UPDATE trace_record SET happened_at = now() - interval '31 d' WHERE trace_id < '\\x0000000000000007'"
+    )
+    await owner.execute("UPDATE trace_tag SET day = day - 40 WHERE trace_id < '\\x0000000000000007'")
+    expiry = Expiry(msgspec.structs.replace(context.settings, keeper=Keeper(batch_limit=2)))
+    done = await expiry.round(owner, asyncio.Event())
+    assert done.traces == 14
+    assert await owner.fetchval("SELECT count(*) FROM trace_record") == 3
+    assert await owner.fetchval("SELECT count(*) FROM trace_tag") == 3
+
+
+async def test_counts_of_old_are_forgotten(context: Context, owner: Owner, account: Person) -> None:
+    """Who sent nothing for half a year has no habit any more."""
+    await owner.execute(
+        "INSERT INTO sending_count (scope, scope_id, hour_slot, day_slot) "
+        "SELECT 'account', days, 0, floor(extract(epoch FROM now()) / 3600) - 24 * days FROM unnest(ARRAY[1, 100, 200]) AS days"
+    )
+    assert (await Expiry(context.settings).round(owner, asyncio.Event())).counts == 1
+    assert await owner.fetchval("SELECT count(*) FROM sending_count") == 2
+
+
+async def test_mail_held_for_no_suspension_is_released(context: Context, owner: Owner, account: Person) -> None:
+    """What came to the queue held, just after its sender was released, goes out; what somebody holds by hand stays."""
+    held = f"{sending.HELD_FOR_SUSPENSION}a burst"
+    await queue(context, account, ["a@remote.test"], held_reason=held)
+    await queue(context, account, ["b@remote.test"], held_reason="by hand")
+    assert (await Expiry(context.settings).round(owner, asyncio.Event())).released == 0  # it may be on its way yet
+    await owner.execute("UPDATE outbound_message SET created_at = created_at - interval '2 min'")
+    await sending.suspend(owner, account.login, "a burst", sending.BURST, is_holding=True)
+    assert (await Expiry(context.settings).round(owner, asyncio.Event())).released == 0
+    await sending.resume(owner, account.account_id, leave_seconds=0)
+    assert (await Expiry(context.settings).round(owner, asyncio.Event())).released >= 1
+    assert (
+        await owner.fetchval("SELECT state FROM outbound_recipient WHERE forward_path = 'a@remote.test'") == "waiting"
+    )
