@@ -17,13 +17,14 @@ from config.listen import Listen
 from config.logs import Logs
 from config.pop3 import Pop3
 from config.relay import Relay
+from config.reports import Reports
 from config.search import Search
 from config.sending import Sending
 from config.smtp import Smtp
 from config.srs import Srs
 from config.submission import Submission
 from config.tls import Tls
-from config.trace import Trace
+from config.traces import Trace
 from config.transport import Transport
 
 
@@ -64,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     trace: Trace = Trace()
     dkim: Dkim = Dkim()
     srs: Srs = Srs()
+    reports: Reports = Reports()
     keeper: Keeper = Keeper()
     logs: Logs = Logs()
 

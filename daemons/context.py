@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from config.settings import Settings
 from daemons.sockets import server_tls_context
-from daemons.trace import Recorder
+from daemons.traces import Recorder
 from storage.accounts import Directory
 from storage.blobs.keys import KeyRing
 from storage.blobs.store import BlobReader

@@ -24,11 +24,12 @@ _COMMANDS = {
     "attack-events": ("daemons.cli.credentials", "attack_events"),
     "pop3": ("daemons.cli.policies", "pop3"),
     "sending": ("daemons.cli.sending", "sending"),
-    "trace": ("daemons.cli.trace", "trace"),
+    "trace": ("daemons.cli.traces", "trace"),
     "import": ("daemons.cli.transfer", "import_"),
     "export": ("daemons.cli.transfer", "export"),
     "queue": ("daemons.cli.queueing", "queue"),
     "dkim": ("daemons.cli.dkim", "dkim"),
+    "reports": ("daemons.cli.reports", "reports"),
     "archive": ("daemons.cli.archive", "archive"),
 }
 

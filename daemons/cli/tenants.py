@@ -20,8 +20,7 @@ from daemons.cli.common import (
     with_sizes,
     yes_option,
 )
-from storage import accounts
-from storage import trace as traces
+from storage import accounts, traces
 from storage.blobs.keys import KeyRing
 from storage.rows import TenantRow
 

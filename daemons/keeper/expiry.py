@@ -7,7 +7,7 @@ from prometheus_client import Counter
 
 from config.settings import Settings
 from daemons.logs import logger
-from storage import sending, trace
+from storage import sending, traces
 from storage.outbound_changes import release
 from storage.outbound_listing import Selection
 from storage.pool import Connection
@@ -37,7 +37,7 @@ class Expiry:
         done = Expired()
         limit, retention = self.settings.keeper.batch_limit, self.settings.trace.retention
         while not stopping.is_set():
-            removed = await trace.forget(connection, limit, older_than_seconds=retention)
+            removed = await traces.forget(connection, limit, older_than_seconds=retention)
             done.traces += removed
             if not removed:
                 break

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from daemons.smtp.authors import read_heading
 from daemons.smtp.transaction import Origin, Transaction
-from daemons.trace import Kind, Recorder
+from daemons.traces import Kind, Recorder
 from protocol.smtp.command import Rcpt
 from protocol.smtp.reply import Reply
 from storage.rows import ContentFacts, NewMessage, Stored

@@ -7,7 +7,7 @@ import msgspec
 from config.keeper import Keeper
 from daemons.context import Context
 from daemons.keeper.expiry import Expiry
-from daemons.trace import Recorder
+from daemons.traces import Recorder
 from storage import sending
 from tests.conftest import Owner, Person
 from tests.storage.queued import queue

@@ -12,7 +12,7 @@ import pytest
 from config.settings import Settings
 from daemons.context import Context, open_context
 from daemons.smtp.sending import Held, Sending
-from storage import trace
+from storage import traces
 from tests.conftest import Person
 from tests.daemons.test_cli import Ended, Postwerk, configuration, populated, postwerk
 from tests.storage.queued import queue
@@ -190,7 +190,7 @@ def test_trace_knows_the_queue(populated: Postwerk, settings: Settings) -> None:
             "INSERT INTO outbound_attempt (recipient_id, attempt, state, host, tls, reply) "
             "SELECT recipient_id, 1, 'waiting', 'mx.remote.test', 'TLSv1.3', '451 later' FROM outbound_recipient"
         )
-        assert await trace.by_id(context.pool, context.keys, ID) == []
+        assert await traces.by_id(context.pool, context.keys, ID) == []
 
     served(settings, one_waiting)
     shown = populated("trace", ID)

@@ -7,16 +7,16 @@ import msgspec
 import pytest
 
 from config.settings import Settings
-from config.trace import Trace as TraceSettings
+from config.traces import Trace as TraceSettings
 from config.units import Seconds
 from daemons.context import Context, open_context
-from daemons.trace import Recorder
+from daemons.traces import Recorder
 from protocol.address import AddrSpec
-from storage import accounts, trace
+from storage import accounts, traces
 from storage.blobs.keys import KeyRing
 from storage.errors import CorruptError, UnavailableError
 from storage.pool import open_pool
-from storage.trace import Trace, Wanted
+from storage.traces import Trace, Wanted
 from tests.conftest import Owner, Person
 
 ID, OTHER_ID = "00112233445566aa", "ff112233445566aa"
@@ -32,7 +32,7 @@ async def recorder(context: Context) -> Recorder:
 async def found(context: Context, tenant_id: int, **wanted: object) -> list[Trace]:
     now = datetime.now(UTC)
     limits = {"since": now - 30 * DAY, "until": now + DAY} | wanted
-    return [one async for one in trace.search(context.pool, context.keys, tenant_id, Wanted(**limits))]  # type: ignore[arg-type]
+    return [one async for one in traces.search(context.pool, context.keys, tenant_id, Wanted(**limits))]  # type: ignore[arg-type]
 
 
 async def test_notes_come_back_in_order(context: Context, recorder: Recorder, account: Person) -> None:
@@ -45,14 +45,14 @@ async def test_notes_come_back_in_order(context: Context, recorder: Recorder, ac
         account.tenant_id, ID, "attempt", reply="250 2.0.0 ok", next_attempt_at=at, path=AddrSpec("a", "b.test")
     )
     await recorder.flush()
-    (one,) = await trace.by_id(context.pool, context.keys, ID)
+    (one,) = await traces.by_id(context.pool, context.keys, ID)
     assert [(note.kind, dict(note.facts)) for note in one.notes] == [
         ("received", {"reverse_path": "a@remote.test", "forward_paths": [account.login]}),
         ("stored", {"mailbox_id": 7, "uid": 9, "uidvalidity": 3}),
         ("attempt", {"reply": "250 2.0.0 ok", "next_attempt_at": at, "path": "a@b.test"}),
     ]
     assert await context.pool.fetchval("SELECT count(*) FROM trace_record") == 2
-    assert await trace.by_id(context.pool, context.keys, OTHER_ID) == []
+    assert await traces.by_id(context.pool, context.keys, OTHER_ID) == []
 
 
 async def test_nothing_is_legible_in_the_database(
@@ -66,7 +66,7 @@ async def test_nothing_is_legible_in_the_database(
     for word in ("alice", "secret", "remote", "person", b"secret".hex(), b"person".hex()):
         assert word not in rows
     tags = {row[0] for row in await owner.fetch("SELECT tag FROM trace_tag")}
-    mine = trace.Sealer(account.tenant_id, await context.keys.tenant(context.pool, account.tenant_id))
+    mine = traces.Sealer(account.tenant_id, await context.keys.tenant(context.pool, account.tenant_id))
     assert tags == {mine.tag("from", account.login), mine.tag("to", "secret@remote.test")}
     assert mine.tag("to", "a@b.test") != mine.tag("from", "a@b.test")
 
@@ -77,7 +77,7 @@ async def test_rows_cannot_be_moved(context: Context, recorder: Recorder, accoun
     await recorder.flush()
     await owner.execute("UPDATE trace_record SET trace_id = $1", bytes.fromhex(OTHER_ID))
     with pytest.raises(CorruptError):
-        await trace.by_id(context.pool, context.keys, OTHER_ID)
+        await traces.by_id(context.pool, context.keys, OTHER_ID)
 
 
 async def test_search_by_address_domain_and_time(context: Context, recorder: Recorder, account: Person) -> None:
@@ -112,7 +112,7 @@ async def test_search_goes_over_pages(
     context: Context, recorder: Recorder, account: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A search that opens its time page by page finds every message once."""
-    monkeypatch.setattr(trace, "_PAGE", 3)
+    monkeypatch.setattr(traces, "_PAGE", 3)
     for number in range(10):
         recorder.note(account.tenant_id, f"{number:016x}", "received", reverse_path="bob@remote.test")
         recorder.note(account.tenant_id, f"{number:016x}", "stored", uid=number)
@@ -132,7 +132,7 @@ async def test_tenants_see_their_own(
     recorder.note(other, ID, "received", reverse_path="bob@remote.test", forward_paths=["eve@other.test"])
     recorder.note(other, OTHER_ID, "received", reverse_path="bob@remote.test", forward_paths=["eve@other.test"])
     await recorder.flush()
-    assert {one.tenant_id for one in await trace.by_id(context.pool, context.keys, ID)} == {account.tenant_id, other}
+    assert {one.tenant_id for one in await traces.by_id(context.pool, context.keys, ID)} == {account.tenant_id, other}
     (mine,) = await found(context, account.tenant_id, sender="bob@remote.test")
     assert mine.addresses("forward_paths") == [account.login]
     assert len(await found(context, other, sender="bob@remote.test")) == 2
@@ -147,14 +147,14 @@ async def test_notes_are_written_without_being_asked(settings: Settings, account
     async with open_context(quick) as context:
         context.recorder.note(account.tenant_id, ID, "received", helo="x")
         async with asyncio.timeout(10):
-            while not await trace.by_id(context.pool, context.keys, ID):
+            while not await traces.by_id(context.pool, context.keys, ID):
                 await context.pool.execute("SELECT 1")
     slow = msgspec.structs.replace(settings, trace=TraceSettings(delay=Seconds(1000)))
     async with open_context(slow) as context:
         context.recorder.note(account.tenant_id, OTHER_ID, "received", helo="x")
         keys = context.keys
     async with open_pool(database, size=1, role="postwerk_daemon") as pool:
-        assert len(await trace.by_id(pool, keys, OTHER_ID)) == 1
+        assert len(await traces.by_id(pool, keys, OTHER_ID)) == 1
 
 
 async def test_queue_is_bounded(context: Context, account: Person) -> None:
@@ -181,7 +181,7 @@ async def test_notes_survive_a_database_that_was_away(
         with pytest.raises(UnavailableError):
             await writing
     await recorder.flush()
-    (one,) = await trace.by_id(context.pool, context.keys, ID)
+    (one,) = await traces.by_id(context.pool, context.keys, ID)
     assert [note.facts["uid"] for note in one.notes] == list(range(5))
 
 
@@ -191,7 +191,7 @@ async def test_one_bad_note_costs_no_other(context: Context, recorder: Recorder,
     recorder.note(99999, ID, "received", helo="x")
     recorder.note(account.tenant_id, ID, "received", helo="y")
     await recorder.flush()
-    (one,) = await trace.by_id(context.pool, context.keys, ID)
+    (one,) = await traces.by_id(context.pool, context.keys, ID)
     assert one.notes[0].facts == {"helo": "y"}
 
 
@@ -204,14 +204,14 @@ async def test_retention(context: Context, recorder: Recorder, owner: Owner, acc
     await owner.execute("UPDATE trace_tag SET day = day - 10")
     month, week = 30 * 86400.0, 7 * 86400.0
     async with context.pool.acquire() as connection:
-        assert await trace.forget(connection, 1000, older_than_seconds=month) == 0
-        await trace.set_days(owner, "example", 20)
-        assert await trace.forget(connection, 1000, older_than_seconds=week) == 0
-        await trace.set_days(owner, "example", None)
-        assert await trace.forget(connection, 2, older_than_seconds=week) == 4
-        assert await trace.forget(connection, 1000, older_than_seconds=week) == 6
-    await trace.set_days(owner, "example", 0)
-    assert await trace.days_of(owner, "example") == 0
+        assert await traces.forget(connection, 1000, older_than_seconds=month) == 0
+        await traces.set_days(owner, "example", 20)
+        assert await traces.forget(connection, 1000, older_than_seconds=week) == 0
+        await traces.set_days(owner, "example", None)
+        assert await traces.forget(connection, 2, older_than_seconds=week) == 4
+        assert await traces.forget(connection, 1000, older_than_seconds=week) == 6
+    await traces.set_days(owner, "example", 0)
+    assert await traces.days_of(owner, "example") == 0
     recorder.note(account.tenant_id, ID, "received", reverse_path="bob@remote.test")
     await recorder.flush()
     assert await owner.fetchval("SELECT (SELECT count(*) FROM trace_record) + (SELECT count(*) FROM trace_tag)") == 0
@@ -229,11 +229,11 @@ async def test_plans(context: Context, owner: Owner, account: Person) -> None:
     )
     await owner.execute("ANALYZE trace_record, trace_tag")
     questions: list[tuple[str, tuple[object, ...]]] = [
-        (trace._TAGGED, (account.tenant_id, 5, 20, 0)),
-        (trace._BETWEEN, (account.tenant_id, datetime.now(UTC) - DAY, datetime.now(UTC), 500)),
-        (trace._RECORDS, ([b"12345678"], [account.tenant_id])),
-        (trace._FORGET_RECORDS, (3600.0, 1000)),
-        (trace._FORGET_TAGS, (3600.0, 1000)),
+        (traces._TAGGED, (account.tenant_id, 5, 20, 0)),
+        (traces._BETWEEN, (account.tenant_id, datetime.now(UTC) - DAY, datetime.now(UTC), 500)),
+        (traces._RECORDS, ([b"12345678"], [account.tenant_id])),
+        (traces._FORGET_RECORDS, (3600.0, 1000)),
+        (traces._FORGET_TAGS, (3600.0, 1000)),
     ]
     for statement, arguments in questions:
         plan = "\n".join(row[0] for row in await context.pool.fetch(f"EXPLAIN {statement}", *arguments))

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from config.settings import Settings
-from daemons.trace import Recorder
+from daemons.traces import Recorder
 from protocol.address import AddrSpec
 from storage.blobs.keys import KeyRing
 from storage.pool import open_pool

@@ -30,15 +30,15 @@ from typing import Literal, TypeAlias
 import asyncpg
 from prometheus_client import Counter
 
-from config.trace import Trace
+from config.traces import Trace
 from config.units import DAY
 from daemons.logs import logger
 from protocol.address import AddrSpec
-from storage import trace
+from storage import traces
 from storage.blobs.keys import KeyRing
 from storage.errors import CorruptError, NotFoundError, StorageError
 from storage.pool import Pool
-from storage.trace import Batch, NewNote, Sealer
+from storage.traces import Batch, NewNote, Sealer
 
 Kind: TypeAlias = Literal[
     "received", "checked", "refused", "stored", "queued", "held", "attempt", "delivered", "failed", "bounced",
@@ -133,7 +133,7 @@ class Recorder:
                 _log.error("notes cannot be written down", kinds=[note.kind for note in notes], reason=repr(error))
             if number % _TURN == 0:
                 await asyncio.sleep(0)
-        await trace.write(self._pool, batch, default_days=self._settings.retention / DAY)
+        await traces.write(self._pool, batch, default_days=self._settings.retention / DAY)
 
     async def _sealer(self, tenant_id: int) -> Sealer | None:
         """None for a tenant that was removed meanwhile, or whose key does not open."""

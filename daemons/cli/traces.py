@@ -14,10 +14,10 @@ import click
 from config.settings import Settings
 from config.units import Octets, Seconds
 from daemons.cli.common import fail, json_option, run_async, settings_option, size
-from storage import trace as storage
+from storage import traces as storage
 from storage.blobs.keys import KeyRing
 from storage.pool import Pool, open_pool, reported
-from storage.trace import Note, QueuedRecipient, Trace, Wanted
+from storage.traces import Note, QueuedRecipient, Trace, Wanted
 
 _ID = re.compile(r"[0-9a-fA-F]{16}")
 _SAID = ("forward_path", "forward_paths", "reverse_path", "reply")  # facts that stand in a line's text
