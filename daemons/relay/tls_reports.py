@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 
+import asyncpg
+
 from config.transport import Transport
 from daemons.logs import logger
 from daemons.relay.resolver import LookupFailedError, Resolver
@@ -113,17 +115,17 @@ class TlsReports:
                 if loop.time() - last_send >= _SEND_SECONDS:
                     last_send = loop.time()
                     await self.send_due()
-            except StorageError as error:
-                _log.error("reports cannot be kept", error=str(error))
+            except (StorageError, asyncpg.PostgresError) as error:
+                _log.error("reports cannot be kept", error=f"{type(error).__name__}: {error}")
 
     async def flush(self) -> None:
-        """Bring what was counted to the database. Raises StorageError; then it is counted still."""
+        """Bring what was counted to the database. What that raises (StorageError) leaves it counted here."""
         if not self._counted:
             return
         counted, self._counted = self._counted, Counter()
         try:
             await transport.count_sessions(self._pool, counted)
-        except StorageError:
+        except BaseException:
             counted.update(self._counted)
             self._counted = counted
             raise

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import asyncpg
+
 from daemons.context import Context
 from daemons.logs import logger
 from daemons.outgoing import compose
@@ -87,8 +89,8 @@ class _Post:
 async def _keep(reports: TlsReports) -> None:
     try:
         await reports.flush()
-    except StorageError as error:
-        _log.error("counts of TLS sessions lost", error=str(error))
+    except (StorageError, asyncpg.PostgresError) as error:
+        _log.error("counts of TLS sessions lost", error=f"{type(error).__name__}: {error}")
 
 
 async def _end(task: asyncio.Task[None]) -> None:
