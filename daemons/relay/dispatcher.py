@@ -267,6 +267,7 @@ class Dispatcher:
             return None
         while (taken := destination.waiting.take()) is not None:
             if self.still_held(taken[1]):
+                self._wish(destination)  # the window may have opened
                 return taken[1]
         if self._ready and self._connections >= self.settings.connection_limit:
             return None

@@ -31,7 +31,7 @@ Row = asyncpg.Record
 
 def quick(**values: Any) -> Relay:
     """Settings of a relay that waits for nothing longer than a moment."""
-    times = {key: Seconds(value) if isinstance(value, float) else value for key, value in values.items()}
+    times = {key: _in_seconds(value) for key, value in values.items()}
     made: dict[str, Any] = {
         "retry_waits": [Seconds(0.05)],
         "retry_jitter": 0.0,
@@ -41,6 +41,12 @@ def quick(**values: Any) -> Relay:
         "connection_idle_time": Seconds(0.2),
     }
     return Relay(**(made | times))
+
+
+def _in_seconds(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_in_seconds(each) for each in value]
+    return Seconds(value) if type(value) is float else value
 
 
 @dataclass
