@@ -17,9 +17,10 @@ from daemons.cli.common import fail, json_option, run_async, settings_option, si
 from storage import traces as storage
 from storage.blobs.keys import KeyRing
 from storage.pool import Pool, open_pool, reported
-from storage.traces import Note, QueuedRecipient, Trace, Wanted
+from storage.traces import Attempted, Note, QueuedRecipient, Trace, Wanted
 
 _ID = re.compile(r"[0-9a-fA-F]{16}")
+_SAME_ATTEMPT = timedelta(seconds=30)  # no two attempts follow each other as quickly
 _SAID = ("forward_path", "forward_paths", "reverse_path", "reply")  # facts that stand in a line's text
 
 
@@ -180,14 +181,9 @@ def _print(one: Found) -> None:
     for note in one.trace.notes:
         text = _text(note.kind, _named(note, one.mailboxes))
         click.echo(f"  {note.at:%Y-%m-%d %H:%M:%S}  {note.kind:<9}  {text}".rstrip())
-    seen = {
-        (note.facts.get("forward_path"), note.facts.get("attempt"))
-        for note in one.trace.notes
-        if note.kind == "attempt"
-    }
     for row in one.queue:
         for attempt in row.attempts:
-            if (row.forward_path, attempt.attempt) not in seen:  # its note was lost: the queue has it all the same
+            if not _is_noted(one.trace, row, attempt):  # its note was lost: the queue has it all the same
                 facts = {
                     "forward_path": row.forward_path,
                     "host": attempt.host,
@@ -198,6 +194,16 @@ def _print(one: Found) -> None:
         if row.state in ("waiting", "held"):
             due = f", next attempt {row.next_attempt_at:%Y-%m-%d %H:%M:%S}" if row.state == "waiting" else ""
             click.echo(f"  {'now':<19}  {row.state:<9}  {row.forward_path}{due}")
+
+
+def _is_noted(trace: Trace, row: QueuedRecipient, attempt: Attempted) -> bool:
+    """Whether the trace has this attempt. The queue numbers leases and the trace attempts, so the time tells."""
+    return any(
+        note.kind == "attempt"
+        and note.facts.get("forward_path") == row.forward_path
+        and abs(note.at - attempt.at) < _SAME_ATTEMPT
+        for note in trace.notes
+    )
 
 
 def _text(kind: str, facts: Mapping[str, Any]) -> str:

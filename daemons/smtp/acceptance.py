@@ -76,6 +76,7 @@ class Acceptance:
         decision = await self._decide(transaction, origin, transaction_id)
         message = _Message(transaction, origin, transaction_id, received_at)
         notes = Notes(self._context.recorder, transaction, origin, transaction_id)
+        notes.checked(decision)
         if decision.refusal is not None:
             log.info("message refused", id=transaction_id, reason=decision.refusal.reason)
             notes.refused(decision.refusal.reply, decision.refusal.reason)

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from daemons.smtp.authors import read_heading
 from daemons.smtp.transaction import Origin, Transaction
 from daemons.traces import Kind, Recorder
+from filters.pipeline import Decision, Result
+from filters.verdict import AddField, Quarantine, Refuse, Score, StripPart
 from protocol.smtp.command import Rcpt
 from protocol.smtp.reply import Reply
 from storage.rows import ContentFacts, NewMessage, Stored
@@ -18,6 +20,7 @@ class Notes:
         self._recorder = recorder
         self._transaction = transaction
         self._sender = origin.identity
+        self._checks: Decision | None = None
         self._facts: dict[str, object] = {
             "protocol": origin.protocol,
             "reverse_path": str(transaction.mail.reverse_path or ""),
@@ -35,10 +38,15 @@ class Notes:
         if facts.message_id is not None:
             self._facts["message_id"] = facts.message_id.decode("utf-8", "replace")
 
+    def checked(self, decision: Decision) -> None:
+        """What the filters made of it."""
+        self._checks = decision if decision.results else None
+
     def refused(self, answer: Reply, reason: str) -> None:
         """Nobody gets it."""
         said = f"{answer.code} {answer.enhanced or ''} {' '.join(answer.lines)}"
         for tenant_id, paths in self._concerned():
+            self._note_checks(tenant_id)
             self._note(tenant_id, "refused", paths, reply=said, reason=reason)
 
     def stored(self, group: Sequence[NewMessage], stored: Sequence[Stored]) -> None:
@@ -48,6 +56,7 @@ class Notes:
         }
         for tenant_id, paths in self._concerned():
             self._note(tenant_id, "received", paths)
+            self._note_checks(tenant_id)
         for addressee in self._transaction.addressees:
             recipient = addressee.recipient
             one = placed.get((recipient.tenant_id, recipient.inbox_id))
@@ -81,6 +90,11 @@ class Notes:
             facts |= self._source
         self._recorder.note(tenant_id, self.trace_id, kind, **self._facts, forward_paths=paths, **facts)
 
+    def _note_checks(self, tenant_id: int) -> None:
+        if self._checks is not None:
+            said = [f"{result.name}: {_verdicts(result)}" for result in self._checks.results]
+            self._recorder.note(tenant_id, self.trace_id, "checked", score=self._checks.score, verdicts=said)
+
     def _concerned(self) -> Iterable[tuple[int, list[str]]]:
         """The tenants that may know of the message, each with what it may know of the recipients."""
         tenants: dict[int, list[str]] = {}
@@ -97,3 +111,23 @@ class Notes:
 
 def _path(rcpt: Rcpt) -> str:
     return str(rcpt.forward_path)
+
+
+def _verdicts(result: Result) -> str:
+    """What one filter said, for people."""
+    said = []
+    for verdict in result.verdicts:
+        match verdict:
+            case Refuse(reason=reason):
+                said.append(f"refuse ({reason})")
+            case Score(points=points, reason=reason):
+                said.append(f"{points:+g} ({reason})")
+            case AddField(name=name, value=value):
+                said.append(f"{name}: {' '.join(value.split())}")
+            case Quarantine(reason=reason):
+                said.append(f"quarantine ({reason})")
+            case StripPart(part=part, reason=reason):
+                said.append(f"strip {'.'.join(map(str, part))} ({reason})")
+    if result.failure:
+        said.append(f"failed ({result.failure})")
+    return ", ".join(said) or "pass"

@@ -76,6 +76,7 @@ class Submitted(Acceptance):
         self._settle_terms(transaction)
         await self._repair(transaction, heading, transaction_id, received_at)
         decision = await self._decide(transaction, origin, transaction_id)
+        notes.checked(decision)
         if decision.refusal is not None:
             log.info("message refused", id=transaction_id, reason=decision.refusal.reason)
             notes.refused(decision.refusal.reply, decision.refusal.reason)
