@@ -26,6 +26,8 @@ from storage.signing import KeyRow
 SLOTS = (1, 2)  # selectors of a delegated domain, by turns
 _LETTERS = {"rsa-sha256": "r", "ed25519-sha256": "e"}
 _EXPONENT = 65537
+_AT_ONCE = 20  # questions
+_FAILURES = 40  # one behind the other
 
 
 class DelegationError(StorageError):
@@ -139,13 +141,18 @@ async def look(resolver: Resolver, key: KeyRow) -> Look:
     return Look(key, finding)
 
 
-async def look_at_all(resolver: Resolver, keys: Sequence[KeyRow], at_once: int = 20) -> list[Look]:
-    """look() for many keys, some of them at a time."""
-    gate = asyncio.Semaphore(at_once)
+async def look_at_all(resolver: Resolver, keys: Sequence[KeyRow]) -> list[Look]:
+    """look() for many keys, some of them at a time. Where the DNS does not answer, the rest is not asked about."""
+    gate, failures = asyncio.Semaphore(_AT_ONCE), 0
 
     async def one(key: KeyRow) -> Look:
+        nonlocal failures
         async with gate:
-            return await look(resolver, key)
+            if failures >= _FAILURES:
+                return Look(key, None, "not asked: the DNS does not answer")
+            seen = await look(resolver, key)
+            failures = failures + 1 if seen.finding is None else 0
+            return seen
 
     return list(await asyncio.gather(*(one(key) for key in keys)))
 

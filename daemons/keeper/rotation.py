@@ -4,6 +4,8 @@ A DKIM key is published, then active, retired, removed. It signs only once its r
 publishes the successor's, the old key goes on signing, and the log says so each round.
 """
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -49,21 +51,20 @@ class Rotation:
     ring: KeyRing
     resolver: Resolver
 
-    async def round(self, connection: Connection, now: datetime | None = None) -> Rotated:
-        """Look at every key once, and do what is due."""
-        now = now or datetime.now(UTC)
-        done = Rotated()
-        await self._look(connection, now, done)
-        await self._renew(connection, now, done)
+    async def round(self, connection: Connection, stopping: asyncio.Event) -> Rotated:
+        """Look at every key once, and do what is due. Ends early when told to stop."""
+        now, done = datetime.now(UTC), Rotated()
+        await self._look(connection, now, done, stopping)
+        await self._renew(connection, now, done, stopping)
         done.removed = await signing.remove_retired(connection, self.settings.dkim.retirement)
         await self._rewriting_keys(connection, done)
         for state, count in (("active", len(done.activated)), ("published", len(done.made)), ("removed", done.removed)):
             _ROTATED.labels(state).inc(count)
         return done
 
-    async def _look(self, connection: Connection, now: datetime, done: Rotated) -> None:
+    async def _look(self, connection: Connection, now: datetime, done: Rotated, stopping: asyncio.Event) -> None:
         rows = [row for row in await signing.list_keys(connection) if row.state != "retired"]
-        looks = await look_at_all(self.resolver, rows)
+        looks = await self._looked(rows, stopping)
         signs = {(row.domain_id, row.algorithm) for row in rows if row.state == "active"}
         wait = timedelta(seconds=self.settings.dkim.publication_wait)
 
@@ -87,11 +88,24 @@ class Rotation:
                 await signing.delete_key(connection, seen.key.key_id)
                 done.forgotten += 1
 
-    async def _renew(self, connection: Connection, now: datetime, done: Rotated) -> None:
+    async def _looked(self, rows: Sequence[KeyRow], stopping: asyncio.Event) -> list[Look]:
+        """What the DNS shows; nothing when told to stop meanwhile: servers that do not answer take their time."""
+        asking, stopped = asyncio.create_task(look_at_all(self.resolver, rows)), asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait((asking, stopped), return_when=asyncio.FIRST_COMPLETED)
+            return asking.result() if asking.done() else []
+        finally:
+            asking.cancel()
+            stopped.cancel()
+            await asyncio.gather(asking, stopped, return_exceptions=True)
+
+    async def _renew(self, connection: Connection, now: datetime, done: Rotated, stopping: asyncio.Event) -> None:
         settings = self.settings.dkim
         if not settings.rotation:
             return
         for row in await signing.due_for_rotation(connection, settings.rotation):
+            if stopping.is_set():
+                break
             if row.algorithm not in settings.algorithms:
                 continue
             try:

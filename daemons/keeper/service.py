@@ -145,7 +145,7 @@ async def _keep(context: Context, keeper: Keeper, stopping: asyncio.Event) -> No
         while not stopping.is_set() and await become_active(connection):
             done = await keeper.round(connection, stopping)
             await Expiry(context.settings).round(connection, stopping)
-            await rotation.round(connection)
+            await rotation.round(connection, stopping)
             _log.info("round done", contents=done.contents, blobs=done.blobs, segment_octets=done.segment_octets)
             await _pause(stopping, keeper.settings.interval)
     finally:

@@ -1,5 +1,6 @@
 """The keeper's rotation: keys are published, seen, activated, renewed, retired and removed, as the DNS shows them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 
@@ -32,6 +33,7 @@ class Stage:
         self.context = context
         self.owner = owner
         self.names = names
+        self.stopping = asyncio.Event()
         transport = Transport(resolvers=[names.address], answer_lifetime=Seconds(0))
         dkim = Dkim(delegation_zone="dkim.provider.example")
         self.settings: Settings = msgspec.structs.replace(context.settings, transport=transport, dkim=dkim)
@@ -64,7 +66,7 @@ class Stage:
             )
         resolver = Resolver(self.settings.transport)
         try:
-            return await Rotation(self.settings, self.context.keys, resolver).round(self.owner)
+            return await Rotation(self.settings, self.context.keys, resolver).round(self.owner, self.stopping)
         finally:
             await resolver.close()
 
@@ -192,6 +194,34 @@ async def test_a_missing_cname_is_said(stage: Stage) -> None:
     seen = await look(resolver, key)
     assert seen.detail == "pw1e._domainkey.example.test is no CNAME of pw1e.example.test.dkim.provider.example"
     await resolver.close()
+
+
+async def test_a_silent_dns_holds_up_no_stop(stage: Stage) -> None:
+    """A round ends at once when the keeper is told to stop, whatever it waits for; what it did not see changes nothing."""
+    selector = await stage.add()
+    await stage.publish()
+    name = f"{selector}._domainkey.example.test"
+    held = stage.names.hold(name, "TXT")
+    round_ = asyncio.create_task(stage.round())
+    async with asyncio.timeout(20):
+        while not stage.names.asked[name, "TXT"]:
+            await asyncio.sleep(0)
+        stage.stopping.set()
+        assert (await round_).activated == []
+    held.set()
+    stage.stopping.clear()
+    assert (await stage.round()).activated == [selector]
+
+
+async def test_a_dead_dns_is_not_asked_for_ever(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one question after the other fails, the rest is left for the next round."""
+    monkeypatch.setattr("daemons.signing_keys._FAILURES", 1)
+    monkeypatch.setattr("daemons.signing_keys._AT_ONCE", 1)
+    for algorithm in ALGORITHMS:
+        selector = await stage.add(algorithm)
+        stage.names.fail(f"{selector}._domainkey.example.test", "TXT")
+    await stage.round()
+    assert sum(stage.names.asked.values()) == stage.names.asked["pw20250102r._domainkey.example.test", "TXT"] > 0
 
 
 async def test_one_successor_at_a_time(stage: Stage) -> None:
