@@ -14,7 +14,7 @@ LINE_LIMIT = 4096  # octets with the line end; RFC 5321 §4.5.3.1.5 lets servers
 REPLY_LIMIT = 64 * 1024  # octets of all lines of one reply; ours
 KEPT_LIMIT = 8 * 1024  # octets of one reply whose text is kept; ours
 
-_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\n]*))?\n")
+_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\n]*)|\r*)\n")
 _ENHANCED = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?: +|$)")
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
@@ -52,14 +52,11 @@ class ReplyReader:
             found = _LINE.fullmatch(window, start, end + 1)
             self._octets += end + 1 - start
             if end + 1 - start > LINE_LIMIT:
-                self.fault = "a reply line is too long"
-            elif found is None:
-                self.fault = "a line is no reply"
-            elif self._octets > REPLY_LIMIT:
-                self.fault = "a reply is too long"
-            if found is None or self.fault is not None:
-                self._held = b""
-                return replies
+                return self._stop("a reply line is too long", replies)
+            if found is None:
+                return self._stop("a line is no reply", replies)
+            if self._octets > REPLY_LIMIT:
+                return self._stop("a reply is too long", replies)
             text = found[3] or b""
             if self._octets <= KEPT_LIMIT or not self._kept:
                 self._kept.append(text)
@@ -70,8 +67,12 @@ class ReplyReader:
             end = window.find(b"\n", start)
         self._held = window[start:] if start else window
         if len(self._held) >= LINE_LIMIT:
-            self.fault = "a reply line is too long"
-            self._held = b""
+            return self._stop("a reply line is too long", replies)
+        return replies
+
+    def _stop(self, fault: str, replies: list[Reply]) -> list[Reply]:
+        self.fault = fault
+        self._held, self._kept, self._octets = b"", [], 0
         return replies
 
 
@@ -81,13 +82,14 @@ def _reply(code: int, texts: list[bytes]) -> Reply:
     found = _ENHANCED.match(lines[0])
     if found is None or int(found[1]) != code // 100:
         return Reply(code, None, tuple(lines))
-    prefix = found[0]
-    bare = prefix.rstrip(" ")
-    lines = [
-        line[len(prefix) :] if line.startswith(prefix) else line[len(bare) :].lstrip(" ") if line == bare else line
-        for line in lines
-    ]
-    return Reply(code, Enhanced(int(found[1]), int(found[2]), int(found[3])), tuple(lines))
+    status = Enhanced(int(found[1]), int(found[2]), int(found[3]))
+    return Reply(code, status, tuple(_without(line, found[0].rstrip(" ")) for line in lines))
+
+
+def _without(line: str, prefix: str) -> str:
+    """The line without the enhanced code, which servers repeat on each line, or not (RFC 2034 §3)."""
+    rest = line.removeprefix(prefix)
+    return rest.lstrip(" ") if rest[:1] in ("", " ") else line
 
 
 def _text(octets: bytes) -> str:

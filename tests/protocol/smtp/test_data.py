@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from protocol.smtp.data import ChunkReader, DataReader
+from protocol.smtp.data import BareLineEndError, ChunkReader, DataReader, DataWriter
 from tests.feeding import cut
 
 # What the machine may have seen last, named as in RFC 5321 §4.1.1.4, and a stream that leads there (behind "x" and CRLF).
@@ -132,3 +132,29 @@ def test_line_ends_across_chunks(chunks: tuple[bytes, ...], is_bare: bool) -> No
         reader.begin(len(chunk))
         assert reader.receive(chunk) == chunk
     assert reader.finish() is is_bare
+
+
+@pytest.mark.parametrize("step", [None, 1], ids=["whole", "octets"])
+@pytest.mark.parametrize("message", [b"a\nb", b"a\rb", b"a\r", b"\n.\r\n", b"\r\r\n", b"a\r\n.\rb"])
+def test_writer_refuses_bare_line_ends(message: bytes, step: int | None) -> None:
+    """Content with a CR or LF outside CRLF is not written: never the piece that has it, nor an end mark."""
+
+    def write() -> None:
+        writer = DataWriter()
+        for piece in cut(message, step):
+            writer.write(piece)
+        writer.finish()
+
+    with pytest.raises(BareLineEndError):
+        write()
+
+
+@pytest.mark.parametrize("step", [None, 1, 2, 3], ids=["whole", "octets", "pairs", "threes"])
+@pytest.mark.parametrize("message", [b"", b".", b".\r\n", b"..", b"x\r\n.y\r\n.", b"\r\n.\r\n.\r\n", b"x"])
+def test_writer_is_the_reader_turned_round(message: bytes, step: int | None) -> None:
+    """What is written is read as the same message, with a CRLF at its end."""
+    writer = DataWriter()
+    wire = b"".join(writer.write(piece) for piece in cut(message, step)) + writer.finish()
+    whole = message if message.endswith(b"\r\n") or not message else message + b"\r\n"
+    assert wire == stuffed(whole)
+    assert read(wire, None) == (whole, b"", False)
