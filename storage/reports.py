@@ -284,7 +284,7 @@ async def unwatch(connection: Connection, login: str, mailbox: str) -> None:
 
 async def forget(connection: Connection, limit: int, *, report_seconds: float, bounce_seconds: float) -> int:
     """Remove what was kept for its time, at most `limit` of each kind. Returns how many of the kind with most."""
-    removed = [
+    removed: list[int] = [
         await connection.fetchval(_FORGET_DMARC, report_seconds, limit),
         await connection.fetchval(_FORGET_TLS, report_seconds, limit),
         await connection.fetchval(_FORGET_BOUNCES, bounce_seconds, limit),

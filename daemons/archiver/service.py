@@ -1,5 +1,5 @@
 """archiver: turns journal rows into leaves of the tenants' evidence logs, and signs where the logs stand. Beside that it
-fills the search index (indexing.py).
+fills the search index (indexing.py) and takes up what other servers report (reports.py).
 
 Several archivers may work at once. One that dies loses nothing: its rows are free again with its transaction, and its
 unsigned leaves are signed by whoever comes next.
@@ -17,6 +17,7 @@ from prometheus_client import Counter
 
 from config.archive import Archive
 from daemons.archiver.indexing import Indexer
+from daemons.archiver.reports import ReportReader
 from daemons.archiver.working import is_set_within, work
 from daemons.context import Context
 from daemons.logs import logger
@@ -163,7 +164,7 @@ class Archiver:
 
 
 async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None:
-    """Run one archiver and one indexer until `stopping` is set."""
+    """Run one archiver, one indexer and one reader of reports until `stopping` is set."""
     settings = context.settings
     heads = Path(settings.state) / "archive"
     archiver = Archiver(context.pool, settings.archive, settings.hostname, settings.archive_key_file, heads)
@@ -177,6 +178,7 @@ async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None
         async with asyncio.TaskGroup() as workers:
             workers.create_task(archiver.run(stopping), name="archiver")
             workers.create_task(indexer.run(stopping), name="indexer")
+            workers.create_task(ReportReader(context).run(stopping), name="reports")
     finally:
         for forget in subscriptions:
             forget()

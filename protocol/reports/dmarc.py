@@ -13,7 +13,7 @@ from protocol.reports import ReportError
 from protocol.reports.elements import Element, parse
 
 TEXT_LIMIT = 255  # characters of a value, ours: the rest is cut off
-AUTHENTICATION_LIMIT = 50  # results per source, ours: RFC 9990 has one hundred signatures in mind at most
+AUTHENTICATION_LIMIT = 100  # results per source, ours
 _SCHEMA = re.compile(rb"<xs:schema[^<>]{0,500}>(?=\s{0,20}<feedback)")  # that some senders open and never close
 _LATEST = 253_402_300_799  # the last second that a datetime can hold
 

@@ -13,7 +13,7 @@ from xml.parsers import expat
 from protocol.reports import ReportError
 
 DEPTH_LIMIT = 16  # ours; DMARC reports have 6
-ELEMENT_LIMIT = 1_000_000  # ours; about 30 for each source of a report
+ELEMENT_LIMIT = 500_000  # ours; about 30 for each source of a report
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ import zlib
 from protocol.reports import ReportError
 
 PACKED_LIMIT = 10 * 1024 * 1024  # octets, ours; the largest services stay below 1 MiB
-PLAIN_LIMIT = 32 * 1024 * 1024  # octets, ours
+PLAIN_LIMIT = 24 * 1024 * 1024  # octets, ours
 _MEMBERS = 10  # of an archive that are looked at
 _GZIP = b"\x1f\x8b"
 _ZIP = b"PK\x03\x04"
