@@ -27,6 +27,7 @@ from storage.errors import StorageError
 from storage.outbound import Leased
 
 _log = logger("relay")
+_NO_REQUIRETLS = enhanced("5.7.30")
 _NO_CONTENT = enhanced("4.3.0")
 _WHOLE = frozenset({"MAIL", "DATA", "BDAT", "end of message"})  # the replies that speak for the whole transaction
 
@@ -110,17 +111,21 @@ class Courier:
             if route is not None:
                 dispatcher.enqueue(parcel.leased, route, ignores_tls=True)
                 return
+        is_for_good = all(each.reply.enhanced == _NO_REQUIRETLS and not each.is_remote for each in error.failures)
         attempt = Attempt(
-            # Whatever the server said, it has not seen the message: a 5yz greeting may be a mistake of the hour.
-            "deferred",
-            _status(failure.reply)._replace(status_class=4),
+            # Whatever the server said, it has not seen the message: a 5yz greeting may be a mistake of the hour. That it does
+            # not offer REQUIRETLS is none: the message is given back (RFC 8689 §4.2.1).
+            "failed" if is_for_good else "deferred",
+            _status(failure.reply)._replace(status_class=5 if is_for_good else 4),
             text_of(failure.reply),
             datetime.now(UTC),
             failure.is_remote,
             failure.host.name,
             failure.address,
         )
-        if destination.failed(attempt, started_at, now):
+        if is_for_good:
+            destination.answered()
+        elif destination.failed(attempt, started_at, now):
             dispatcher.died(destination)
         await dispatcher.settle(parcel.leased, attempt)
 
