@@ -54,6 +54,13 @@ class Keeper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Seconds,
         Meta(description="How long the record of what was deleted from the outbound queue by hand is kept."),
     ] = Seconds(365 * DAY)
+    transport_memory: Annotated[
+        Seconds,
+        Meta(
+            description="How long counts of TLS sessions and sent reports of them (RFC 8460) are kept, and policies of other "
+            "domains (RFC 8461) after their time is over."
+        ),
+    ] = Seconds(14 * DAY)
 
     def __post_init__(self) -> None:
         """Check the limit that is law, not taste. Raises ValueError."""

@@ -58,6 +58,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Check what belongs together. Raises ValueError."""
         if bool(self.login) != bool(self.password_file):
             raise ValueError("login and password_file must both be given")
+        if self.login and (not self.host or self.is_domain):
+            raise ValueError("a login needs a host of its own: strangers choose those of a domain")
         if self.login and self.tls not in ("encrypt", "verify"):
             raise ValueError("a login needs tls = encrypt or verify")
         if self.starts_with_tls and self.tls not in ("encrypt", "verify"):

@@ -115,7 +115,6 @@ class Transport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     report_authority: Annotated[
         str, Meta(description="PEM file with the authority of such servers. Empty: those of the system.")
     ] = ""
-    report_memory: Annotated[Seconds, Meta(description="How long counts and reports are kept.")] = Seconds(14 * DAY)
 
     def __post_init__(self) -> None:
         """Check addresses and networks. Raises ValueError, which names the key."""
@@ -125,10 +124,17 @@ class Transport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                     check(text)
                 except ValueError as error:
                     raise ValueError(f"{key}: {error}") from None
+        if self.report_from and not all(self.report_from.partition("@")):
+            raise ValueError("report_from: an address is needed")
+
+
+def _resolver(text: str) -> None:
+    host, _ = split_address(text)
+    ip_address(host)
 
 
 _CHECKS: dict[str, Callable[[str], object]] = {
-    "resolvers": split_address,
+    "resolvers": _resolver,
     "private_networks": lambda text: ip_network(text, strict=False),
     "own_addresses": ip_address,
 }

@@ -186,15 +186,15 @@ async def list_reports(connection: Connection) -> list[ReportRow]:
     return [ReportRow(*row) for row in await connection.fetch(_LIST_REPORTS)]
 
 
-async def forget_transport(connection: Connection, *, report_seconds: float) -> int:
+async def forget_transport(connection: Connection, *, older_than_seconds: float) -> int:
     """Remove counts and reports of that age, and policies whose time was over then. Returns how many rows went."""
     removed = 0
     for statement in (
-        "DELETE FROM tls_session WHERE day < (now() - make_interval(secs => $1))::date",
-        "DELETE FROM tls_report_sent WHERE day < (now() - make_interval(secs => $1))::date",
+        "DELETE FROM tls_session WHERE day < (now() - make_interval(secs => $1::float8))::date",
+        "DELETE FROM tls_report_sent WHERE day < (now() - make_interval(secs => $1::float8))::date",
         "DELETE FROM sts_policy WHERE fetched_at + make_interval(secs => max_age) < now() - make_interval(secs => $1)",
     ):
-        done = await connection.execute(statement, report_seconds)
+        done = await connection.execute(statement, older_than_seconds)
         removed += int(done.rpartition(" ")[2])
     return removed
 

@@ -23,6 +23,7 @@ from storage.blobs import sweep
 from storage.credentials import forget_attacks
 from storage.errors import StorageError
 from storage.pool import Connection, reported, server_settings
+from storage.transport import forget_transport
 
 _log = logger("keeper")
 _LOCK = 0x50574B50  # "PWKP": the advisory lock of the active keeper, held by its connection
@@ -110,6 +111,7 @@ class Keeper:
         done.mailboxes = await sweep.forget_expunged(connection, limit, up_to=self._highestmodseq)
         self._highestmodseq = await sweep.long_histories(connection, limit)
         await sweep.forget_changes(connection, settings.change_limit)
+        await forget_transport(connection, older_than_seconds=settings.transport_memory)
         grace = settings.segment_grace
         done.sealed = await sweep.seal_abandoned(connection, self.segments, grace_seconds=grace)
         done.segment_octets = await sweep.sweep_segments(

@@ -20,7 +20,7 @@ from daemons.logs import logger
 from daemons.relay.resolver import LookupFailedError, Resolver
 from daemons.relay.tls_policy import TlsFailure, TlsPolicy, TlsResult
 from daemons.relay.web import Web, WebError
-from protocol.address import AddrSpec, parse_addr_spec
+from protocol.address import AddressError, AddrSpec, parse_addr_spec
 from protocol.tls_rpt import FailureType, Sessions, TlsReport, mailto, parse_record, render_json, render_mail
 from storage import transport
 from storage.errors import StorageError
@@ -56,7 +56,7 @@ class TlsReports:
     ) -> None:
         self._settings = settings
         self._organization = settings.report_organization or hostname
-        self._contact = parse_addr_spec(settings.report_from) if settings.report_from else None
+        self._contact = _contact(settings.report_from)
         self._pool = pool
         self._resolver = resolver
         self._web = web
@@ -190,6 +190,14 @@ class TlsReports:
         octets = render_mail(report, compressed, address, boundary=f"=_{trace_id}", date=self._now())
         is_sent = await self._send(report.contact, address, octets, trace_id)
         return f"sent by mail, id {trace_id}" if is_sent else "mail: cannot be sent"
+
+
+def _contact(text: str) -> AddrSpec | None:
+    try:
+        return parse_addr_spec(text) if text else None
+    except AddressError as error:
+        _log.error("transport.report_from cannot be used", error=str(error))
+        return None
 
 
 def _sessions(kind: str, count: int) -> Sessions:

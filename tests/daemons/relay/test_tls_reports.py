@@ -313,7 +313,7 @@ async def test_old_counts_and_policies_are_forgotten(stage: Stage, owner: Owner)
         reports.note(DOMAIN, STS, GOOD)
         await reports.flush()
     async with stage.pool.acquire() as connection:
-        await transport.forget_transport(connection, report_seconds=86400)
+        await transport.forget_transport(connection, older_than_seconds=86400)
     assert await owner.fetchval("SELECT count(*) FROM tls_session") == 1
     assert await owner.fetchval("SELECT count(*) FROM tls_report_sent") == 0
     assert [policy.domain for policy in await transport.list_sts_policies(owner)] == ["new.example"]
