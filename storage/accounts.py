@@ -132,6 +132,15 @@ async def add_tenant(connection: Connection, name: str, wrapped_key: bytes, quot
     return await _added(connection, statement, name, wrapped_key, quota_octets)
 
 
+async def set_language(connection: Connection, tenant: str, language: str) -> None:
+    """What is written to the tenant's people is in that language from now on. Raises NotFoundError."""
+    if (
+        await connection.fetchval("UPDATE tenant SET language = $2 WHERE name = $1 RETURNING 1", tenant, language)
+        is None
+    ):
+        raise NotFoundError(f"tenant {tenant}")
+
+
 async def list_tenants(connection: Connection) -> list[TenantRow]:
     """All tenants, by name."""
     rows = await connection.fetch(

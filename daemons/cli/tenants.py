@@ -22,6 +22,7 @@ from daemons.cli.common import (
 )
 from storage import accounts, traces
 from storage.blobs.keys import KeyRing
+from storage.errors import NotFoundError
 from storage.rows import TenantRow
 
 _MOST_DAYS = 3650
@@ -88,6 +89,23 @@ def trace_days(settings: Settings, name: str, days: str | None) -> None:
     own = run_async(run())
     configured = spell(settings.trace.retention)
     click.echo(f"{own} days" if own is not None else f"{configured}, as configured")
+
+
+@tenant.command("language")
+@click.argument("name")
+@click.argument("language", type=click.Choice(["de", "en"]))
+@settings_option
+def set_language(settings: Settings, name: str, language: str) -> None:
+    """Set the language of what is written to the tenant's people: delivery reports above all. A new tenant has German."""
+
+    async def run() -> None:
+        async with owner_connection(settings) as connection:
+            try:
+                await accounts.set_language(connection, name, language)
+            except NotFoundError:
+                fail(f"no tenant {name}", os.EX_NOUSER)
+
+    run_async(run())
 
 
 @tenant.command("remove")

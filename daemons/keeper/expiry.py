@@ -1,4 +1,4 @@
-"""What has its time: the delivery trace, the counts of senders that send no more, and mail that nobody would release."""
+"""What has its time: the delivery trace, received reports, counts of senders that send no more, mail that nobody would release."""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from prometheus_client import Counter
 
 from config.settings import Settings
 from daemons.logs import logger
-from storage import sending, traces
+from storage import reports, sending, traces
 from storage.outbound_changes import release
 from storage.outbound_listing import Selection
 from storage.pool import Connection
@@ -24,6 +24,7 @@ class Expired:
     traces: int = 0
     counts: int = 0
     released: int = 0  # recipients
+    reports: int = 0  # batches of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Expiry:
             done.traces += removed
             if not removed:
                 break
+        done.reports = await self._forget_reports(connection, stopping)
         done.counts = await sending.forget_counts(connection, older_than_days=_COUNTS_DAYS)
         for account_id in await sending.wrongly_held(connection):
             selection = Selection(account_id=account_id, state="held", held_reason=sending.HELD_FOR_SUSPENSION)
@@ -48,3 +50,14 @@ class Expiry:
             _log.info("mail released that was held for no suspension", account_id=account_id)
         _TRACES.inc(done.traces)
         return done
+
+    async def _forget_reports(self, connection: Connection, stopping: asyncio.Event) -> int:
+        settings, limit, batches = self.settings.reports, self.settings.keeper.batch_limit, 0
+        while not stopping.is_set():
+            removed = await reports.forget(
+                connection, limit, report_seconds=settings.retention, bounce_seconds=settings.bounce_retention
+            )
+            batches += removed > 0
+            if removed < limit:
+                break
+        return batches

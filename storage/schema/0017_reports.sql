@@ -3,7 +3,7 @@
 
 CREATE TABLE report_source (
     mailbox_id   bigint PRIMARY KEY REFERENCES mailbox ON DELETE CASCADE,
-    tenant_id    bigint NOT NULL REFERENCES tenant,
+    tenant_id    bigint NOT NULL REFERENCES tenant ON DELETE CASCADE,
     next_uid     bigint NOT NULL DEFAULT 1,     -- the first message that was not looked at
     leased_until timestamptz NOT NULL DEFAULT '-infinity', -- a process that dies over it leaves it to another one
     taken        bigint NOT NULL DEFAULT 0,     -- reports and bounces found so far
@@ -12,7 +12,7 @@ CREATE TABLE report_source (
 
 CREATE TABLE dmarc_report (
     dmarc_report_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    tenant_id        bigint NOT NULL REFERENCES tenant,
+    tenant_id        bigint NOT NULL REFERENCES tenant ON DELETE CASCADE,
     domain           text NOT NULL,             -- whose policy it is; as the report says, so not always the tenant's
     organization     text NOT NULL,
     email            text NOT NULL,
@@ -51,7 +51,7 @@ CREATE TABLE dmarc_source (
 
 CREATE TABLE tls_report (                       -- one policy of one report
     tls_report_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    tenant_id      bigint NOT NULL REFERENCES tenant,
+    tenant_id      bigint NOT NULL REFERENCES tenant ON DELETE CASCADE,
     domain         text NOT NULL,
     organization   text NOT NULL,
     contact        text NOT NULL,
@@ -86,7 +86,7 @@ CREATE TABLE tls_failure (
 
 CREATE TABLE received_bounce (                  -- one recipient of one bounce or complaint
     bounce_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    tenant_id     bigint NOT NULL REFERENCES tenant,
+    tenant_id     bigint NOT NULL REFERENCES tenant ON DELETE CASCADE,
     kind          text NOT NULL CHECK (kind IN ('status', 'complaint')),
     address       text NOT NULL,
     action        text NOT NULL,

@@ -84,6 +84,25 @@ def test_tenants(postwerk: Postwerk) -> None:
     assert missing.value.code == os.EX_NOUSER
 
 
+def test_language_of_a_tenant(postwerk: Postwerk, settings: Settings) -> None:
+    """What is written to a tenant's people is German until it is said otherwise; other languages there are not."""
+
+    async def language() -> object:
+        connection = await asyncpg.connect(settings.database.dsn)
+        found = await connection.fetchval("SELECT language FROM tenant WHERE name = 'example'")
+        await connection.close()
+        return found
+
+    postwerk("tenant", "add", "example")
+    assert asyncio.run(language()) == "de"
+    postwerk("tenant", "language", "example", "en")
+    assert asyncio.run(language()) == "en"
+    with pytest.raises(Ended, match="not one of"):
+        postwerk("tenant", "language", "example", "fr")
+    with pytest.raises(Ended, match="no tenant nobody"):
+        postwerk("tenant", "language", "nobody", "de")
+
+
 def test_domains(postwerk: Postwerk) -> None:
     """A domain belongs to the only tenant, or to the one that is named; it is stored in lower case."""
     with pytest.raises(Ended, match="no tenant yet"):

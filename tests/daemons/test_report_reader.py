@@ -11,11 +11,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from config.keeper import Keeper
 from config.reports import Reports
 from config.units import Octets, Seconds
 from daemons.archiver.reports import ReportReader
 from daemons.context import Context
 from daemons.delivery import prepare
+from daemons.keeper.expiry import Expiry
 from storage import mailboxes, report_listing, reports
 from storage.errors import NotFoundError
 from storage.report_listing import Wanted
@@ -226,6 +228,19 @@ async def test_time_is_up(context: Context, deliver: Deliver, owner: Owner) -> N
         assert await reports.forget(connection, 10, report_seconds=0, bounce_seconds=3600) == 1
     for table in ("dmarc_report", "dmarc_source", "tls_report", "tls_failure", "received_bounce"):
         assert await owner.fetchval(f"SELECT count(*) FROM {table}") == 0
+
+
+async def test_the_keeper_forgets(context: Context, deliver: Deliver, owner: Owner) -> None:
+    """The keeper removes what has had its time, in transactions of bounded size, until nothing is left of it."""
+    await deliver(*[BOUNCE] * 3, DMARC)
+    await read_all(context)
+    changed = msgspec.structs.replace(
+        context.settings, keeper=Keeper(batch_limit=2), reports=Reports(bounce_retention=Seconds(0))
+    )
+    done = await Expiry(changed).round(owner, asyncio.Event())
+    assert done.reports == 3
+    assert await report_listing.list_bounces(owner, ALL) == []
+    assert len(await report_listing.list_dmarc(owner, ALL)) == 1
 
 
 async def test_the_worker_runs(context: Context, deliver: Deliver, owner: Owner) -> None:
