@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from config.settings import Settings
 from daemons.context import Context
 from daemons.logs import logger
 from daemons.outgoing import compose
@@ -23,10 +24,11 @@ from daemons.relay.reach import Reach
 from daemons.relay.resolver import Resolver
 from daemons.relay.routes import Routes
 from daemons.relay.tls_policy import load_anchors
-from daemons.relay.tls_reports import TlsReports
+from daemons.relay.tls_reports import Send, TlsReports
 from daemons.relay.web import Web
 from protocol.address import AddrSpec
 from storage.errors import StorageError
+from storage.pool import Pool
 from storage.transport import Sources
 
 _log = logger("transport")
@@ -44,26 +46,35 @@ class TransportSecurity:
 @asynccontextmanager
 async def open_transport(context: Context) -> AsyncIterator[TransportSecurity]:
     """Open it, and send reports meanwhile. Counts that are not kept yet are kept at the end. Raises OSError for authorities."""
-    settings = context.settings.transport
+    async with open_routes(context.settings, context.pool, _Post(context).send) as opened:
+        sending = asyncio.create_task(opened.reports.run(), name="tls-reports")
+        try:
+            yield opened
+        finally:
+            sending.cancel()
+            await asyncio.wait([sending])
+            await _keep(opened.reports)
+
+
+@asynccontextmanager
+async def open_routes(settings: Settings, pool: Pool, send: Send) -> AsyncIterator[TransportSecurity]:
+    """Open it for looking at routes. Raises OSError for authorities."""
+    transport = settings.transport
     async with AsyncExitStack() as stack:
-        resolver = Resolver(settings)
+        resolver = Resolver(transport)
         stack.push_async_callback(resolver.close)
-        reach = Reach(settings)
-        web = Web(resolver, reach, timeout=settings.sts_timeout, authority=settings.sts_authority)
+        reach = Reach(transport)
+        web = Web(resolver, reach, timeout=transport.sts_timeout, authority=transport.sts_authority)
         stack.push_async_callback(web.close)
-        receivers = Web(resolver, reach, timeout=settings.report_timeout, authority=settings.report_authority)
+        receivers = Web(resolver, reach, timeout=transport.report_timeout, authority=transport.report_authority)
         stack.push_async_callback(receivers.close)
-        policies = StsPolicies(settings, context.pool, resolver, web)
+        policies = StsPolicies(transport, pool, resolver, web)
         stack.push_async_callback(policies.close)
-        hostname = context.settings.hostname
-        reports = TlsReports(settings, hostname, context.pool, resolver, receivers, _Post(context).send)
-        stack.push_async_callback(_keep, reports)
-        for authority in {"", settings.authority, *(route.authority for route in settings.routes)}:
+        reports = TlsReports(transport, settings.hostname, pool, resolver, receivers, send)
+        for authority in {"", transport.authority, *(route.authority for route in transport.routes)}:
             await load_anchors(authority)
-        exchangers = Exchangers(context.settings, resolver, reach)
-        routes = Routes(context.settings, exchangers, reach, Sources(context.pool), policies, reports)
-        sending = asyncio.create_task(reports.run(), name="tls-reports")
-        stack.push_async_callback(_end, sending)
+        exchangers = Exchangers(settings, resolver, reach)
+        routes = Routes(settings, exchangers, reach, Sources(pool), policies, reports)
         yield TransportSecurity(routes, reports, resolver)
 
 
@@ -91,8 +102,3 @@ async def _keep(reports: TlsReports) -> None:
         await reports.flush()
     except (StorageError, asyncpg.PostgresError) as error:
         _log.error("counts of TLS sessions lost", error=f"{type(error).__name__}: {error}")
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
