@@ -14,6 +14,8 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 
+from prometheus_client import Counter
+
 from daemons.context import Context
 from daemons.logs import logger
 from protocol.dkim.canonicalization import MessageHash
@@ -26,6 +28,9 @@ from storage.accounts import domain_name
 from storage.notifications import DIRECTORY
 
 _log = logger("relay")
+_MESSAGES = Counter(
+    "postwerk_signed_messages", "Outgoing messages by how many DKIM signatures they got.", ["signatures"]
+)
 _CACHED_SECONDS = 60.0  # what keys may be behind when a notification was lost
 _CACHED_KEYS = 10_000  # domains
 _CACHED_FIELDS = 4_096  # messages; about 1.5 KB each
@@ -104,14 +109,20 @@ class Signer:
         task = self._signing.get(name)
         if task is None:
             task = self._signing[name] = asyncio.create_task(self._sign(name), name="signing")
-            task.add_done_callback(lambda _: self._signing.pop(name, None))
+            task.add_done_callback(lambda ended: self._end(name, ended))
         return await asyncio.shield(task)  # who gives up waiting takes nothing from the others
+
+    def _end(self, name: _Name, ended: asyncio.Task[bytes]) -> None:
+        self._signing.pop(name, None)
+        if not ended.cancelled():
+            ended.exception()  # whoever still waits gets it; that nobody does is no error
 
     async def _sign(self, name: _Name) -> bytes:
         tenant_id, content_id, account_id = name
         until, changes = time.monotonic() + _CACHED_SECONDS, self._changes
         head = await self._context.blobs.head(content_id)
         fields = await self.fields(tenant_id, self._original(content_id), account_id=account_id, head=head)
+        _MESSAGES.labels(str(fields.count(b"DKIM-Signature:"))).inc()
         if self._context.changes.is_connected and changes == self._changes:
             self._fields[name] = (until, fields)
             while len(self._fields) > _CACHED_FIELDS:

@@ -66,7 +66,8 @@ class Stage:
             )
         resolver = Resolver(self.settings.transport)
         try:
-            return await Rotation(self.settings, self.context.keys, resolver).round(self.owner, self.stopping)
+            async with self.context.pool.acquire() as connection:  # with the rights of the daemons
+                return await Rotation(self.settings, self.context.keys, resolver).round(connection, self.stopping)
         finally:
             await resolver.close()
 

@@ -42,7 +42,6 @@ def back(address: AddrSpec, *, keys: tuple[bytes, ...] = (KEY,), day: int = DAY)
     return reversed_path(address, keys, day, LIFETIME)
 
 
-@pytest.mark.hypothesis
 @given(SENDERS, st.integers(0, 100_000), st.integers(0, LIFETIME))
 def test_every_sender_comes_back(sender: AddrSpec, day: int, age: int) -> None:
     """Whatever the sender, its bounce goes to it, or to the host that rewrote it first, until the last day."""
@@ -62,7 +61,6 @@ def test_every_sender_comes_back(sender: AddrSpec, day: int, age: int) -> None:
         assert found == sender
 
 
-@pytest.mark.hypothesis
 @given(SENDERS, st.data())
 def test_no_other_octet_comes_through(sender: AddrSpec, data: st.DataObject) -> None:
     """An address that was changed in any place, but for its case, is refused."""
@@ -79,7 +77,6 @@ def test_no_other_octet_comes_through(sender: AddrSpec, data: st.DataObject) -> 
         back(forged)
 
 
-@pytest.mark.hypothesis
 @given(st.text(max_size=64))
 def test_any_text_is_refused(text: str) -> None:
     """Nobody without the key has an address of ours, and nothing else than SrsError is raised."""

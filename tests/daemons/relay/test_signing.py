@@ -14,6 +14,7 @@ from daemons.context import Context
 from daemons.relay.signing import Signer
 from daemons.signing_keys import add_new_key
 from storage import accounts, signing
+from storage.errors import NotFoundError
 from storage.rows import ContentFacts, NewMessage
 from tests.conftest import Owner, Person
 from tests.daemons.relay.signatures import (
@@ -250,3 +251,18 @@ async def test_what_is_passed_on_is_not_signed(context: Context, owner: Owner, a
         content_id = await owner.fetchval("SELECT content_id FROM content")
         assert await signer.content_fields(account.tenant_id, content_id, account.account_id)
         assert not await signer.content_fields(account.tenant_id, content_id, None)
+
+
+async def test_a_lost_message_is_told_to_who_waits(context: Context, owner: Owner, account: Person) -> None:
+    """A content that does not exist fails for everybody who asks, each time, and leaves nothing behind."""
+    with signer_of(context) as signer:
+        for _ in range(2):
+            asked = [signer.content_fields(account.tenant_id, 12345, account.account_id) for _ in range(3)]
+            found = await asyncio.gather(*asked, return_exceptions=True)
+            assert [type(each) for each in found] == [NotFoundError] * 3
+        waiting = asyncio.create_task(signer.content_fields(account.tenant_id, 12345, account.account_id))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        with pytest.raises(NotFoundError):
+            await signer.content_fields(account.tenant_id, 12345, account.account_id)

@@ -65,7 +65,6 @@ def test_bodies_hash_as_their_signers_hashed_them(name: str, step: int) -> None:
     assert base64.b64encode(message.digest()) in told
 
 
-@pytest.mark.hypothesis
 @given(BODY, st.lists(st.integers(0, 1 << 16), max_size=8))
 def test_whole_lines_hash_as_dkimpy_hashes_them(body: bytes, places: list[int]) -> None:
     """However it is cut, a body of whole lines gives the hash of dkimpy's relaxed form."""
@@ -73,14 +72,12 @@ def test_whole_lines_hash_as_dkimpy_hashes_them(body: bytes, places: list[int]) 
     assert hashed(cut(body, places)) == hashlib.sha256(Relaxed.canonicalize_body(body)).digest()
 
 
-@pytest.mark.hypothesis
 @given(ANY_BODY, st.lists(st.integers(0, 1 << 16), max_size=8))
 def test_the_cut_does_not_matter(body: bytes, places: list[int]) -> None:
     """Any octets in pieces, CR and LF that stand alone among them, hash as they do whole."""
     assert hashed(cut(body, places)) == hashed([body])
 
 
-@pytest.mark.hypothesis
 @given(ANY_BODY)
 def test_a_missing_line_end_is_added(body: bytes) -> None:
     """A body hashes as it will arrive: DATA ends its last line."""

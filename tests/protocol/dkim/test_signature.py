@@ -173,7 +173,6 @@ FIELD_NAMES = st.sampled_from(["From", "from", "To", "Subject", "Received", "Lis
 FIELD_BODIES = st.lists(st.sampled_from([b"a", b" ", b"\t", b"\r\n ", b"=", b"b=c;", b":", b"\xff", b"\x01", b";"]))
 
 
-@pytest.mark.hypothesis
 @given(st.lists(st.tuples(FIELD_NAMES, FIELD_BODIES), max_size=25), st.binary(max_size=40))
 def test_whatever_the_header_holds_verifies(fields: list[tuple[str, list[bytes]]], body: bytes) -> None:
     """Repeated, folded, empty and 8-bit fields, in any number, verify with stock dkimpy."""
