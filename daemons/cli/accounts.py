@@ -27,6 +27,7 @@ from protocol.address import AddressError, parse_addr_spec
 from storage import accounts, credentials
 from storage.errors import ExistsError, NotFoundError
 from storage.pool import Connection
+from storage.sent import set_copies
 
 _password_options = (
     click.option("--password-stdin", "is_from_stdin", is_flag=True, help="Read the password from standard input."),
@@ -118,6 +119,23 @@ def set_password(settings: Settings, login: str, is_from_stdin: bool, is_generat
     run_async(run())
     if is_generated:
         click.echo(password)
+
+
+@account.command("copy-sent")
+@click.argument("login")
+@click.argument("choice", type=click.Choice(["on", "off"]))
+@settings_option
+def copy_sent(settings: Settings, login: str, choice: str) -> None:
+    """Store what LOGIN sends in its Sent mailbox, too; a client that does so itself takes the place of our copy."""
+
+    async def run() -> None:
+        async with owner_connection(settings) as connection:
+            try:
+                await set_copies(connection, accounts.login_name(login), copies_sent=choice == "on")
+            except NotFoundError:
+                fail(f"no account {login}", os.EX_NOUSER)
+
+    run_async(run())
 
 
 @account.command("remove")

@@ -5,6 +5,7 @@ With several messages (MULTIAPPEND, RFC 3502), in parts (CATENATE, RFC 4469), in
 """
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from daemons.access.imap.arriving import Arriving
 from daemons.access.imap.mailboxes import find
@@ -16,7 +17,8 @@ from protocol.imap import response
 from protocol.imap.append import Replaced
 from protocol.imap.events import AppendStarts
 from storage.errors import MailboxNotFoundError, NotFoundError
-from storage.rows import Mailbox, Stored
+from storage.rows import Mailbox, NewMessage, Stored
+from storage.sent import copy_of
 
 
 async def append(session: Session, starts: AppendStarts) -> Completion | None:
@@ -78,6 +80,25 @@ def _freed_octets(session: Session, mailbox: Mailbox, uid: int | None) -> int | 
     return selected.view.rows.sizes[place] if place >= 0 else None
 
 
+async def _instead_of_ours(session: Session, mailbox: Mailbox, group: list[NewMessage]) -> list[NewMessage]:
+    """The messages, each in the place of the copy that submission has just stored of it, if there is one.
+
+    Most clients store what they send in the Sent mailbox themselves, a moment after they sent it: it is one message.
+    """
+    if mailbox.special_use != r"\Sent":
+        return group
+    within_seconds = session.shared.context.settings.submission.sent_copy_time
+    found = []
+    async with session.database() as connection:
+        for new in group:
+            message_id = new.facts.message_id
+            ours = None
+            if message_id is not None:
+                ours = await copy_of(connection, mailbox.mailbox_id, message_id, within_seconds)
+            found.append(new if ours is None else replace(new, replaces=(mailbox.mailbox_id, ours)))
+    return found
+
+
 async def _store(
     session: Session, starts: AppendStarts, mailbox: Mailbox, arriving: Arriving, uid: int | None
 ) -> list[Stored]:
@@ -86,12 +107,19 @@ async def _store(
     replaces = None if uid is None or selected is None else (selected.view.mailbox_id, uid)
     group = await arriving.prepared(replaces)
     rooms = session.shared.rooms
+    if uid is None:
+        group = await _instead_of_ours(session, mailbox, group)
     try:
         async with (
             alive(session, starts.tag),
             rooms.held(mailbox.account_id, *arriving.room),
         ):
-            stored = await session.shared.context.ingest.store(group)
+            try:
+                stored = await session.shared.context.ingest.store(group)
+            except NotFoundError:
+                if uid is not None:
+                    raise
+                stored = await session.shared.context.ingest.store([replace(new, replaces=None) for new in group])
     except MailboxNotFoundError:
         raise RefusalError.no(b"TRYCREATE", "no such mailbox") from None
     except NotFoundError:
