@@ -86,7 +86,8 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         ),
     ] = ""
     report_language: Annotated[
-        Literal["en", "de"], Meta(description="Language of the words for people in delivery reports (DSN).")
+        Literal["en", "de"],
+        Meta(description="Language of what is written to people who belong to no tenant: delivery reports, notices."),
     ] = "en"
     filters: Annotated[
         list[str], Meta(description="Content filters by name, in the order their fields are added.")

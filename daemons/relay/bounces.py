@@ -4,7 +4,6 @@ A report has the null reverse path and is stored in the transaction that settles
 None is ever made for mail that has a null reverse path itself; what fails then is dropped, with a record.
 """
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,10 +14,11 @@ from config.relay import Relay
 from daemons.context import Context
 from daemons.forwarding import Forwarding
 from daemons.logs import logger
-from daemons.outgoing import compose
+from daemons.outgoing import compose, new_transaction_id
+from daemons.postmaster import postmaster_of
 from daemons.relay.attempt import Settled
 from protocol.address import AddressError, AddrSpec, parse_addr_spec
-from protocol.message.dsn import RETURNED_HEADER_LIMIT, Action, Language, Outcome, Report, render
+from protocol.message.dsn import RETURNED_HEADER_LIMIT, Action, Outcome, Report, language_of, render
 from protocol.status import Enhanced
 from storage.errors import CorruptError, NotFoundError
 from storage.outbound import Leased
@@ -28,7 +28,6 @@ _log = logger("bounces")
 _REPORTS = Counter("postwerk_relay_reports", "Reports to senders, by the worst that they tell.", ["action"])
 _DROPPED = Counter("postwerk_relay_dropped_reports", "Failures of which nobody could be told, by reason.", ["reason"])
 _ACTIONS: tuple[Action, ...] = ("failed", "delayed", "relayed", "delivered")  # the worst first
-_LANGUAGES: dict[str, Language] = {"de": "de", "en": "en"}
 
 
 class Bounces:
@@ -38,6 +37,9 @@ class Bounces:
         self._context = context
         self._settings: Relay = context.settings.relay
         self._forwarding = Forwarding(context)
+        hostname = context.settings.hostname
+        author = postmaster_of(context.settings.smtp, hostname)
+        self._author = author if author.is_ascii else AddrSpec("postmaster", hostname)
 
     def close(self) -> None:
         """Stop listening for changes."""
@@ -70,18 +72,18 @@ class Bounces:
         outcomes = [_outcome(settled, action) for settled, action in group]
         report = Report(
             hostname=self._context.settings.hostname,
-            author=AddrSpec("postmaster", self._context.settings.hostname),
+            author=self._author,
             reverse_path=reverse_path,
             outcomes=outcomes,
             arrived_at=leased.created_at,
             envid=leased.envid,
             ret=leased.ret,
             is_smtputf8=leased.is_smtputf8,
-            language=_LANGUAGES.get(await self._context.directory.language(leased.tenant_id), "en"),
+            language=language_of(await self._context.directory.language(leased.tenant_id)),
             log_id=leased.trace_id,
         )
         report, original = await self._original(report, leased.content_id)
-        report_id = secrets.token_hex(8)
+        report_id = new_transaction_id()
         octets = render(
             report,
             original,

@@ -12,7 +12,7 @@ from daemons.context import Context
 from daemons.outgoing import compose, new_transaction_id
 from daemons.smtp.transaction import Addressee, Transaction
 from protocol.address import AddrSpec
-from protocol.message.dsn import RETURNED_HEADER_LIMIT, Language, Outcome, Report, render
+from protocol.message.dsn import RETURNED_HEADER_LIMIT, Language, Outcome, Report, language_of, render
 from protocol.status import enhanced
 from storage.rows import NewMessage
 
@@ -40,6 +40,9 @@ class Reports:
         if reverse_path is None or not told:
             return []
         parameters = transaction.mail.parameters
+        directory = self._context.directory
+        sender = await directory.resolve(reverse_path.local_part, reverse_path.domain)
+        language = self._language if sender is None else language_of(await directory.language(sender.tenant_id))
         report = Report(
             hostname=self._hostname,
             author=self._author,
@@ -49,7 +52,7 @@ class Reports:
             envid=parameters.envid,
             ret=parameters.ret,
             is_smtputf8=parameters.is_smtputf8,
-            language=self._language,
+            language=language,
         )
         octets = render(
             report,
@@ -58,7 +61,6 @@ class Reports:
             message_id=f"<{transaction_id}.report@{self._hostname}>",
             date=received_at,
         )
-        sender = await self._context.directory.resolve(reverse_path.local_part, reverse_path.domain)
         # The report belongs to the sender's tenant; for a remote sender, to that of the first who got the message.
         tenant_id = sender.tenant_id if sender is not None else told[0].recipient.tenant_id
         trace_id = new_transaction_id()

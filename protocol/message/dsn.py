@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from protocol.address import AddrSpec, is_address_literal, is_domain
-from protocol.message.dsn_words import WORDS, Action, Language, reason, spell_time
+from protocol.message.dsn_words import WORDS, Action, Language, language_of, reason, spell_time
 from protocol.message.mime import Buffer
 from protocol.smtp.received import render_date
 from protocol.status import Enhanced
 
-__all__ = ["Action", "Language", "Outcome", "Report", "header_of", "render"]
+__all__ = ["Action", "Language", "Outcome", "Report", "header_of", "language_of", "render"]
 
 LINE_LIMIT = 998  # octets without CRLF, RFC 5322 §2.1.1
 RETURNED_HEADER_LIMIT = 64 * 1024  # octets, ours: fields of a longer header section are cut off

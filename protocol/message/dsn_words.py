@@ -157,6 +157,11 @@ _SAME = {  # details that mean the same to people
 }  # fmt: skip
 
 
+def language_of(name: str) -> Language:
+    """The language of that name, English for one that we do not speak."""
+    return "de" if name == "de" else "en"
+
+
 def reason(status: Enhanced, language: Language) -> str | None:
     """Why, in one plain sentence; None for a success and for a status that says nothing to people."""
     if status.status_class == 2:

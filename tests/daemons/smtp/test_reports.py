@@ -238,12 +238,15 @@ async def test_smtputf8(
     assert (journalled["smtputf8"], journalled["body"]) == (True, "8BITMIME")
 
 
-async def test_language(intake: Intake, account: Person, bob: Person) -> None:
-    """smtp.report_language chooses the words for people."""
-    client = await intake.greeted(**intake.limited(report_language="de"))
-    await send(client, MESSAGE, BOB + b"\r\n" + TO_ALICE + b" NOTIFY=SUCCESS\r\n")
-    (report,) = await intake.inbox(bob)
-    assert read(report)[0]["Subject"] == "Nachricht zugestellt"
+async def test_language(
+    intake: Intake, account: Person, bob: Person, owner: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """The words for people are in the language of the sender's tenant."""
+    for language, subject in (("de", "Nachricht zugestellt"), ("en", "Mail delivered")):
+        await owner.execute("UPDATE tenant SET language = $1", language)
+        client = await intake.greeted()
+        await send(client, MESSAGE, BOB + b"\r\n" + TO_ALICE + b" NOTIFY=SUCCESS\r\n")
+        assert read((await intake.inbox(bob))[-1])[0]["Subject"] == subject
 
 
 async def test_lmtp_reports_whom_it_served(
