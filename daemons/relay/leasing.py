@@ -33,6 +33,7 @@ class Leasing:
 
     def __init__(self, context: Context, dispatcher: Dispatcher) -> None:
         self._pool: Pool = context.pool
+        self._blobs = context.blobs
         self._changes = context.changes
         self._settings: Relay = context.settings.relay
         self._dispatcher = dispatcher
@@ -68,6 +69,8 @@ class Leasing:
                 leased_by=self._name,
                 excluded_domains=dispatcher.full_domains(),
             )
+        with suppress(StorageError):  # learnt together: one by one it would cost a query for each message
+            await self._blobs.prefetch(list(dict.fromkeys(each.content_id for each in leased)))
         dispatcher.take(leased, until)
         return len(leased) == limit
 

@@ -76,6 +76,12 @@ class World:
         """Give a domain its mail exchangers."""
         self.names.add(domain, "MX", *(f"{preference} {name}." for name, preference in exchangers.items()))
 
+    def configure(self, **transport: Any) -> None:
+        """Change the section [transport] for relays that are started from now on."""
+        settings = self.context.settings
+        changed = msgspec.structs.replace(settings.transport, **transport)
+        self.context = replace(self.context, settings=msgspec.structs.replace(settings, transport=changed))
+
     async def queue(self, *forward_paths: str, original: bytes = ORIGINAL, notify: tuple[str, ...] | None = None,
                     account_id: int | None = 0, **options: Any) -> str:  # fmt: skip
         """Put a message into the queue; returns its trace id."""
