@@ -149,6 +149,13 @@ async def reset_source(connection: Connection, tenant: str) -> None:
         raise NotFoundError(tenant)
 
 
+async def tenant_named(pool: Pool, name: str) -> int | None:
+    """The tenant's id; None: there is none of that name. Raises StorageError."""
+    async with reported():
+        found: int | None = await pool.fetchval("SELECT tenant_id FROM tenant WHERE name = $1", name)
+    return found
+
+
 async def count_sessions(pool: Pool, counted: Mapping[tuple[date, str, str], int]) -> None:
     """Add to the counts by day, domain and kind; a kind is a JSON object, always written alike. Raises StorageError."""
     days, domains, kinds = zip(*counted, strict=True)

@@ -27,6 +27,7 @@ _COMMANDS = {
     "trace": ("daemons.cli.traces", "trace"),
     "import": ("daemons.cli.transfer", "import_"),
     "export": ("daemons.cli.transfer", "export"),
+    "transport": ("daemons.cli.transport", "transport"),
     "queue": ("daemons.cli.queueing", "queue"),
     "dkim": ("daemons.cli.dkim", "dkim"),
     "reports": ("daemons.cli.reports", "reports"),
