@@ -23,6 +23,13 @@ SELECT s.account_id, s.tenant_id, a.login, t.name, s.reason, s.suspended_by, s.i
        (SELECT count(*) FROM outbound_recipient AS r WHERE r.state = 'held' AND r.sender = s.account_id)
   FROM sending_suspension AS s JOIN account AS a USING (account_id) JOIN tenant AS t ON t.tenant_id = s.tenant_id
 """
+# No lock is held while people are told: the account's next message would wait for it, and the tenant's behind that one.
+_CLAIM_UNTOLD = """
+UPDATE sending_suspension SET telling_until = now() + make_interval(secs => $1)
+ WHERE account_id = (SELECT account_id FROM sending_suspension
+                      WHERE told_at IS NULL AND (telling_until IS NULL OR telling_until < now()) LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING account_id
+"""
 _SUSPEND = """
 INSERT INTO sending_suspension (account_id, tenant_id, reason, suspended_by, is_holding, told_at)
 SELECT account_id, tenant_id, $2, $3, $4, now() FROM account WHERE login = $1
@@ -218,14 +225,17 @@ async def resume(connection: Connection, account_id: int, *, leave_seconds: floa
     return bool(found)
 
 
-async def claim_untold(connection: Connection) -> Suspension | None:
-    """A suspension that nobody was told of yet, locked for the caller's transaction; nobody else is given it meanwhile."""
-    row = await connection.fetchrow(f"{_SUSPENDED} WHERE s.told_at IS NULL LIMIT 1 FOR UPDATE OF s SKIP LOCKED")
+async def claim_untold(connection: Connection, *, lease_seconds: float) -> Suspension | None:
+    """A suspension that nobody was told of yet. For so long nobody else is given it."""
+    account_id: int | None = await connection.fetchval(_CLAIM_UNTOLD, lease_seconds)
+    if account_id is None:
+        return None
+    row = await connection.fetchrow(f"{_SUSPENDED} WHERE s.account_id = $1", account_id)
     return Suspension(*row) if row else None
 
 
 async def mark_told(connection: Connection, account_id: int) -> None:
-    """Tenant and operator were told, in the transaction that claimed it."""
+    """Tenant and operator were told."""
     await connection.execute("UPDATE sending_suspension SET told_at = now() WHERE account_id = $1", account_id)
 
 

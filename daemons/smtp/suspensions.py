@@ -25,7 +25,7 @@ from storage.rows import NewMessage
 from storage.sending import SENDING, Suspension
 
 _log = logger("sending")
-_AGAIN_SECONDS = 5.0  # until it is tried again to tell
+_LEASE_SECONDS = 60.0  # for telling; then somebody else may
 _WORDS = {
     "en": (
         "Sending of {login} is suspended",
@@ -63,7 +63,7 @@ class Suspensions:
         self._end: Callable[[], None] = context.changes.on(SENDING, self._changed.set)
 
     async def run(self) -> None:
-        """Look at once, and whenever something changed, until cancelled."""
+        """Look at once, whenever something changed, and every minute, until cancelled: somebody may have died over it."""
         try:
             while True:
                 self._changed.clear()
@@ -71,9 +71,9 @@ class Suspensions:
                     await self.look()
                 except StorageError as error:
                     _log.warning("suspension not told of yet", reason=str(error))
-                    await asyncio.sleep(_AGAIN_SECONDS)
-                    continue
-                await self._changed.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LEASE_SECONDS):
+                        await self._changed.wait()
         finally:
             self._end()
 
@@ -86,16 +86,17 @@ class Suspensions:
             pass
 
     async def _tell_one(self) -> bool:
-        async with reported(), self._context.pool.acquire() as connection, connection.transaction():
-            suspension = await storage.claim_untold(connection)
+        async with reported(), self._context.pool.acquire() as connection:
+            suspension = await storage.claim_untold(connection, lease_seconds=_LEASE_SECONDS)
             if suspension is None:
                 return False
             await hold(connection, Selection(account_id=suspension.account_id), held_reason(suspension.reason))
             notices = await self._notices(connection, suspension)
-            if notices:
-                await self._context.ingest.store(notices)
-            else:
-                _log.error("nobody could be told of a suspension", account_id=suspension.account_id)
+        if notices:
+            await self._context.ingest.store(notices)
+        else:
+            _log.error("nobody could be told of a suspension", account_id=suspension.account_id)
+        async with reported(), self._context.pool.acquire() as connection:
             await storage.mark_told(connection, suspension.account_id)
         return True
 

@@ -59,6 +59,7 @@ CREATE TABLE sending_suspension (
     is_holding    boolean NOT NULL,             -- what it sends is taken and held; false: it is refused
     held_messages integer NOT NULL DEFAULT 0,   -- taken since then
     suspended_at  timestamptz NOT NULL DEFAULT now(),
+    telling_until timestamptz,                  -- somebody is about to tell; when he has died, somebody else may from then on
     told_at       timestamptz                   -- when tenant and operator were told
 );
 CREATE INDEX sending_suspension_tenant ON sending_suspension (tenant_id);

@@ -118,3 +118,18 @@ def test_notice_of_an_internationalised_account() -> None:
     assert "Versand von jörg@bücher.test angehalten".encode() in octets
     assert b"\n" not in octets.replace(b"\r\n", b"")
     assert b"2026-05-01 12:00 UTC" in octets
+
+
+async def test_telling_is_taken_over(context: Context, owner: Owner, account: Person, root: Person) -> None:
+    """Who claimed a suspension and died over it is replaced when its time is over, not before; mail is held meanwhile."""
+    sending = await burst(context, account)
+    claimed = await storage.claim_untold(owner, lease_seconds=60)
+    assert claimed is not None
+    suspensions = Suspensions(context, sending, OPERATOR)
+    await suspensions.look()
+    assert await inbox(context, root) == []
+    assert isinstance(await sending.admit(account, FROM, 1), Held)
+    await owner.execute("UPDATE sending_suspension SET telling_until = now() - interval '1 s'")
+    await suspensions.look()
+    assert len(await inbox(context, root)) == 1
+    await sending.close()
