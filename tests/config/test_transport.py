@@ -1,5 +1,8 @@
 """The section [transport]."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from config.loader import ConfigError, parse
@@ -35,3 +38,10 @@ def test_what_cannot_be_is_refused(text: str, complaint: str) -> None:
     """A value that makes no sense is an error that names the key."""
     with pytest.raises(ConfigError, match=complaint):
         parse(f"[transport]\n{text}\n")
+
+
+def test_example_of_the_manual() -> None:
+    """The routes in docs/sending.md are a configuration."""
+    manual = (Path(__file__).parents[2] / "docs" / "sending.md").read_text("utf-8")
+    (example,) = [text for text in re.findall(r"```toml\n(.*?)```", manual, re.DOTALL) if "transport.routes" in text]
+    assert len(parse(example).transport.routes) == 3
