@@ -142,9 +142,10 @@ def _authentications(record: Element) -> Iterator[Authentication]:
 
 def _text(text: str) -> str:
     """One line that a terminal and a text column can hold."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text[: 4 * TEXT_LIMIT]).split())[
-        :TEXT_LIMIT
-    ]
+    text = text[: 4 * TEXT_LIMIT]
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(text.split())[:TEXT_LIMIT] if " " in text else text[:TEXT_LIMIT]
 
 
 def _word(text: str) -> str:
