@@ -216,7 +216,8 @@ async def list_accounts(connection: Connection) -> list[AccountRow]:
     """All accounts of persons, by login."""
     rows = await connection.fetch(
         "SELECT account_id, login, t.name, a.quota_octets, coalesce(sum(m.size_octets), 0)::bigint, "
-        "coalesce(sum(m.message_count), 0)::bigint, is_disabled, quota_messages, is_administrator "
+        "coalesce(sum(m.message_count), 0)::bigint, is_disabled, quota_messages, is_administrator, "
+        "copies_sent "
         "FROM account AS a JOIN tenant AS t USING (tenant_id) LEFT JOIN mailbox AS m USING (account_id) "
         "WHERE a.kind = 'person' GROUP BY account_id, t.tenant_id ORDER BY login"
     )

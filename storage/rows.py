@@ -301,6 +301,7 @@ class AccountRow:
     is_disabled: bool
     quota_messages: int | None
     is_administrator: bool  # of its tenant's quotas and shared annotations
+    copies_sent: bool  # what it sends is stored in its Sent mailbox, too
 
 
 @dataclass(frozen=True, slots=True)

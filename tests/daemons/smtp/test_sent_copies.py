@@ -2,7 +2,6 @@
 
 import asyncio
 import imaplib
-from collections.abc import Callable
 
 import asyncpg
 import pytest
@@ -114,13 +113,10 @@ async def test_command(login: str, code: int, users: Users, account: Person) -> 
     """`postwerk account copy-sent` turns it on and off."""
     path = users.context.settings.run_directory / "postwerk.toml"
     path.write_text(dump(users.context.settings))
-    run: Callable[[str], int] = lambda choice: (
-        CliRunner()
-        .invoke(  # noqa: E731
-            main, ["account", "copy-sent", login, choice, "--config", str(path)]
-        )
-        .exit_code
-    )
+
+    def run(choice: str) -> int:
+        return CliRunner().invoke(main, ["account", "copy-sent", login, choice, "--config", str(path)]).exit_code
+
     assert await asyncio.to_thread(run, "on") == code
     assert await users.context.pool.fetchval("SELECT copies_sent FROM account") is (code == 0)
     assert await asyncio.to_thread(run, "off") == code
