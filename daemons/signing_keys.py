@@ -157,6 +157,24 @@ async def look_at_all(resolver: Resolver, keys: Sequence[KeyRow]) -> list[Look]:
     return list(await asyncio.gather(*(one(key) for key in keys)))
 
 
+async def missing_aliases(resolver: Resolver, settings: Dkim, keys: Sequence[KeyRow]) -> list[Record]:
+    """CNAMEs that delegated domains lack for selectors no key uses yet: the next rotation will. What is not known is left out."""
+    missing = []
+    domains = dict.fromkeys(key.domain for key in keys if key.target is not None)
+    for domain in domains:
+        own = [key for key in keys if key.domain == domain]
+        used = {record_name(key.selector, a_labels(domain)) for key in own}
+        for record in records_of(settings, domain, own):
+            if record.kind == "CNAME" and record.name not in used:
+                try:
+                    answer = await resolver.ask(record.name, "TXT")
+                except LookupFailedError:
+                    continue
+                if answer.name != record.value:
+                    missing.append(record)
+    return missing
+
+
 async def note(connection: Connection, looks: Sequence[Look], is_due: Callable[[KeyRow], bool]) -> list[KeyRow]:
     """Keep what was seen, and let keys sign whose records are right and which are due. Returns those keys.
 

@@ -1,7 +1,8 @@
 """`postwerk dkim`: signing keys of domains, the DNS records they need, and what the DNS shows of them."""
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import groupby
@@ -125,17 +126,18 @@ def records(settings: Settings, domain: str | None, is_zone: bool, as_json: bool
 def check(settings: Settings, domain: str | None, as_json: bool) -> None:
     """Compare the DNS with what it must have, and let first keys sign whose records are right. Fails if one is not."""
 
-    async def run(connection: Connection) -> list[Look]:
+    async def run(connection: Connection) -> list[dict[str, Any]]:
         rows = await signing.list_keys(connection, _name(domain))
-        looks = await _look(settings, rows)
+        async with _resolver(settings) as resolver:
+            looks = await signing_keys.look_at_all(resolver, rows)
+            missing = await signing_keys.missing_aliases(resolver, settings.dkim, rows)
         signs = {(row.domain_id, row.algorithm) for row in rows if row.state == "active"}
         activated = await signing_keys.note(connection, looks, lambda key: (key.domain_id, key.algorithm) not in signs)
         for key in activated:
             click.echo(f"{key.selector} signs for {key.domain} now", err=True)
-        return looks
+        return [*map(_seen, looks), *map(_unused, missing)]
 
-    looks = run_async(_with_owner(settings, run))
-    shown = [_seen(look) for look in looks]
+    shown = run_async(_with_owner(settings, run))
     show(shown, as_json=as_json, empty="no keys")
     if any(line["is_right"] is not True for line in shown):
         raise SystemExit(_EXIT_WRONG)
@@ -153,7 +155,8 @@ def activate(settings: Settings, domain: str, selector: str, unchecked: bool) ->
     async def run(connection: Connection) -> None:
         key = await _one(connection, name, selector)
         if not unchecked:
-            [look] = await _look(settings, [key])
+            async with _resolver(settings) as resolver:
+                look = await signing_keys.look(resolver, key)
             if look.finding is not Finding.RIGHT:
                 fail(
                     f"the record of {selector} is not right: {_said(look)}; --unchecked signs all the same",
@@ -199,10 +202,11 @@ async def _add_missing(
         )
 
 
-async def _look(settings: Settings, rows: Sequence[KeyRow]) -> list[Look]:
+@asynccontextmanager
+async def _resolver(settings: Settings) -> AsyncIterator[Resolver]:
     resolver = Resolver(settings.transport)
     try:
-        return await signing_keys.look_at_all(resolver, rows)
+        yield resolver
     finally:
         await resolver.close()
 
@@ -273,6 +277,13 @@ def _seen(look: Look) -> dict[str, Any]:
         "is_right": is_right,
         "record": _said(look),
     }
+
+
+def _unused(alias: Record) -> dict[str, Any]:
+    """A CNAME that is missing for a selector without a key, in the columns of _seen()."""
+    selector, _, domain = alias.name.partition("._domainkey.")
+    shown = {"domain": domain, "selector": selector, "algorithm": None, "state": "unused", "is_right": False}
+    return shown | {"record": f"missing: {alias.name} is no CNAME of {alias.value}"}
 
 
 def _said(look: Look) -> str:

@@ -125,6 +125,9 @@ async def test_delegation(command: Command, names: NameServer) -> None:
         await command("check")
     publish(names, await command("records", "example.test"))
     assert {row["is_right"] for row in await command.rows("check")} == {True}
+    names.remove("pw2r._domainkey.example.test")
+    with pytest.raises(Ended, match=r"^1:"):  # no key uses it yet: the next one will
+        await command("check")
 
 
 async def test_a_key_that_exists_already(command: Command, names: NameServer, state: Path) -> None:
