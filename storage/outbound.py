@@ -17,7 +17,7 @@ from storage.rows import Settlement
 
 _EXCLUDED_PAUSE_SECONDS = 5.0  # until a sender of whom nothing but excluded domains is due is looked at again
 
-_LEASE = "SELECT lease_outbound($1, $2, $3, $4, $5)"
+_LEASE = "SELECT lease_outbound($1, $2, $3, $4, $5, $6)"
 LEASED = """
 SELECT r.recipient_id, r.outbound_id, r.tenant_id, m.account_id, m.trace_id, r.forward_path, r.domain,
        string_to_array(r.notify, ','), r.orcpt, r.attempts, r.tries, m.reverse_path, m.envid, m.ret, m.body, m.is_smtputf8,
@@ -115,16 +115,29 @@ class Leased:
     delay_told_at: datetime | None
     leased_until: datetime
 
+    @property
+    def sender(self) -> int:
+        """Whose turn it took: an account, or minus a tenant for what we send ourselves."""
+        return self.account_id if self.account_id is not None else -self.tenant_id
+
 
 async def lease(
-    connection: Connection, limit: int, *, lease_seconds: float, leased_by: str, excluded_domains: Sequence[str] = ()
+    connection: Connection,
+    limit: int,
+    *,
+    lease_seconds: float,
+    leased_by: str,
+    excluded_domains: Sequence[str] = (),
+    excluded_senders: Sequence[int] = (),
 ) -> list[Leased]:
     """Take at most `limit` recipients that are due, by turns between their senders; recipients of one message and domain together.
 
     Less than `limit` does not say that nothing is left: ask next_due. Mail to the excluded domains (a few hundred at most:
-    those that are busy or in back-off) is passed over, at the cost of a step for each sender and domain.
+    those that are busy or in back-off) is passed over, at the cost of a step for each sender and domain; so is that of the
+    excluded senders (Leased.sender), at no cost.
     """
-    arguments = limit, lease_seconds, leased_by, list(excluded_domains), _EXCLUDED_PAUSE_SECONDS
+    excluded = list(excluded_domains), _EXCLUDED_PAUSE_SECONDS, list(excluded_senders)
+    arguments = limit, lease_seconds, leased_by, *excluded
     taken = await connection.fetchval(_LEASE, *arguments)
     return [leased_of(row) for row in await connection.fetch(LEASED, taken)] if taken else []
 

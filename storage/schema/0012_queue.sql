@@ -160,7 +160,8 @@ END $$;
 -- Lease at most p_limit recipients that are due. Waits for nobody's lane but while it folds, and one at a time folds: no deadlocks.
 -- A lane of which nothing can be had now (its domains are excluded) is looked at again when mail is added, or after a pause: a tenth of
 -- a second, as a busy domain has room soon, twice that at the next time, and so on up to p_pause seconds.
-CREATE FUNCTION lease_outbound(p_limit integer, p_seconds float8, p_by text, p_excluded text[], p_pause float8)
+CREATE FUNCTION lease_outbound(p_limit integer, p_seconds float8, p_by text, p_excluded text[], p_pause float8,
+                               p_senders bigint[] DEFAULT '{}') -- whose turn it is not
 RETURNS bigint[]
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
@@ -201,7 +202,8 @@ BEGIN
         END IF;
         WHILE cardinality(v_taken) < v_room AND v_looks < 1000 LOOP
             SELECT array_agg(l.sender), array_agg(l.next_domain), count(*) INTO v_senders, v_cursors, v_count
-              FROM (SELECT sender, next_domain FROM outbound_lane WHERE urgency = v_urgency AND turn_at <= v_now
+              FROM (SELECT sender, next_domain FROM outbound_lane
+                     WHERE urgency = v_urgency AND turn_at <= v_now AND NOT sender = ANY (p_senders)
                      ORDER BY turn_at LIMIT v_room - cardinality(v_taken) FOR UPDATE SKIP LOCKED) AS l;
             EXIT WHEN v_count = 0;
             -- Eight at least: the recipients of one message at one domain should not come one by one.
