@@ -6,6 +6,7 @@ They send what a test tells them, also what no good client sends, and check noth
 import re
 import socket
 import ssl
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -58,11 +59,12 @@ class Line:
 
 
 class Smtp:
-    """A session of SMTP, or of LMTP, after its greeting and EHLO or LHLO."""
+    """A session of SMTP, or of LMTP, after its greeting and EHLO or LHLO. tls: of a port that begins with TLS."""
 
-    def __init__(self, endpoint: tuple[str, int], *, is_lmtp: bool = False) -> None:
-        self._line = Line(endpoint)
+    def __init__(self, endpoint: tuple[str, int], *, is_lmtp: bool = False, tls: ssl.SSLContext | None = None) -> None:
+        self._line = Line(endpoint, tls)
         self._is_lmtp = is_lmtp
+        self._sender = b"sender@sender.test"
         try:
             self.greeting = self.reply()
             self.keywords = self.command(b"LHLO client.test" if is_lmtp else b"EHLO client.test").lines[1:]
@@ -83,6 +85,11 @@ class Smtp:
         """Send a command line, wait for its reply."""
         self._line.send(octets + b"\r\n")
         return self.reply()
+
+    def log_in(self, login: str, password: str) -> Reply:
+        """AUTH PLAIN; all that is sent then comes from the login's address."""
+        self._sender = login.encode()
+        return self.command(b"AUTH PLAIN " + b64encode(f"\0{login}\0{password}".encode()))
 
     def data(self, recipients: Sequence[str], octets: bytes) -> list[Reply]:
         """One transaction with DATA, its commands pipelined; gives one reply a recipient: to the message, or what refused."""
@@ -124,7 +131,7 @@ class Smtp:
     def _envelope(self, recipients: Sequence[str], octets: bytes) -> bytes:
         body = b" BODY=8BITMIME" if not octets.isascii() else b""
         paths = b"".join(b"RCPT TO:<%s>\r\n" % recipient.encode() for recipient in recipients)
-        return b"MAIL FROM:<sender@sender.test>%s SIZE=%d\r\n%s" % (body, len(octets), paths)
+        return b"MAIL FROM:<%s>%s SIZE=%d\r\n%s" % (self._sender, body, len(octets), paths)
 
     def quit(self) -> None:
         """QUIT and close."""
