@@ -1,9 +1,10 @@
 """`postwerk trace`: what became of a message, from its receipt to its end, by id, by address or by time."""
 
+import itertools
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -178,22 +179,40 @@ def _named(note: Note, mailboxes: Mapping[int, str]) -> dict[str, Any]:
 
 def _print(one: Found) -> None:
     click.echo(f"{one.trace.trace_id}  {one.tenant}")
+    for (when, kind), facts in _folded(_lines(one)):
+        click.echo(f"  {when:<19}  {kind:<9}  {_text(kind, facts)}".rstrip())
+
+
+def _lines(one: Found) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
+    """When, what and its facts: of each note, then of what the queue has besides, and has now."""
     for note in one.trace.notes:
-        text = _text(note.kind, _named(note, one.mailboxes))
-        click.echo(f"  {note.at:%Y-%m-%d %H:%M:%S}  {note.kind:<9}  {text}".rstrip())
+        yield (f"{note.at:%Y-%m-%d %H:%M:%S}", note.kind), _named(note, one.mailboxes)
     for row in one.queue:
         for attempt in row.attempts:
             if not _is_noted(one.trace, row, attempt):  # its note was lost: the queue has it all the same
-                facts = {
-                    "forward_path": row.forward_path,
-                    "host": attempt.host,
-                    "tls": attempt.tls,
-                    "reply": attempt.reply,
-                }
-                click.echo(f"  {attempt.at:%Y-%m-%d %H:%M:%S}  {'attempt':<9}  {_text('attempt', facts)}")
+                facts = {"host": attempt.host, "tls": attempt.tls, "reply": attempt.reply}
+                yield (f"{attempt.at:%Y-%m-%d %H:%M:%S}", "attempt"), {"forward_path": row.forward_path, **facts}
+    for row in one.queue:
         if row.state in ("waiting", "held"):
-            due = f", next attempt {row.next_attempt_at:%Y-%m-%d %H:%M:%S}" if row.state == "waiting" else ""
-            click.echo(f"  {'now':<19}  {row.state:<9}  {row.forward_path}{due}")
+            due = {"next_attempt": f"{row.next_attempt_at:%Y-%m-%d %H:%M:%S}"} if row.state == "waiting" else {}
+            yield ("now", row.state), {"forward_path": row.forward_path, **due}
+
+
+def _folded(
+    lines: Iterable[tuple[tuple[str, str], dict[str, Any]]],
+) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
+    """What happened to several recipients alike, one after the other, as one line."""
+
+    def likeness(line: tuple[tuple[str, str], dict[str, Any]]) -> object:
+        head, facts = line
+        return head, {name: fact for name, fact in facts.items() if name != "forward_path"}, "forward_path" in facts
+
+    for _, group in itertools.groupby(lines, key=likeness):
+        alike = list(group)
+        head, facts = alike[0]
+        if len(alike) > 1 and "forward_path" in facts:
+            facts = {**facts, "forward_paths": [each["forward_path"] for _, each in alike]}
+        yield head, facts
 
 
 def _is_noted(trace: Trace, row: QueuedRecipient, attempt: Attempted) -> bool:
@@ -220,7 +239,8 @@ def _text(kind: str, facts: Mapping[str, Any]) -> str:
     for name, fact in facts.items():
         if name in _SAID or fact in (None, "", [], {}):
             continue
-        parts.append(f"{name.removesuffix('_octets').replace('_', ' ')} {_spelled(name, fact)}")
+        called = "told" if name == "to" else name.removesuffix("_octets").replace("_", " ")
+        parts.append(f"{called} {_spelled(name, fact)}")
     reply = facts.get("reply")
     return "; ".join(parts) + (f": {' '.join(str(reply).split())}" if reply else "")
 

@@ -195,6 +195,6 @@ def test_trace_knows_the_queue(populated: Postwerk, settings: Settings) -> None:
     served(settings, one_waiting)
     shown = populated("trace", ID)
     assert "a@remote.test; host mx.remote.test; tls TLSv1.3: 451 later" in shown
-    assert "waiting    a@remote.test, next attempt" in shown
+    assert "waiting    a@remote.test; next attempt" in shown
     (found,) = json.loads(populated("trace", ID, "--json"))
     assert found["queue"][0]["attempts"][0]["reply"] == "451 later"

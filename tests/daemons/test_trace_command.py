@@ -78,6 +78,24 @@ def test_outgoing_message(populated: Postwerk, settings: Settings) -> None:
     assert lines[3].endswith(": 250 2.0.0 taken as 77")
 
 
+async def _mailing(recorder: Recorder, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    tenant_id = await connection.fetchval("SELECT tenant_id FROM tenant")
+    for number in range(30):
+        recorder.note(tenant_id, ID, "deleted", forward_path=f"x{number}@remote.test", by="root", reason="spam")
+    recorder.note(tenant_id, ID, "bounced", forward_path="x1@remote.test", action="failed", to="alice@example.test")
+
+
+def test_what_happened_to_many_alike(populated: Postwerk, settings: Settings) -> None:
+    """Recipients to which the same happened at the same time stand in one line, five of them by name."""
+    write(settings, _mailing)
+    lines = populated("trace", ID).splitlines()
+    assert 3 <= len(lines) <= 4  # thirty notes may fall into two seconds
+    assert "x4@remote.test and " in lines[1]
+    assert lines[1].endswith(" more; by root; reason spam")
+    assert lines[-1].endswith("to x1@remote.test; action failed; told alice@example.test")
+    assert len(json.loads(populated("trace", ID, "--json"))[0]["notes"]) == 31
+
+
 def test_searches(populated: Postwerk, settings: Settings) -> None:
     """By sender, recipient and time, singly and together, within a tenant."""
     write(settings, _incoming)
