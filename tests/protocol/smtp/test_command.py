@@ -1,11 +1,14 @@
 """SMTP command lines: what each production takes, what it refuses with which reply, and that nothing else ever happens."""
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from protocol.address import AddrSpec
 from protocol.smtp.command import (
+    Auth,
     Bdat,
     Command,
     Data,
@@ -20,10 +23,19 @@ from protocol.smtp.command import (
     Vrfy,
     parse_command,
 )
-from protocol.smtp.parameters import CommandError, MailParameters, RcptParameters
+from protocol.smtp.parameters import (
+    FUTURE_RELEASE_PARAMETERS,
+    SUBMISSION_PARAMETERS,
+    TLS_PARAMETERS,
+    CommandError,
+    DeliverBy,
+    MailParameters,
+    RcptParameters,
+)
 from protocol.smtp.reply import Reply
 
 ALICE = AddrSpec("alice", "example.test")
+EVERYTHING = SUBMISSION_PARAMETERS | FUTURE_RELEASE_PARAMETERS | TLS_PARAMETERS
 
 
 def mail(**parameters: object) -> Mail:
@@ -68,6 +80,9 @@ TAKEN: list[tuple[str, Command]] = [
     ("RCPT TO:<alice@example.test> NOTIFY=success,DELAY", rcpt(notify=("SUCCESS", "DELAY"))),
     ("RCPT TO:<alice@example.test> ORCPT=rfc822;bob+2Btag@x", rcpt(orcpt="rfc822;bob+tag@x")),
     (r"RCPT TO:<alice@example.test> ORCPT=utf-8;j\x{F6}rg@x", rcpt(orcpt="utf-8;jörg@x")),
+    ("AUTH PLAIN", Auth(b"PLAIN", None)),
+    ("auth scram-sha-256-plus =", Auth(b"scram-sha-256-plus", b"=")),
+    ("AUTH PLAIN AGEAYg== ", Auth(b"PLAIN", b"AGEAYg==")),
     ("DATA", Data()),
     ("data ", Data()),
     ("BDAT 0", Bdat(0, is_last=False)),
@@ -89,6 +104,11 @@ REFUSED = [
     ("FOO", "500 5.5.1"),
     ("EXPN staff", "500 5.5.1"),
     ("MAILFROM:<>", "500 5.5.1"),
+    ("AUTH", "501 5.5.4"),
+    ("AUTH PLAIN a b", "501 5.5.4"),
+    ("AUTH " + "X" * 21, "501 5.5.4"),
+    ("AUTH PL@IN", "501 5.5.4"),
+    ("AUTH PLAIN \u00e9", "501 5.5.4"),
     ("DATA\x00", "500 5.5.2"),
     ("NOOP \x7f", "500 5.5.2"),
     ("NOOP a\rb", "500 5.5.2"),
@@ -169,6 +189,53 @@ REFUSED = [
 ]
 
 
+OF_USERS: list[tuple[str, dict[str, object]]] = [
+    ("BODY=binarymime", {"body": "BINARYMIME"}),
+    ("AUTH=<>", {"submitter": ""}),
+    ("AUTH=e+3Dmc2@example.com", {"submitter": "e=mc2@example.com"}),
+    ("HOLDFOR=0", {"hold_for_seconds": 0}),
+    ("HOLDFOR=999999999", {"hold_for_seconds": 999_999_999}),
+    ("HOLDUNTIL=2026-12-01T01:00:00+01:00", {"hold_until": datetime(2026, 12, 1, tzinfo=UTC)}),
+    ("HOLDUNTIL=2026-12-01T00:00:00.5Z", {"hold_until": datetime(2026, 12, 1, 0, 0, 0, 500_000, tzinfo=UTC)}),
+    ("BY=120;R", {"deliver_by": DeliverBy(120, "R")}),
+    ("by=-5;nt", {"deliver_by": DeliverBy(-5, "N", is_traced=True)}),
+    ("MT-PRIORITY=-9", {"priority": -9}),
+    ("MT-PRIORITY=9", {"priority": 9}),
+    ("REQUIRETLS", {"is_requiretls": True}),
+    (
+        "HOLDFOR=5 BY=60;N MT-PRIORITY=0 RET=FULL",
+        {"hold_for_seconds": 5, "deliver_by": DeliverBy(60, "N"), "priority": 0, "ret": "FULL"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("parameters", "typed"), OF_USERS, ids=[line for line, _ in OF_USERS])
+def test_parameters_of_users(parameters: str, typed: dict[str, object]) -> None:
+    """What is offered to users is taken of them, and of nobody else."""
+    line = f"MAIL FROM:<alice@example.test> {parameters}".encode()
+    assert parse_command(line, EVERYTHING) == mail(**typed)
+    with pytest.raises(CommandError) as caught:
+        parse_command(line)
+    assert caught.value.reply.code in (501, 555)
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "AUTH=a+2", "AUTH", "HOLDFOR", "HOLDFOR=", "HOLDFOR=+1", "HOLDFOR=1.5", "HOLDFOR=1 HOLDUNTIL=2026-12-01T00:00:00Z",
+        "HOLDUNTIL", "HOLDUNTIL=2026-12-01", "HOLDUNTIL=2026-12-01T00:00:00", "HOLDUNTIL=2026-02-30T00:00:00Z",
+        "HOLDUNTIL=2026-12-01T24:00:00Z", "HOLDUNTIL=0001-01-01T00:00:00+23:59", "HOLDUNTIL=2026-12-01t00:00:00z",
+        "BY", "BY=1", "BY=1;X", "BY=1;NX", "BY=0;R", "BY=-1;R", "BY=1234567890;N", "MT-PRIORITY=+1", "MT-PRIORITY=10",
+        "MT-PRIORITY=\u0661", "REQUIRETLS=", "REQUIRETLS=x", "BINARYMIME",
+    ],
+)  # fmt: skip
+def test_bad_parameters_of_users(parameter: str) -> None:
+    """A value that breaks its grammar is refused."""
+    with pytest.raises(CommandError) as caught:
+        parse_command(f"MAIL FROM:<alice@example.test> {parameter}".encode(), EVERYTHING)
+    assert caught.value.reply.code in (501, 553, 555)
+
+
 @pytest.mark.parametrize(("line", "command"), TAKEN, ids=[line for line, _ in TAKEN])
 def test_takes(line: str, command: Command) -> None:
     """The line is this command."""
@@ -195,6 +262,7 @@ def test_refuses_what_is_no_utf8() -> None:
 _WORDS = st.sampled_from(
     [b"MAIL FROM:", b"RCPT TO:", b"<", b">", b"@", b".", b'"', b"\\", b"[", b"]", b"IPv6:", b":", b",", b" ", b"SIZE=", b"a",
      b"ORCPT=", b"utf-8;", b"\\x{", b"}", b"+2B", b"NOTIFY=", b"SMTPUTF8", b"BDAT ", b"9" * 30, b" LAST", b"EHLO ", b"-",
+     b"HOLDFOR=", b"HOLDUNTIL=", b"2026-12-01T00:00:00Z", b"BY=", b";R", b"MT-PRIORITY=", b"AUTH=<>", b"REQUIRETLS", b"AUTH ",
      "ö".encode(), b"\xff", b"\0", b"\r", b"Postmaster"]
 )  # fmt: skip
 
@@ -207,7 +275,7 @@ def test_any_octets_are_a_command_or_a_refusal(octets: bytes) -> None:
     """Whatever the line, it is a command or has a reply with an enhanced status code."""
     outcome: Command | Reply
     try:
-        outcome = parse_command(octets)
+        outcome = parse_command(octets, EVERYTHING)
     except CommandError as error:
         outcome = error.reply
     if isinstance(outcome, Reply):
