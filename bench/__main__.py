@@ -26,13 +26,16 @@ from bench.large import open_large
 from bench.logins import log_in
 from bench.peer import LOCATIONS, PeerError, peer
 from bench.reading import download, read
-from bench.suite import suite_under_load
+from bench.sending import SINK_ADDRESSES, SINK_DOMAINS, WAITING_DOMAIN, Sink, queue, relay, sink, submission
+from bench.suite import free_port_offset, outgoing_configuration, suite_under_load
 from bench.system import Account, System, accounts
 
 _RESULTS = Path(__file__).parent / "results"
 _USERS = 50
+_SINK_PORT = 21700  # before an offset at which it is free
 _FEW_USERS = 2  # where one reads: each account costs a second
-_SCENARIOS = ("delivery", "reading", "pop3", "compress", "logins", "idle", "large")
+_SCENARIOS = ("delivery", "reading", "pop3", "compress", "logins", "idle", "large", "submission", "relay", "queue")
+_MANY_USERS = {"delivery", "idle", "submission", "relay", "queue"}
 _BOUND_SECONDS = 1800.0  # of one scenario: whatever hangs, the run ends
 
 
@@ -60,6 +63,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--idle", type=int, default=2000, help="sessions of the scenario idle")
     parser.add_argument("--hibernate", action="store_true", help="let Dovecot hibernate idle sessions")
     parser.add_argument("--large", type=int, default=100_000, help="size of the mailbox of the scenario large")
+    parser.add_argument("--waiting", type=int, default=100_000, help="recipients that wait in the scenario queue")
     parser.add_argument("--loads", help="only delivery loads whose title contains this")
     parser.add_argument("--messages", type=int, default=10_000, help="size of the mailbox that is read")
     parser.add_argument("--results", type=Path, default=_RESULTS, help="directory of the JSON results")
@@ -67,24 +71,32 @@ def _options() -> argparse.Namespace:
 
 
 @asynccontextmanager
-async def _systems(options: argparse.Namespace, users: list[Account]) -> AsyncIterator[list[System]]:
+async def _systems(options: argparse.Namespace, users: list[Account], port: int) -> AsyncIterator[list[System]]:
     async with AsyncExitStack() as stack:
         systems = []
         if options.only != "peer":
-            systems.append(stack.enter_context(suite_under_load(users)))
+            systems.append(
+                stack.enter_context(suite_under_load(users, outgoing_configuration(SINK_DOMAINS, SINK_ADDRESSES, port)))
+            )
         if options.only != "ours":
             directory = Path(tempfile.mkdtemp(prefix="bench-peer-", dir="/tmp"))
             directory.chmod(0o755)  # for Dovecot's and Postfix's own users
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
             try:
-                systems.append(await stack.enter_async_context(_peer(directory, users, options)))
+                systems.append(await stack.enter_async_context(_peer(directory, users, options, port)))
             except PeerError as error:
                 print(f"Without a peer: {error}", file=sys.stderr)
         yield systems
 
 
-def _peer(directory: Path, users: list[Account], options: argparse.Namespace) -> AbstractAsyncContextManager[System]:
-    return peer(directory, users, options.store, hibernates=options.hibernate)
+def _peer(
+    directory: Path, users: list[Account], options: argparse.Namespace, port: int
+) -> AbstractAsyncContextManager[System]:
+    transports = {
+        domain: f"smtp:[{address}]:{port}" for domain, address in zip(SINK_DOMAINS, SINK_ADDRESSES, strict=True)
+    }
+    transports[WAITING_DOMAIN] = "retry:4.4.1 nobody there"
+    return peer(directory, users, options.store, hibernates=options.hibernate, transports=transports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +110,23 @@ class Sizes:
     large: int
     idle: int
     deliveries: int
+    submissions: int
+    waiting: int
 
 
 def _sizes(options: argparse.Namespace) -> Sizes:
     if options.quick:
-        return Sizes(0.1, 1, 1000, logins=40, large=2000, idle=100, deliveries=20)
-    return Sizes(1.0, options.runs, options.messages, 300, options.large, options.idle, deliveries=100)
+        return Sizes(0.1, 1, 1000, logins=40, large=2000, idle=100, deliveries=20, submissions=300, waiting=5000)
+    return Sizes(1.0, options.runs, options.messages, 300, options.large, options.idle, 100, 3000, options.waiting)
 
 
 async def _compare(options: argparse.Namespace, results: dict[str, Sequence[Any]]) -> None:
     sizes, wanted = _sizes(options), options.scenarios.split(",")
     if unknown := set(wanted) - set(_SCENARIOS):
         raise SystemExit(f"no scenario {', '.join(sorted(unknown))}")
-    async with _systems(options, accounts(_USERS if {"delivery", "idle"} & set(wanted) else _FEW_USERS)) as systems:
+    users = accounts(_USERS if _MANY_USERS & set(wanted) else _FEW_USERS)
+    port = _SINK_PORT + free_port_offset([_SINK_PORT], range(9000))
+    async with sink(port) as end, _systems(options, users, port) as systems:
         if {"reading", "pop3", "compress"} & set(wanted):
             for system in systems:
                 await fill(system, system.reader, sizes.messages, seed=7)
@@ -118,11 +134,13 @@ async def _compare(options: argparse.Namespace, results: dict[str, Sequence[Any]
             if scenario in wanted:
                 began = time.monotonic()
                 async with asyncio.timeout(_BOUND_SECONDS):
-                    results[scenario] = await _scenario(scenario, systems, sizes, options)
+                    results[scenario] = await _scenario(scenario, systems, sizes, options, end)
                 print(f"{scenario}: done in {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
-async def _scenario(name: str, systems: list[System], sizes: Sizes, options: argparse.Namespace) -> Sequence[Any]:
+async def _scenario(
+    name: str, systems: list[System], sizes: Sizes, options: argparse.Namespace, end: Sink
+) -> Sequence[Any]:
     account = systems[0].reader
     match name:
         case "delivery":
@@ -139,6 +157,12 @@ async def _scenario(name: str, systems: list[System], sizes: Sizes, options: arg
             return await log_in(systems, sizes.logins, sizes.runs)
         case "large":
             return await open_large(systems, systems[0].accounts[-1], sizes.large)
+        case "submission":
+            return await submission(systems, sizes.submissions, sizes.runs)
+        case "relay":
+            return await relay(systems, end, sizes.submissions, sizes.runs)
+        case "queue":
+            return await queue(systems, end, sizes.waiting, sizes.submissions // 3)
         case _:
             return await idle(systems, sizes.idle, sizes.deliveries)
 

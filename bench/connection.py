@@ -65,6 +65,13 @@ class Stream(asyncio.Protocol):
             octets = self._deflating.compress(octets) + self._deflating.flush(zlib.Z_SYNC_FLUSH)
         self.transport.write(octets)
 
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """From now on both directions are TLS, after the server has agreed."""
+        loop = asyncio.get_running_loop()
+        transport = await loop.start_tls(self.transport, self, context, server_hostname="localhost")
+        assert transport is not None
+        self._transport = transport
+
     def compress(self) -> None:
         """From now on both directions are DEFLATE (RFC 4978)."""
         self._inflating = zlib.decompressobj(wbits=-zlib.MAX_WBITS)

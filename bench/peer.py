@@ -23,7 +23,7 @@ from bench.connection import connect
 from bench.suite import free_port_offset
 from bench.system import DOMAIN, READER, Account, System
 
-_PORTS = (21525, 21993, 21995)  # of smtp, imaps and pop3s, before an offset at which they are free
+_PORTS = (21525, 21587, 21993, 21995)  # of smtp, submission, imaps and pop3s, before an offset at which they are free
 _STORE_UID = 50000  # owner of all stored mail; needs no passwd entry
 _PROGRAMS = "/usr/lib/postfix/sbin"
 
@@ -50,10 +50,26 @@ virtual_transport = lmtp:unix:{directory}/lmtp
 message_size_limit = 52428800
 virtual_mailbox_limit = 0
 smtpd_tls_security_level = none
+transport_maps = hash:{directory}/postfix/transport
+smtpd_sender_login_maps = hash:{directory}/postfix/mailboxes
+smtpd_tls_cert_file = {certificate}
+smtpd_tls_key_file = {key}
+smtpd_sasl_type = dovecot
+held = check_recipient_access regexp:{directory}/postfix/held
+smtpd_sasl_path = {directory}/auth-client
 """
 
 _MASTER_CF = """
 127.0.0.1:{port} inet n - n - - smtpd
+127.0.0.1:{submission} inet n - n - - smtpd
+  -o smtpd_tls_security_level=encrypt
+  -o smtpd_sasl_auth_enable=yes
+  -o smtpd_sender_restrictions=reject_sender_login_mismatch
+  -o smtpd_recipient_restrictions=permit_sasl_authenticated,reject
+  -o smtpd_data_restrictions=
+  -o smtpd_relay_restrictions=$held,permit_sasl_authenticated,reject
+smtp unix - - n - - smtp
+pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 tlsmgr unix - - n 1000? 1 tlsmgr
@@ -113,6 +129,11 @@ service anvil {{
 }}
 service stats {{
   client_limit = 16384
+}}
+service auth {{
+  unix_listener {directory}/auth-client {{
+    mode = 0666
+  }}
 }}
 service lmtp {{
   unix_listener {directory}/lmtp {{
@@ -174,17 +195,24 @@ class PeerError(Exception):
 
 @asynccontextmanager
 async def peer(
-    directory: Path, accounts: list[Account], store: str, *, hibernates: bool = False
+    directory: Path,
+    accounts: list[Account],
+    store: str,
+    *,
+    hibernates: bool = False,
+    transports: Mapping[str, str] | None = None,
 ) -> AsyncIterator[System]:
     """Run Postfix and Dovecot below `directory` (store: maildir or mdbox). Raises PeerError where that cannot be.
 
+    transports: where Postfix sends mail for a domain, as in transport(5).
     hibernates: sessions that idle for 2 s are handed to one process for all of them (imap_hibernate_timeout).
     """
     _require()
     certificate, key = write_certificate(directory)
     offset = free_port_offset(_PORTS, range(9000))
-    smtp, imaps, pop3s = (port + offset for port in _PORTS)
-    _write_postfix(directory, accounts, smtp)
+    smtp, submission, imaps, pop3s = (port + offset for port in _PORTS)
+    ports = {"port": smtp, "submission": submission}
+    _write_postfix(directory, accounts, {**ports, "certificate": certificate, "key": key}, transports)
     values = {
         "certificate": certificate,
         "key": key,
@@ -201,6 +229,7 @@ async def peer(
     processes = [subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) for command in commands]
     endpoints: dict[str, tuple[str, int] | str] = {
         "smtp": ("127.0.0.1", smtp),
+        "submission": ("127.0.0.1", submission),
         "lmtp": f"{directory}/lmtp",
         "imaps": ("127.0.0.1", imaps),
         "pop3s": ("127.0.0.1", pop3s),
@@ -211,7 +240,17 @@ async def peer(
         roots = [process.pid for process in processes]
         name = f"postfix+dovecot {store}{' hibernating' if hibernates else ''}"
         settling_seconds = 3.0 * _HIBERNATE_SECONDS if hibernates else 0.0
-        yield System(name, endpoints, accounts, READER, tls, roots, settling_seconds)
+        yield System(
+            name,
+            endpoints,
+            accounts,
+            READER,
+            tls,
+            roots,
+            settling_seconds,
+            let_go=lambda: _command(directory, ["postsuper", "-H", "ALL"], ["postqueue", "-f"]),
+            discard=lambda: _command(directory, ["postsuper", "-d", "ALL"]),
+        )
     finally:
         for process in processes:
             process.terminate()
@@ -231,15 +270,27 @@ def _require() -> None:
         raise PeerError("Postfix and Dovecot need root to start")
 
 
-def _write_postfix(directory: Path, accounts: list[Account], port: int) -> None:
-    values = {"directory": directory, "programs": _PROGRAMS, "domain": DOMAIN, "port": port}
+def _command(directory: Path, *commands: list[str]) -> None:
+    """Commands for Postfix's queue."""
+    for command in commands:
+        subprocess.run([f"/usr/sbin/{command[0]}", "-c", f"{directory}/postfix", *command[1:]], check=True)
+
+
+def _write_postfix(
+    directory: Path, accounts: list[Account], given: Mapping[str, object], transports: Mapping[str, str] | None
+) -> None:
+    values = {"directory": directory, "programs": _PROGRAMS, "domain": DOMAIN, **given}
     configuration = directory / "postfix"
     configuration.mkdir()
     (configuration / "main.cf").write_text(_MAIN_CF.format(**values))
     (configuration / "master.cf").write_text(_MASTER_CF.format(**values))
     mailboxes = configuration / "mailboxes"
     mailboxes.write_text("".join(f"{account.login} {account.login}\n" for account in (*accounts, READER)))
-    subprocess.run(["/usr/sbin/postmap", "-c", configuration, f"hash:{mailboxes}"], check=True)
+    transport = configuration / "transport"
+    transport.write_text("".join(f"{domain} {where}\n" for domain, where in (transports or {}).items()))
+    (configuration / "held").write_text("/^held.*[.]sink[.]test$/ HOLD\n")
+    for table in (mailboxes, transport):
+        subprocess.run(["/usr/sbin/postmap", "-c", configuration, f"hash:{table}"], check=True)
     owner = pwd.getpwnam("postfix")
     (directory / "postfix-state").mkdir()
     os.chown(directory / "postfix-state", owner.pw_uid, owner.pw_gid)

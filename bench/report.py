@@ -123,7 +123,7 @@ def figures(results: dict[str, Sequence[Any]]) -> list[Figure]:
     """Everything that was measured, but delivery, as figures."""
     found = figures_of([*results.get("reading", ()), *results.get("large", ())])
     found += figures_of_downloads(results.get("pop3", ()))
-    for scenario in ("compress", "logins", "idle"):
+    for scenario in ("compress", "logins", "idle", "submission", "relay", "queue"):
         found += results.get(scenario, ())
     return found
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -157,22 +158,76 @@ def _gone_is_fine() -> Iterator[None]:
 
 
 @contextmanager
-def suite_under_load(accounts: list[Account]) -> Iterator[System]:
+def suite_under_load(accounts: list[Account], configuration: str = "") -> Iterator[System]:
     """Our suite as a System for the scenarios, with the accounts that every system under load has."""
     with state_directory() as state:
         suite = Suite(state)
+        if configuration:
+            file = state.with_name("postwerk.toml")
+            file.write_text(configuration)
+            suite.arguments = ("--demo", "--config", str(file))
         suite.start()
         try:
             add_accounts(suite, [*accounts, READER])
             endpoints: dict[str, tuple[str, int] | str] = {
-                name: suite.endpoint(name) for name in ("smtp", "lmtp", "imaps", "pop3s", "metrics")
+                name: suite.endpoint(name) for name in ("smtp", "lmtp", "submission", "imaps", "pop3s", "metrics")
             }
             assert suite.process is not None
-            yield System("postwerk", endpoints, accounts, READER, suite.tls(), [suite.process.pid])
+            yield System(
+                "postwerk",
+                endpoints,
+                accounts,
+                READER,
+                suite.tls(),
+                [suite.process.pid],
+                holds_by_parameter=True,
+                let_go=lambda: _let_go(suite),
+                discard=lambda: _discard(suite),
+                look=lambda: _look(suite),
+            )
         finally:
             code = suite.interrupt()
             if code != 0:
                 raise SuiteError(f"postwerk up ended with {code}\n{suite.tail()}")
+
+
+def _let_go(suite: Suite) -> None:
+    suite.command("queue", "retry", "--all")
+
+
+def _discard(suite: Suite) -> None:
+    suite.command("queue", "delete", "--all", "--no-bounce", "--reason", "bench", "--yes")
+
+
+async def _look(suite: Suite) -> tuple[float, float]:
+    """A lease as the relays make it, undone: milliseconds, and pages that it touched."""
+    import asyncpg
+
+    settings = tomllib.loads((suite.state / "run" / "postwerk.toml").read_text("utf-8"))
+    connection = await asyncpg.connect(settings["database"]["owner_dsn"])
+    try:
+        transaction = connection.transaction()
+        await transaction.start()
+        for _ in range(3):  # the last one has its plans
+            explained = await connection.fetchval(
+                "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT lease_outbound(200, 60, 'bench', '{}', 5)"
+            )
+        await transaction.rollback()
+        (plan,) = json.loads(explained)
+        pages = plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
+        return float(plan["Execution Time"]), float(pages)
+    finally:
+        await connection.close()
+
+
+def outgoing_configuration(domains: Sequence[str], addresses: Sequence[str], port: int) -> str:
+    """Settings with which mail for these domains goes to these addresses, and nobody is taken for a spammer."""
+    caps = [f"{who}_{what}_{when}" for who in ("account", "domain", "tenant") for what in ("messages", "recipients")
+            for when in ("hour", "day")]  # fmt: skip
+    lines = ["[sending]", *(f"{cap} = 0" for cap in caps), "burst_recipients = 0"]
+    for domain, address in zip(domains, addresses, strict=True):
+        lines += ["[[transport.routes]]", f'domains = ["{domain}"]', f'host = "{address}"', f"port = {port}"]
+    return "\n".join(lines) + "\n"
 
 
 def add_accounts(suite: Suite, accounts: list[Account]) -> None:

@@ -1,7 +1,7 @@
 """What a load runs against: a mail system's endpoints, accounts and process roots, whoever made it."""
 
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 DOMAIN = "bench.test"
@@ -26,6 +26,10 @@ class System:
     tls: ssl.SSLContext
     roots: Sequence[int]
     settling_seconds: float = 0.0  # until idle sessions have become what they stay
+    holds_by_parameter: bool = False  # mail is held for later by HOLDFOR (RFC 4865), not by its recipients' names
+    let_go: Callable[[], None] = lambda: None  # have all held mail delivered now
+    discard: Callable[[], None] = lambda: None  # throw all of it away
+    look: Callable[[], Awaitable[tuple[float, float]]] | None = None  # a look for what is due: milliseconds, pages
 
 
 def accounts(count: int) -> list[Account]:

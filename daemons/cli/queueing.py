@@ -322,8 +322,10 @@ async def take_out_all(settings: Settings, selection: Selection, reason: str, *,
                     )
                 if not taken:
                     break
-                for outbound_id in dict.fromkeys(leased.outbound_id for leased in taken):
-                    group = [leased for leased in taken if leased.outbound_id == outbound_id]
+                groups: dict[int, list[Leased]] = {}
+                for leased in taken:  # a report is of one message
+                    groups.setdefault(0 if bounces is None else leased.outbound_id, []).append(leased)
+                for group in groups.values():
                     deleted += await _take_out(context, bounces, group, reason)
         finally:
             if bounces is not None:
@@ -334,7 +336,7 @@ async def take_out_all(settings: Settings, selection: Selection, reason: str, *,
 
 
 async def _take_out(context: Context, bounces: Bounces | None, group: Sequence[Leased], reason: str) -> int:
-    """End the delivery of one message to these recipients: record and report are in the transaction that ends it."""
+    """End the delivery to these recipients, of one message if it is reported: record and report are in the transaction."""
     reply = f"{_DELETED} deleted by the administrator: {reason}"
     attempt = Attempt("failed", _DELETED, reply, datetime.now(UTC))
     settled = [Settled(leased, attempt) for leased in group]
