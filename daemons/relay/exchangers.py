@@ -31,7 +31,7 @@ class NextHop:
 
     domain: str
     is_secure: bool  # authentic by DNSSEC
-    exchangers: tuple[Mx, ...]  # best first, equals in random order; without us; never empty
+    exchangers: tuple[Mx, ...]  # best first; of too many equals random ones; without us; never empty
 
 
 @dataclass(frozen=True, slots=True)

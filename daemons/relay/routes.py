@@ -6,6 +6,10 @@ to who ask for something.
 
 import asyncio
 import ipaddress
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +34,9 @@ _MISCONFIGURED = enhanced("4.3.5")
 _INSECURE = enhanced("4.7.5")
 _INSECURE_FOR_GOOD = enhanced("5.7.10")  # RFC 8689 §4.2.1: what must stay in TLS is given back
 _SECRET_LIMIT = 4096
+_REMEMBERED_SECONDS = 5.0  # beyond the lifetime of what the DNS says
+_REMEMBERED_ROUTES = 10_000
+_random = random.SystemRandom()
 
 
 class Routes:
@@ -43,6 +50,7 @@ class Routes:
         sources: Sources,
         policies: StsPolicies,
         reports: TlsReports,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings.transport
         self._exchangers = exchangers
@@ -50,6 +58,8 @@ class Routes:
         self._sources = sources
         self._policies = policies
         self._reports = reports
+        self._clock = clock
+        self._known: OrderedDict[Hashable, tuple[float, list[Host], bool]] = OrderedDict()
 
     async def of(
         self, domain: str, tenant_id: int, sender: str, *, is_requiretls: bool = False, ignores_tls: bool = False
@@ -75,7 +85,7 @@ class Routes:
             hosts = [self._literal(domain, demands)]
         else:
             next_hop = configured.host if configured is not None and configured.host else domain
-            hosts, is_reported = await self._exchangers_of(next_hop.rstrip(".").lower(), demands)
+            hosts, is_reported = await self._remembered(next_hop.rstrip(".").lower(), demands)
         return Route(
             hosts=tuple(hosts),
             credentials=None if configured is None else _credentials(configured),
@@ -83,6 +93,18 @@ class Routes:
             domain=domain,
             is_reported=is_reported,
         )
+
+    async def _remembered(self, domain: str, demands: Demands) -> tuple[list[Host], bool]:
+        """The same as _exchangers_of(), for a moment from memory: each of many messages to a domain asks."""
+        key = domain, id(demands.configured), demands.is_requiretls, demands.ignores_tls
+        until, hosts, is_reported = self._known.get(key, (0.0, [], False))
+        if until <= self._clock():
+            hosts, is_reported = await self._exchangers_of(domain, demands)
+            self._known[key] = self._clock() + _REMEMBERED_SECONDS, hosts, is_reported
+            self._known.move_to_end(key)
+            while len(self._known) > _REMEMBERED_ROUTES:
+                self._known.popitem(last=False)
+        return sorted(hosts, key=lambda host: (host.preference, _random.random())), is_reported
 
     async def _exchangers_of(self, domain: str, demands: Demands) -> tuple[list[Host], bool]:
         """The hosts of a domain, and whether it wants reports."""

@@ -84,6 +84,19 @@ async def test_equals_are_tried_in_random_order(context: Context, names: NameSer
     assert len({route.key for route in routes}) == 1
 
 
+async def test_routes_are_remembered_for_a_moment(context: Context, names: NameServer) -> None:
+    """Many messages to a domain cost one look at it; hosts of another policy are no part of that."""
+    names.add("example.net", "MX", "10 mx1.example.net.", ttl=0)
+    names.secure("example.net")
+    async with _opened(context, names) as transport:
+        for _ in range(20):
+            await transport.routes.of("example.net", 1, SENDER)
+        assert names.asked["example.net", "MX"] == 1
+        strict = await transport.routes.of("example.net", 1, SENDER, is_requiretls=True)
+        assert strict.policy.mode == "verify"
+        assert (await transport.routes.of("example.net", 1, SENDER)).policy.mode == "may"
+
+
 async def test_limits_of_hosts_and_addresses(context: Context, names: NameServer) -> None:
     """No more hosts and addresses are tried than the configuration says, the best ones first."""
     names.add("mx1.example.net", "A", "1.1.1.1", "1.1.1.2", "1.1.1.4")
