@@ -4,6 +4,7 @@ Whatever the ratio, no more than PLAIN_LIMIT comes out: a bomb costs as much as 
 """
 
 import io
+import struct
 import zipfile
 import zlib
 
@@ -12,6 +13,11 @@ from protocol.reports import ReportError
 PACKED_LIMIT = 10 * 1024 * 1024  # octets, ours; the largest services stay below 1 MiB
 PLAIN_LIMIT = 24 * 1024 * 1024  # octets, ours
 _MEMBERS = 10  # of an archive that are looked at
+_DAMAGES = (  # what zipfile makes of damage
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, RuntimeError, ValueError, EOFError, OSError,
+    LookupError, ArithmeticError,
+)  # fmt: skip
+_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})  # LZMA takes as much memory as the file asks for
 _GZIP = b"\x1f\x8b"
 _ZIP = b"PK\x03\x04"
 
@@ -41,13 +47,15 @@ def _unpack_zip(octets: bytes) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(octets)) as archive:
             for member in archive.infolist()[:_MEMBERS]:
-                if not member.is_dir():
+                if not member.filename.endswith("/"):  # a directory
+                    if member.compress_type not in _METHODS:
+                        raise ReportError("ZIP: packed in another way")
                     with archive.open(member) as file:
                         return _bounded(file.read(PLAIN_LIMIT + 1))
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, EOFError, OSError) as error:
-        if isinstance(error, ReportError):
-            raise
-        raise ReportError("ZIP: damaged, encrypted, or packed in another way") from error
+    except ReportError:
+        raise
+    except _DAMAGES as error:
+        raise ReportError("ZIP: damaged or encrypted") from error
     raise ReportError("ZIP: empty")
 
 

@@ -168,3 +168,17 @@ def documents() -> Iterator[bytes]:
     """One of each kind."""
     for name, octets in FILES.items():
         yield bytes([_KIND_OF_DOCUMENT[name.rpartition(".")[2].lower()]]) + octets
+
+
+def bounces() -> Iterator[bytes]:
+    """Mails of other servers on what became of ours."""
+    for path in MAILS:
+        if path.parts[-2].startswith("bounces-") and path.stat().st_size <= _MAX_OCTETS:
+            yield path.read_bytes()
+
+
+def reports() -> Iterator[bytes]:
+    """DMARC and TLS reports, packed and plain."""
+    for path in sorted((Path(__file__).parent.parent / "protocol" / "reports" / "given").rglob("*.*")):
+        if path.is_file() and path.stat().st_size <= _MAX_OCTETS:
+            yield path.read_bytes()

@@ -8,7 +8,7 @@ and with every input that has broken one of them.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tests.fuzz import grammar, messages, seeds, sessions
+from tests.fuzz import grammar, messages, reporting, seeds, sessions
 
 MAX_OCTETS = 4096  # of one input
 
@@ -40,4 +40,6 @@ TARGETS: dict[str, Target] = {
     "header": Target(messages.header, seeds.headers),
     "threads": Target(messages.threads, seeds.threads),
     "documents": Target(messages.documents, seeds.documents),
+    "bounces": Target(reporting.bounce, seeds.bounces),
+    "reports": Target(reporting.report, seeds.reports),
 }

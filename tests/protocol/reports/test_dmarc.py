@@ -196,20 +196,23 @@ def test_bombs_are_bounded() -> None:
     assert time.process_time() - began < 5
 
 
-def zipped(files: dict[str, bytes]) -> bytes:
+def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(packed, "w", method) as archive:
         for name, octets in files.items():
             archive.writestr(name, octets)
     return packed.getvalue()
 
 
 def test_archives() -> None:
-    """The first file of an archive counts, directories do not; damaged and empty ones are refused."""
+    """The first file of an archive counts, directories do not; damaged, empty and oddly packed ones are refused."""
     assert packing.unpack(zipped({"reports/": b"", "reports/a.xml": b"<a/>", "b": b"x"})) == b"<a/>"
     for damaged in (zipped({"a": b"x" * 99})[:40], b"PK\x03\x04" + b"x" * 99, b"\x1f\x8bxxx"):
         with pytest.raises(ReportError, match="damaged"):
             packing.unpack(damaged)
+    for method in (zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2):
+        with pytest.raises(ReportError, match="in another way"):
+            packing.unpack(zipped({"a.xml": b"<a/>"}, method))
     with pytest.raises(ReportError, match="empty"):
         packing.unpack(zipped({"reports/": b""}))
     assert packing.unpack(gzip.compress(b"<a/>") + b"padding") == b"<a/>"
