@@ -42,6 +42,7 @@ _FIELD = re.compile(r"^[> ]{0,4}([A-Za-z][A-Za-z-]{2,40}):[ \t]?(.*(?:\n[> ]{0,3
 _STATUS_FIELD = re.compile(r"^[> ]{0,4}(?:final-recipient|original-recipient)[ \t]?:", re.IGNORECASE | re.MULTILINE)
 _SPACES = re.compile(r"\s+")
 _ENHANCED = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?!\.?\d)")
+_SUCCESSES = re.compile(r"(?<![\d.])2\.\d{1,3}\.\d{1,3}(?!\.?\d)")
 _REPLY = re.compile(r"(?<![\d.\-/@#:])([45][0-5]\d)(?=[ :\-#,;)>\]]|$)(?! (?:hours|days|minutes|octets|bytes))")
 _NO_WORDS = re.compile(r"[^\s@]{1,64}@\S{1,255}|[245]\.\d{1,3}\.\d{1,3}|smtp;|[^A-Za-z\s]")
 _WORD = re.compile(r"[A-Za-z]{3,}")
@@ -198,7 +199,7 @@ def _by_text(fields: Mapping[str, str], texts: Sequence[str], original: str) -> 
 def _told(fields: Mapping[str, str], address: str, text: str) -> Bounced:
     action = "delayed" if bounces_text.is_delay(fields.get("subject", ""), text) else "failed"
     about = text if _says(text) else fields.get("subject", "")
-    return _bounced(address, action, _status(text), _SPACES.sub(" ", text).strip(), about)
+    return _bounced(address, action, _failure_status(text), _SPACES.sub(" ", text).strip(), about)
 
 
 def _bounced(
@@ -225,6 +226,11 @@ def _status(text: str) -> Enhanced | None:
     """The first enhanced status code in a text that says something; else the first."""
     codes = [Enhanced(int(a), int(b), int(c)) for a, b, c in _ENHANCED.findall(text[:DIAGNOSTIC_LIMIT])]
     return next((code for code in codes if (code.subject, code.detail) != (0, 0)), codes[0] if codes else None)
+
+
+def _failure_status(text: str) -> Enhanced | None:
+    """The same in a text that may quote the replies to earlier commands, too."""
+    return _status(_SUCCESSES.sub("", text))
 
 
 def _code(text: str) -> int | None:

@@ -6,7 +6,7 @@ where the words say nothing.
 
 from collections.abc import Mapping
 
-from protocol.message.bounces_words import FORMULAS, PATTERNS, Reason
+from protocol.message.bounces_words import ADDRESS, FORMULAS, PATTERNS, Reason
 from protocol.status import Enhanced
 
 HARD: frozenset[Reason] = frozenset(
@@ -31,7 +31,22 @@ _BY_SUBJECT: Mapping[int, Reason] = {
 }  # fmt: skip
 # Details that are given with care: no server means anything else by them, so no word outweighs them.
 _CERTAIN = frozenset(
-    {(1, 2), (1, 6), (2, 2), (2, 3), (3, 4), (7, 13), (7, 20), (7, 21), (7, 22), (7, 23), (7, 25), (7, 26)}
+    {
+        (1, 2),
+        (1, 6),
+        (1, 7),
+        (1, 8),
+        (2, 2),
+        (2, 3),
+        (3, 4),
+        (7, 13),
+        (7, 20),
+        (7, 21),
+        (7, 22),
+        (7, 23),
+        (7, 25),
+        (7, 26),
+    }
 )
 
 
@@ -40,7 +55,7 @@ def reason_of(status: Enhanced | None, text: str) -> Reason:
     key = (status.subject, status.detail) if status is not None else None
     if key in _CERTAIN and key is not None:
         return _BY_STATUS[key]
-    text = FORMULAS.sub("", text[:TEXT_LIMIT])
+    text = ADDRESS.sub("x", FORMULAS.sub("", text[:TEXT_LIMIT]))  # dots in addresses end no sentence
     for reason, pattern in PATTERNS:
         if pattern.search(text):
             return reason

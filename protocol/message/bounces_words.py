@@ -44,11 +44,12 @@ duplicate header
 rfc ?5322
 multiple (?:subject|from|to)\b
 potential security
+sender (?:was |address )?rejected
 
 [authentication]
 \b(?:dmarc|spf|dkim)\b
 sender policy framework
-authentication (?:checks?|information) (?:failed|has|is)
+authentication (?:checks?|information) (?:failed|has|is|or)
 (?:unauthenticated|not authenticated|passing authentication)
 sender id \(pra\)
 authentication[- ]results.*fail
@@ -69,6 +70,8 @@ after initial connection: [45]
 unverifyable sending
 (?:low|poor|bad) reputation
 mismatches client
+invalid ip
+messages? from \S{1,50} weren't sent
 smtp server of your isp
 blocked by ldap
 
@@ -98,7 +101,7 @@ exceeds? (?:the )?(?:maximum|fixed|allowed|size)[^.\n]{0,30}(?:size|length|limit
 max(?:imum)? (?:message )?(?:size|length)
 exceeded (?:the )?maximum (?:message )?size
 message (?:length|too)
-line limit
+(?:line|size) limit
 
 [moved]
 (?:has|have) moved
@@ -120,7 +123,7 @@ appears? to be unwanted
 mail rejete
 
 [rate]
-too many (?:connections?|concurrent|simultaneous|sessions|messages|mails?|emails?|recipients? (?:this|per))
+too many (?:connections?|concurrent|simultaneous|sessions|messages|mails?|emails?|recipients)
 rate[- ]?limit
 (?:connection|message|mail|sending) (?:rate|frequency)
 throttl
@@ -130,6 +133,9 @@ frequency (?:is )?limited
 exceeded .{0,30}connections
 connection limit
 slow down
+
+[disabled]
+account is blocked
 
 [blocked]
 (?:black ?|block ?|deny ?)list
@@ -159,7 +165,12 @@ temporarily disabled
 account (?:is )?(?:not |un)available
 out of service
 
+[network]
+host not found, try again
+
 [unknown-domain]
+host \S{1,255} not found
+indicated no smtp service
 host (?:or domain name )?(?:not found|unknown|unreachable for)
 unknown (?:host|domain)
 domain\b[^.\n]{0,60}<nowhere>
@@ -182,6 +193,7 @@ address(?:es)? not found for
 illegal host
 
 [unknown-mailbox]
+5\.4\.1 [^\n]{0,100}access denied
 <person>(?:'s|\(s\)|es)?\b[^.\n]{0,80}\b<absent>
 no (?:such|valid|mailbox|account|user|local)[^.\n]{0,30}(?:<person>|here)
 <wrong> (?:or (?:illegal|invalid) )?(?:local )?<person>
@@ -221,6 +233,8 @@ undeliverable for
 maximum (?:retry|queue)
 no longer (?:be )?retr(?:y|ied)
 within the allowed
+\d+ attempts
+will be retried
 still being retried
 delayed \d
 failing for a long time
@@ -272,12 +286,15 @@ service (?:not |un)available
 try (?:again )?later
 unable to (?:write|open|lock|create|read)
 cannot (?:open|create|write|exec)
+(?:not implemented|could not load)
 command (?:unknown|unrecogni[sz]ed|not|sequence|died|failed|output|time)
 (?:syntax error|unrecogni[sz]ed command|bad sequence|configuration|resources|overload|busy|daemon)
 exit (?:code|status)
 exec(?:v|ution)
 transport (?:error|unavailable)
 """
+
+ADDRESS = re.compile(r"[^\s<>\[\]()]{1,64}@[^\s<>\[\]()]{1,255}")
 
 # Sentences that stand in every bounce of a service, whatever the reason.
 FORMULAS = re.compile(
