@@ -40,7 +40,8 @@ class _Noted:
                     address=failure.address,
                     source=failure.local_address,
                 )
-        if isinstance(opened, Connection):
+        given_up = {(failure.host.name, failure.address) for failure in opened.failures if failure.tls is not None}
+        if isinstance(opened, Connection) and (opened.host.name, opened.address) not in given_up:
             self._reports.note(
                 route.domain,
                 opened.host.policy,

@@ -85,7 +85,7 @@ class TlsReports:
     ) -> None:
         """Count one session with a host of a domain whose route is_reported: its result, or what ended it.
 
-        source is our own address in it. A session that TLS was given up for has two: the failure, and what came of it.
+        source is our own address in it. Of a session that TLS was given up for only the failure is noted.
         """
         failure = outcome if isinstance(outcome, TlsFailure) else outcome.failure
         if isinstance(outcome, TlsResult) and failure is None and not outcome.version:

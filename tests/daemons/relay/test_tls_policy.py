@@ -161,6 +161,20 @@ async def test_minimum_version(world: World) -> None:
     assert "handshake failed" in str(failure)
 
 
+@pytest.mark.parametrize("cipher", ["ECDHE-ECDSA-AES256-SHA384", "ECDHE-ECDSA-AES128-SHA"])
+async def test_old_servers_are_spoken_to(world: World, cipher: str) -> None:
+    """Where any TLS is better than none, servers that know nothing newer get it."""
+    policy = TlsPolicy(server_name=NAME)
+    context = world.certified["good"].server_context(world.directory)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(cipher)
+    async with _server(context) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=policy.context(), server_hostname=NAME)
+        result = policy.check(writer.get_extra_info("ssl_object"))
+        writer.close()
+    assert str(result) == f"TLSv1.2 {cipher} not verified"
+
+
 def _records(world: World, *wanted: tuple[str, int, int, int]) -> list[str]:
     return [world.certified[of].tlsa(usage, selector, kind) for of, usage, selector, kind in wanted]
 
