@@ -3,6 +3,7 @@
 import base64
 import os
 import shutil
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -106,9 +107,12 @@ def until_found(suite: Suite, account: Account, mailbox: str, criteria: str, cou
     with imapclient.IMAPClient(host, port=port, ssl_context=suite.tls()) as client:
         client.login(account.login, account.password)
         client.select_folder(mailbox, readonly=True)
+        deadline = time.monotonic() + _EVENT_SECONDS
         while len(found := client.search(criteria)) != count:
             client.idle()
-            told = client.idle_check(_EVENT_SECONDS)
+            # What came while the search ran was told with its answer, and IDLE does not repeat it: so look again soon.
+            if client.idle_check(1):
+                deadline = time.monotonic() + _EVENT_SECONDS
             client.idle_done()
-            assert told, f"{len(found)} messages in {mailbox}, and nothing happens"
+            assert time.monotonic() < deadline, f"{len(found)} messages in {mailbox}, and nothing happens"
         return list(found)
