@@ -16,7 +16,7 @@ SENDING = "postwerk_sending"  # the channel that tells of suspensions and caps
 HELD_FOR_SUSPENSION = "sending suspended: "  # so begins the reason of mail in the queue that is held for it
 BURST = "burst"  # who suspends an account when nobody does
 
-_RESERVE = "SELECT * FROM reserve_sending($1, $2, $3, 1, $4, $5, $6, $7, $8)"
+_RESERVE = "SELECT * FROM reserve_sending($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _RETURN = "SELECT return_sending($1, $2, $3, $4, $5)"
 _SUSPENDED = """
 SELECT s.account_id, s.tenant_id, a.login, t.name, s.reason, s.suspended_by, s.is_holding, s.suspended_at, s.held_messages,
@@ -164,19 +164,20 @@ async def reserve(
     domain: str,
     recipients: int,
     *,
+    times: int,
     caps: Sequence[int],
     burst_recipients: int,
     burst_factor: float,
     held_messages: int,
 ) -> Reserved:
-    """Room for a message to so many recipients, and for more. Suspends the account if that is a burst.
+    """Room for a message to so many recipients, `times` over if there is enough. Suspends the account if that is a burst.
 
     caps: messages and recipients an hour, messages and recipients a day, of account, domain and tenant, where they have none of
     their own. Raises UnavailableError.
     """
     async with reported():
         row = await pool.fetchrow(
-            _RESERVE, account_id, tenant_id, domain, recipients, list(caps), burst_recipients, burst_factor, held_messages
+            _RESERVE, account_id, tenant_id, domain, recipients, times, list(caps), burst_recipients, burst_factor, held_messages
         )  # fmt: skip
     assert row is not None
     return Reserved(*row)

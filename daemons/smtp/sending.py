@@ -28,6 +28,7 @@ from storage.sending import HELD_FOR_SUSPENSION, SENDING, Reserved
 
 _log = logger("sending")
 _DENIED_SECONDS = 2.0  # a refusal is remembered for so long: room that others reserved may be given back
+_MOST_MESSAGES, _MOST_RECIPIENTS = 32, 256  # reserved at once
 _REMEMBERED_ACCOUNTS = 10_000
 _REFUSED = Counter("postwerk_sending_refused", "Messages refused by caps or suspensions of sending.", ["verdict"])
 _HELD = Counter("postwerk_sending_held", "Messages accepted and held, of accounts whose sending is suspended.")
@@ -144,6 +145,8 @@ class Sending:
     async def _reserve(self, key: tuple[int, str], account: Sender, recipients: int) -> Reserved:
         settings = self._settings
         rest = self._blocks.pop(key, None)
+        # Who sends one message an hour reserves one and has nothing to give back; who goes on soon gets twice as much each time.
+        times = 1 if rest is None else min(2 * rest.reserved.messages, _MOST_MESSAGES, _MOST_RECIPIENTS // recipients)
         if rest is not None and (rest.messages or rest.recipients):  # what is left does not count against this message
             await sending.give_back(self._pool, rest.reserved, messages=rest.messages, recipients=rest.recipients)
         return await sending.reserve(
@@ -152,6 +155,7 @@ class Sending:
             account.tenant_id,
             key[1],
             recipients,
+            times=times,
             caps=self._caps,
             burst_recipients=settings.burst_recipients,
             burst_factor=settings.burst_factor,

@@ -84,9 +84,17 @@ CREATE FUNCTION later_counts(p_counts integer[], p_by bigint) RETURNS integer[] 
                 ELSE array_fill(0, ARRAY[p_by::integer]) || p_counts[1:cardinality(p_counts) - p_by::integer] END
 $$;
 
-CREATE FUNCTION total_count(p_counts integer[]) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
-    SELECT sum(n) FROM unnest(p_counts) AS n
-$$;
+-- A loop: an aggregate would set up an executor for each call.
+CREATE FUNCTION total_count(p_counts integer[]) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    v_total bigint := 0;
+    v_count integer;
+BEGIN
+    FOREACH v_count IN ARRAY p_counts LOOP
+        v_total := v_total + v_count;
+    END LOOP;
+    RETURN v_total;
+END $$;
 
 -- The counts with so much more (less, where negative) in the slot that was the running one p_ago slots before.
 CREATE FUNCTION changed_counts(p_counts integer[], p_ago bigint, p_more integer) RETURNS integer[] LANGUAGE sql IMMUTABLE AS $$
@@ -96,34 +104,43 @@ CREATE FUNCTION changed_counts(p_counts integer[], p_ago bigint, p_more integer)
                 ELSE p_counts END
 $$;
 
--- The row of one account, domain or tenant as of now, locked.
+-- The row of one account, domain or tenant, locked, as it stands now.
 CREATE FUNCTION current_sending(p_scope text, p_id bigint, p_now bigint) RETURNS sending_count LANGUAGE plpgsql AS $$
 DECLARE
     v_row sending_count;
+    v_days bigint;
 BEGIN
-    INSERT INTO sending_count AS c (scope, scope_id, hour_slot, day_slot) VALUES (p_scope, p_id, p_now / 300, p_now / 3600)
-        ON CONFLICT (scope, scope_id) DO UPDATE
-       SET messages_hour = later_counts(c.messages_hour, EXCLUDED.hour_slot - c.hour_slot),
-           recipients_hour = later_counts(c.recipients_hour, EXCLUDED.hour_slot - c.hour_slot),
-           messages_day = later_counts(c.messages_day, EXCLUDED.day_slot - c.day_slot),
-           recipients_day = later_counts(c.recipients_day, EXCLUDED.day_slot - c.day_slot),
-           habit = CASE WHEN EXCLUDED.day_slot / 24 > c.day_slot / 24
-                        THEN greatest(c.habit, c.peak) * power(0.97, least(EXCLUDED.day_slot / 24 - c.day_slot / 24, 1000))
-                        ELSE c.habit END,
-           peak = CASE WHEN EXCLUDED.day_slot / 24 > c.day_slot / 24 THEN 0 ELSE c.peak END,
-           hour_slot = greatest(c.hour_slot, EXCLUDED.hour_slot),
-           day_slot = greatest(c.day_slot, EXCLUDED.day_slot)
-    RETURNING * INTO v_row;
+    SELECT * INTO v_row FROM sending_count WHERE scope = p_scope AND scope_id = p_id FOR UPDATE;
+    IF NOT FOUND THEN
+        INSERT INTO sending_count (scope, scope_id, hour_slot, day_slot) VALUES (p_scope, p_id, p_now / 300, p_now / 3600)
+            ON CONFLICT DO NOTHING;
+        SELECT * INTO v_row FROM sending_count WHERE scope = p_scope AND scope_id = p_id FOR UPDATE;
+    END IF;
+    IF p_now / 300 > v_row.hour_slot THEN
+        v_row.messages_hour := later_counts(v_row.messages_hour, p_now / 300 - v_row.hour_slot);
+        v_row.recipients_hour := later_counts(v_row.recipients_hour, p_now / 300 - v_row.hour_slot);
+        v_row.hour_slot := p_now / 300;
+    END IF;
+    IF p_now / 3600 > v_row.day_slot THEN
+        v_days := p_now / 86400 - v_row.day_slot / 24;
+        IF v_days > 0 THEN
+            v_row.habit := greatest(v_row.habit, v_row.peak) * power(0.97, least(v_days, 1000));
+            v_row.peak := 0;
+        END IF;
+        v_row.messages_day := later_counts(v_row.messages_day, p_now / 3600 - v_row.day_slot);
+        v_row.recipients_day := later_counts(v_row.recipients_day, p_now / 3600 - v_row.day_slot);
+        v_row.day_slot := p_now / 3600;
+    END IF;
     RETURN v_row;
 END $$;
 
--- Reserve room for a message and, where there is enough, for more of the same account: the caller need not ask again for each.
+-- Reserve room for a message and, where there is enough, for so many like it: the caller need not ask again for each.
 -- p_caps: messages and recipients an hour, messages and recipients a day, of account, domain and tenant; 0: none.
 -- verdict: 'go'; 'cap', with its name and number; 'held' and 'refused', of a suspended account; 'full', one of which too much
 -- is held; 'burst', which has suspended the account just now. What is reserved is to be used within `seconds`; `counted` are
 -- account, domain and tenant, where there is anything to count for.
 CREATE FUNCTION reserve_sending(
-    p_account bigint, p_tenant bigint, p_domain text, p_messages integer, p_recipients integer, p_caps integer[],
+    p_account bigint, p_tenant bigint, p_domain text, p_recipients integer, p_times integer, p_caps integer[],
     p_burst integer, p_factor double precision, p_held integer)
 RETURNS TABLE (verdict text, messages integer, recipients integer, seconds double precision, hour_slot bigint, day_slot bigint,
                counted bigint[], scope text, unit text, cap integer, reason text)
@@ -136,9 +153,11 @@ DECLARE
     v_now constant bigint := floor(extract(epoch FROM clock_timestamp()));
     v_own sending_cap;
     v_row sending_count;
+    v_rows sending_count[] := ARRAY[NULL, NULL, NULL]::sending_count[];
     v_caps integer[];
     v_left bigint;
-    v_times bigint := least(32, 256 / p_recipients); -- how many messages like this one are reserved at most
+    v_need integer;
+    v_times bigint := p_times;
     v_burst integer := p_burst;
     v_threshold bigint;
     v_suspension sending_suspension;
@@ -174,6 +193,7 @@ BEGIN
             CONTINUE;
         END IF;
         v_row := current_sending(v_scopes[v_level], v_ids[v_level], v_now);
+        v_rows[v_level] := v_row;
         IF v_level = 1 THEN
             v_burst := CASE WHEN v_row.leave_until > now() THEN 0 ELSE coalesce(v_own.burst_recipients, p_burst) END;
             v_threshold := greatest(v_burst, floor(v_row.habit * p_factor));
@@ -191,12 +211,13 @@ BEGIN
             CONTINUE WHEN v_caps[v_unit] = 0;
             v_left := v_caps[v_unit] - total_count(CASE v_unit WHEN 1 THEN v_row.messages_hour WHEN 2 THEN v_row.recipients_hour
                                                                WHEN 3 THEN v_row.messages_day ELSE v_row.recipients_day END);
-            IF v_left < (CASE WHEN v_unit IN (1, 3) THEN p_messages ELSE p_recipients END) THEN
+            v_need := CASE WHEN v_unit IN (1, 3) THEN 1 ELSE p_recipients END;
+            IF v_left < v_need THEN
                 RETURN QUERY SELECT 'cap'::text, 0, 0, 0::float8, 0::bigint, 0::bigint, v_ids, v_scopes[v_level],
                                     v_units[v_unit], v_caps[v_unit], NULL::text;
                 RETURN;
             END IF;
-            v_times := least(v_times, v_left / 8 / CASE WHEN v_unit IN (1, 3) THEN p_messages ELSE p_recipients END);
+            v_times := least(v_times, v_left / 8 / v_need);
         END LOOP;
     END LOOP;
     IF verdict = 'burst' THEN
@@ -211,39 +232,42 @@ BEGIN
         UPDATE sending_suspension AS s SET held_messages = s.held_messages + 1 WHERE s.account_id = p_account;
         v_times := 1;                           -- held mail asks each time: it is seldom, and its number is limited
     END IF;
-    messages := greatest(v_times, 1) * p_messages;
+    messages := greatest(v_times, 1);
     recipients := greatest(v_times, 1) * p_recipients;
     seconds := least(30, greatest(0, (hour_slot + 1) * 300 - extract(epoch FROM clock_timestamp())));
     counted := v_ids;
-    PERFORM add_sending(v_ids, hour_slot, day_slot, messages, recipients, verdict = 'go');
+    FOR v_level IN 1..3 LOOP
+        CONTINUE WHEN v_ids[v_level] IS NULL;
+        v_row := v_rows[v_level];
+        IF verdict = 'go' THEN                  -- only what goes out makes a habit: a burst does not excuse the next one
+            v_row.peak := greatest(v_row.peak, total_count(v_row.recipients_hour) + recipients);
+        END IF;
+        UPDATE sending_count AS c
+           SET hour_slot = v_row.hour_slot, day_slot = v_row.day_slot, peak = v_row.peak, habit = v_row.habit,
+               messages_hour = changed_counts(v_row.messages_hour, v_row.hour_slot - v_now / 300, messages),
+               recipients_hour = changed_counts(v_row.recipients_hour, v_row.hour_slot - v_now / 300, recipients),
+               messages_day = changed_counts(v_row.messages_day, v_row.day_slot - v_now / 3600, messages),
+               recipients_day = changed_counts(v_row.recipients_day, v_row.day_slot - v_now / 3600, recipients)
+         WHERE c.scope = v_scopes[v_level] AND c.scope_id = v_ids[v_level];
+    END LOOP;
     RETURN NEXT;
 END $$;
 
--- Count so much more (less, where negative) in the slots it was reserved in. In the order of reserve_sending: no deadlock.
--- Only what goes out makes a habit: a burst does not excuse the next one.
-CREATE FUNCTION add_sending(p_ids bigint[], p_hour bigint, p_day bigint, p_messages integer, p_recipients integer,
-                            p_is_habit boolean) RETURNS void
+-- What was reserved and not used: p_ids are those it was counted for. In the order of reserve_sending: no deadlock.
+CREATE FUNCTION return_sending(p_ids bigint[], p_hour bigint, p_day bigint, p_messages integer, p_recipients integer) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     v_scopes constant text[] := ARRAY['account', 'domain', 'tenant'];
 BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
     FOR v_level IN 1..3 LOOP
         UPDATE sending_count AS c
-           SET messages_hour = changed_counts(c.messages_hour, c.hour_slot - p_hour, p_messages),
-               recipients_hour = changed_counts(c.recipients_hour, c.hour_slot - p_hour, p_recipients),
-               messages_day = changed_counts(c.messages_day, c.day_slot - p_day, p_messages),
-               recipients_day = changed_counts(c.recipients_day, c.day_slot - p_day, p_recipients),
-               peak = CASE WHEN p_is_habit THEN greatest(c.peak, total_count(c.recipients_hour) + p_recipients) ELSE c.peak END
+           SET messages_hour = changed_counts(c.messages_hour, c.hour_slot - p_hour, -p_messages),
+               recipients_hour = changed_counts(c.recipients_hour, c.hour_slot - p_hour, -p_recipients),
+               messages_day = changed_counts(c.messages_day, c.day_slot - p_day, -p_messages),
+               recipients_day = changed_counts(c.recipients_day, c.day_slot - p_day, -p_recipients)
          WHERE c.scope = v_scopes[v_level] AND c.scope_id = p_ids[v_level];
     END LOOP;
-END $$;
-
--- What was reserved and not used: p_ids are those it was counted for.
-CREATE FUNCTION return_sending(p_ids bigint[], p_hour bigint, p_day bigint, p_messages integer, p_recipients integer) RETURNS void
-LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
-    PERFORM add_sending(p_ids, p_hour, p_day, -p_messages, -p_recipients, false);
 END $$;
 
 GRANT SELECT ON send_as, sending_cap TO postwerk_daemon;
