@@ -99,7 +99,18 @@ class Bounces:
         _REPORTS.labels(worst).inc()
         for settled, action in group:
             self._note(settled.leased, action, report_id, str(reverse_path))
+        for message in messages:
+            self._note_report(message, report_id, str(reverse_path))
         return [_protected(message) for message in messages] if leased.is_requiretls else messages
+
+    def _note_report(self, message: NewMessage, report_id: str, to: str) -> None:
+        """What the trace has of the report itself, which is a message of its own."""
+        note = self._context.recorder.note
+        if message.outbound is not None:
+            expires_at = message.outbound.expires_at
+            note(message.tenant_id, report_id, "queued", reverse_path="", forward_paths=[to], expires_at=expires_at)
+        for placement in message.placements:
+            note(message.tenant_id, report_id, "stored", forward_path=to, mailbox_id=placement.mailbox_id)
 
     async def _return_path(self, leased: Leased) -> AddrSpec:
         """Who is told: the sender, also where forwarding had put an address of ours in his place. Raises AddressError."""

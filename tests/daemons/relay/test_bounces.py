@@ -233,6 +233,12 @@ async def test_the_trace_names_the_report(context: Context, account: Person) -> 
     assert (facts["to"], facts["action"], facts["forward_path"]) == (account.login, "failed", "zoe@example.net")
     assert isinstance(message.original, bytes)
     assert f"Message-ID: <{facts['report']}.report@".encode() in message.original
+    (own,) = [
+        (kind, facts["forward_path"])
+        for _, trace_id, _, kind, facts in context.recorder._waiting
+        if trace_id != taken.trace_id
+    ]
+    assert own == ("stored", account.login)
 
 
 async def test_the_report_is_journaled(context: Context, account: Person) -> None:
