@@ -4,7 +4,7 @@ from daemons.forwarding import Forwarding
 from protocol.address import AddrSpec
 from tests.conftest import Person
 from tests.daemons.smtp.conftest import MESSAGE, Intake, headless
-from tests.daemons.smtp.test_reports import send
+from tests.daemons.smtp.test_acceptance import send
 
 
 async def rewritten(intake: Intake) -> bytes:
