@@ -96,8 +96,14 @@ class TlsReports:
             "mx_patterns": policy.mx_patterns,
         }
         if failure is not None:
-            reason = str(failure)[:_REASON_LIMIT]
-            kind |= {"failure": failure.kind, "host": host, "address": address, "source": source, "reason": reason}
+            reason = _plain(str(failure)[:_REASON_LIMIT])
+            kind |= {
+                "failure": failure.kind,
+                "host": _plain(host),
+                "address": address,
+                "source": source,
+                "reason": reason,
+            }
         self._count(domain, kind)
 
     def note_failure(self, domain: str, failure: FailureType, reason: str, policy: TlsPolicy, host: str = "") -> None:
@@ -190,6 +196,11 @@ class TlsReports:
         octets = render_mail(report, compressed, address, boundary=f"=_{trace_id}", date=self._now())
         is_sent = await self._send(report.contact, address, octets, trace_id)
         return f"sent by mail, id {trace_id}" if is_sent else "mail: cannot be sent"
+
+
+def _plain(text: str) -> str:
+    """Without what neither a database nor a reader of reports can take: strangers have chosen some of it."""
+    return "".join(character if " " <= character <= "~" else "?" for character in text)
 
 
 def _contact(text: str) -> AddrSpec | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from protocol.imap import names as imap_names
 from tests.daemons.imap.conformance import imaptest
 from tests.feeding import transcripts, turns
+from tests.internet.authority import self_signed
 from tests.mails import MAILS, as_sent
 from tests.protocol.imap.test_commands import COMMANDS, KEYS
 from tests.protocol.imap.test_refusals import REFUSED
@@ -182,3 +183,20 @@ def reports() -> Iterator[bytes]:
     for path in sorted((Path(__file__).parent.parent / "protocol" / "reports" / "given").rglob("*.*")):
         if path.is_file() and path.stat().st_size <= _MAX_OCTETS:
             yield path.read_bytes()
+
+
+def transport_policies() -> Iterator[bytes]:
+    """What domains publish about their TLS."""
+    yield b"v=STSv1; id=20160831085700Z;"
+    yield b"v=TLSRPTv1; rua=mailto:reports@example.com,https://reporting.example.com/v1/tlsrpt"
+    yield b"version: STSv1\r\nmode: enforce\r\nmx: mail.example.com\r\nmx: *.example.net\r\nmax_age: 604800\r\n"
+    yield b"version: STSv1\nmode: none\nmax_age: 86400\n"
+
+
+def tlsa_records() -> Iterator[bytes]:
+    """TLSA records on the wire, with digests and with a whole certificate."""
+    certificate = self_signed("mx.example.net").chain[0]
+    yield bytes((3, 1, 1)) + bytes(32)
+    yield bytes((2, 0, 2)) + bytes(64)
+    yield bytes((2, 0, 0)) + certificate
+    yield bytes((3, 0, 0)) + certificate[:-1]

@@ -295,6 +295,19 @@ async def test_counts_survive_a_database_that_refuses(
     ]
 
 
+async def test_reasons_are_plain(stage: Stage) -> None:
+    """Whatever strangers put into names and errors, it can be stored and read."""
+    failure = TlsFailure("validation-failure", "a\0b\ud800ä\r\nc")
+    async with stage.process() as reports:
+        reports.note(DOMAIN, STS, failure, host="mx\0.example.net")
+        await reports.flush()
+        stage.now += timedelta(days=1)
+        await reports.send_due()
+    (report,) = stage.mails()
+    (details,) = report["policies"][0]["failure-details"]
+    assert (details["failure-reason-code"], details["receiving-mx-hostname"]) == ("a?b????c", "mx?.example.net")
+
+
 async def test_old_counts_and_policies_are_forgotten(stage: Stage, owner: Owner) -> None:
     """Counts and reports are removed at their age, policies that age after they ended."""
     stored = transport.StoredSts(
