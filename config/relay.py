@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from config.units import DAY, HOUR, MINUTE, Octets, Seconds
+from config.units import DAY, HOUR, KIB, MINUTE, Octets, Seconds
 
 Count = Annotated[int, Meta(ge=1)]
 
@@ -41,7 +41,7 @@ class Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             description="Largest message that is given back whole when the sender asked for that (RET=FULL) and it failed; of a "
             "larger one the header is."
         ),
-    ] = Octets(1 << 20)
+    ] = Octets(256 * KIB)
     poll: Annotated[
         Seconds,
         Meta(description="How often the queue is looked at when no wake-up came. A lost wake-up costs this much."),
@@ -103,7 +103,7 @@ class Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     buffer_limit: Annotated[
         Octets,
         Meta(description="Octets up to which a message is sent from memory; a larger one is read while it is sent."),
-    ] = Octets(1 << 20)
+    ] = Octets(256 * KIB)
 
     # How long a server may take
 

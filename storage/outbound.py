@@ -178,6 +178,21 @@ async def give_back(
     return {row[0] for row in await connection.fetch(_GIVE_BACK, *_fences(leased), until, reply)}
 
 
+async def give_back_unknown(connection: Connection, leased_by: str, known: Sequence[int]) -> int:
+    """End the leases of that name but for the known recipients: of a call of lease() whose answer was lost. Returns how many.
+
+    Reads all that waits; `leased_by` must be nobody else's.
+    """
+    rows = await connection.fetch(
+        "SELECT recipient_id, attempts FROM outbound_recipient"
+        " WHERE state = 'waiting' AND leased_by = $1 AND NOT recipient_id = ANY ($2::bigint[]) ORDER BY recipient_id",
+        leased_by,
+        list(known),
+    )
+    recipients, attempts = [row["recipient_id"] for row in rows], [row["attempts"] for row in rows]
+    return len(await connection.fetch(_GIVE_BACK, recipients, attempts, None, None)) if rows else 0
+
+
 async def extend(connection: Connection, leased: Sequence[Leased], *, lease_seconds: float) -> set[int]:
     """Have leases run out so many seconds from now. Returns the recipients whose lease it still was."""
     return {row[0] for row in await connection.fetch(_EXTEND, *_fences(leased), lease_seconds)}

@@ -13,6 +13,7 @@ from daemons.relay.parcel import Parcel
 from daemons.relay.turns import Turns
 
 _DOUBLING_LIMIT = 16  # of the pause; far beyond every sensible limit of it
+_CAUTION = 4  # windows full of successes that open the window by one, once there was a refusal
 _MEMORY_SECONDS = 3600.0  # for which a failure is remembered without anything waiting
 
 
@@ -20,8 +21,9 @@ _MEMORY_SECONDS = 3600.0  # for which a failure is remembered without anything w
 class Destination:
     """One place that mail goes to, as one process sees it.
 
-    The window opens with each success by one, so it doubles while all of it is in use (slow start), and is halved by a
-    refusal: once for all connections that were open by then. A destination that cannot be reached is dead after a few
+    The window opens with each success by one, so it doubles while all of it is in use (slow start). A refusal halves it, once
+    for all connections that were open by then, and from there on it opens slowly: who has said what is too much need not
+    say so again and again. A destination that cannot be reached is dead after a few
     failures in a row: what waits is deferred, and later one transaction at a time probes it.
     """
 
@@ -36,6 +38,7 @@ class Destination:
     reason: Attempt | None = None  # why it is dead
     failed_at: float = float("-inf")
     _halved_at: float = float("-inf")
+    _known_limit: float = float("inf")  # of the window, by the last refusal
 
     def __post_init__(self) -> None:
         self.window = float(min(self.settings.destination_connection_start, self.settings.destination_connection_limit))
@@ -57,7 +60,8 @@ class Destination:
 
     def succeeded(self) -> None:
         """A server took a message, or refused it for reasons of its own."""
-        self.window = min(self.window + 1, float(self.settings.destination_connection_limit))
+        step = 1.0 if self.window < self._known_limit else 1.0 / (_CAUTION * self.window)
+        self.window = min(self.window + step, float(self.settings.destination_connection_limit))
         self.answered()
 
     def answered(self) -> None:
@@ -67,7 +71,7 @@ class Destination:
     def refused(self, opened_at: float, now: float) -> None:
         """A server said that it is too much, on a connection opened then."""
         if opened_at > self._halved_at:
-            self.window = max(1.0, self.window / 2)
+            self.window = self._known_limit = max(1.0, self.window / 2)
             self._halved_at = now
 
     def failed(self, attempt: Attempt, opened_at: float, now: float) -> bool:
@@ -80,7 +84,7 @@ class Destination:
         pause = self.settings.destination_pause * 2 ** min(over, _DOUBLING_LIMIT)
         self.dead_until = now + min(pause, self.settings.destination_pause_limit)
         self.reason = attempt
-        self.window = 1.0
+        self.window, self._known_limit = 1.0, float("inf")
         return True
 
     def is_forgettable(self, now: float) -> bool:

@@ -9,6 +9,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from prometheus_client import Gauge
 
@@ -26,8 +27,10 @@ from storage.outbound import Leased
 
 _log = logger("relay")
 _ROUTING_AT_ONCE = 100  # domains that are looked up at a time
-_SENDER_SHARE = 0.75  # of all connections that those of one sender may take, so that there is always one for another
-_DOMAIN_SHARE = 0.25  # of all recipients held that may be of one domain
+# Whoever holds so many times of what is free gets no more: one alone three quarters of all, two three sevenths each, and
+# there is always something free for the next one.
+_SENDER_SHARE = 3  # recipients and connections
+_DOMAIN_SHARE = 1  # recipients
 _FORGET_ABOVE = 1000  # destinations, from which on those without work are forgotten
 
 _NO_DATABASE, _NO_DATABASE_TEXT = enhanced("4.3.0"), "451 4.3.0 not delivered yet"
@@ -35,6 +38,7 @@ _NO_DATABASE, _NO_DATABASE_TEXT = enhanced("4.3.0"), "451 4.3.0 not delivered ye
 _CONNECTIONS = Gauge("postwerk_relay_connections", "Connections to other servers.", multiprocess_mode="livesum")
 _HELD = Gauge("postwerk_relay_recipients", "Recipients that relay processes hold.", multiprocess_mode="livesum")
 
+_Key = TypeVar("_Key")
 FindRoute = Callable[[Leased], Awaitable[Route | None]]
 DeliverLocally = Callable[["Dispatcher", Sequence[Leased]], Awaitable[None]]
 Settle = Callable[[Sequence[Settled]], Awaitable[None]]
@@ -69,8 +73,13 @@ class Dispatcher:
         self._connections_of: Counter[Hashable] = Counter()  # by the sender they were opened for
         self._held: dict[int, tuple[Leased, float]] = {}  # until when, on our clock
         self._held_of: Counter[str] = Counter()  # by domain
+        self._held_by: Counter[int] = Counter()  # by sender
+        self._is_short = False
+        self._worthwhile = max(1, min(settings.batch_limit // 4, settings.recipient_limit // 8))
+        self._released = 0  # since the last lease
         self._tasks: set[asyncio.Task[None]] = set()
-        self._routing = asyncio.Semaphore(_ROUTING_AT_ONCE)
+        self._unrouted: Turns[list[Leased]] = Turns()
+        self._routing = 0
         self._is_stopping = False
         self.on_room: Callable[[], None] = lambda: None  # called when there may be room for more
 
@@ -85,13 +94,18 @@ class Dispatcher:
         return max(0, self.settings.recipient_limit - len(self._held))
 
     def full_domains(self) -> list[str]:
-        """Domains of which so many recipients are held that others would have no room."""
-        limit = self._domain_limit
-        return [domain for domain, count in self._held_of.items() if count >= limit]
+        """Domains of which so many recipients are held that others might have no room."""
+        most = self.room * _DOMAIN_SHARE
+        return [domain for domain, count in self._held_of.items() if count >= most]
 
-    @property
-    def _domain_limit(self) -> int:
-        return max(1, int(self.settings.recipient_limit * _DOMAIN_SHARE))
+    def full_senders(self) -> list[int]:
+        """Senders of whom so many recipients are held that others might have no room."""
+        most = self.room * _SENDER_SHARE
+        return [sender for sender, count in self._held_by.items() if count >= most]
+
+    def wants_more(self, *, is_short: bool) -> None:
+        """What was leased last has been all there was; is_short: all there was room for, so that on_room is to be called."""
+        self._is_short, self._released = is_short, 0
 
     @property
     def held(self) -> list[Leased]:
@@ -127,30 +141,35 @@ class Dispatcher:
         for each in leased:
             self._held[each.recipient_id] = each, until
             self._held_of[each.domain] += 1
+            self._held_by[each.sender] += 1
             way = (each.domain, each.tenant_id, each.reverse_path, each.is_requiretls)
             groups.setdefault(way, []).append(each)
         _HELD.set(len(self._held))
         for group in groups.values():
-            self._spawn(self._route(group))
+            self._unrouted.add(group[0].sender, group)
+        self._route_more()
+
+    def _route_more(self) -> None:
+        while self._routing < _ROUTING_AT_ONCE and (taken := self._unrouted.take()) is not None:
+            self._routing += 1
+            self._spawn(self._route(taken[1]))
 
     async def _route(self, group: list[Leased]) -> None:
         """Find the way for recipients that go the same way, and queue them there."""
-        async with self._routing:
-            try:
-                route = await self._find_route(group[0])
-            except RouteError as error:
-                await self.settle(group, no_route(error))
-                return
-            except (StorageError, OSError) as error:
-                _log.error("no route can be looked for", error=f"{type(error).__name__}: {error}")
-                await self.settle(group, Attempt("deferred", _NO_DATABASE, _NO_DATABASE_TEXT, datetime.now(UTC)))
-                return
+        try:
+            route = await self._find_route(group[0])
             if route is None:
                 await self._deliver_locally(self, group)
-                return
-        if self._is_stopping:
-            return  # they are given back with what is held
-        self.enqueue(group, route)
+            elif not self._is_stopping:  # otherwise they are given back with what is held
+                self.enqueue(group, route)
+        except RouteError as error:
+            await self.settle(group, no_route(error))
+        except (StorageError, OSError) as error:
+            _log.error("no route can be looked for", error=f"{type(error).__name__}: {error}")
+            await self.settle(group, Attempt("deferred", _NO_DATABASE, _NO_DATABASE_TEXT, datetime.now(UTC)))
+        finally:
+            self._routing -= 1
+            self._route_more()
 
     def enqueue(self, group: Sequence[Leased], route: Route, *, ignores_tls: bool = False) -> None:
         """Queue recipients at the destination of a route, one transaction per message."""
@@ -216,7 +235,7 @@ class Dispatcher:
             taken = self._ready.take()
             assert taken is not None
             sender, destination = taken
-            if self._connections_of[sender] >= self.settings.connection_limit * _SENDER_SHARE:
+            if self._connections_of[sender] >= (self.settings.connection_limit - self._connections) * _SENDER_SHARE:
                 passed.append(taken)
                 continue
             self._is_ready.discard(id(destination))
@@ -246,9 +265,7 @@ class Dispatcher:
         finally:
             destination.connections -= 1
             self._connections -= 1
-            self._connections_of[sender] -= 1
-            if not self._connections_of[sender]:
-                del self._connections_of[sender]
+            _discount(self._connections_of, sender)
             _CONNECTIONS.set(self._connections)
             self._wish(destination)
 
@@ -308,17 +325,14 @@ class Dispatcher:
 
     def release(self, leased: Iterable[Leased]) -> None:
         """Let go of what is settled, or not ours any more."""
-        had_room, room_wanted = self.room, min(self.settings.batch_limit, self.settings.recipient_limit // 2)
-        is_wanted, half = False, self._domain_limit // 2
         for each in leased:
-            if self._held.pop(each.recipient_id, None) is None:
-                continue
-            count = self._held_of[each.domain] = self._held_of[each.domain] - 1
-            is_wanted = is_wanted or count == half
-            if not count:
-                del self._held_of[each.domain]
+            if self._held.pop(each.recipient_id, None) is not None:
+                _discount(self._held_of, each.domain)
+                _discount(self._held_by, each.sender)
+                self._released += 1
         _HELD.set(len(self._held))
-        if is_wanted or had_room < room_wanted <= self.room:
+        if self._is_short and (self._released >= self._worthwhile or not self._held):
+            self._is_short = False
             self.on_room()
 
     # The end
@@ -326,7 +340,7 @@ class Dispatcher:
     async def drain(self) -> list[Leased]:
         """Let running deliveries end, for as long as the settings say. Returns at once what has not begun; see ended()."""
         self._is_stopping = True
-        unbegun: list[Leased] = []
+        unbegun = [each for group in self._unrouted.clear() for each in group]
         for destination in self._destinations.values():
             for parcel in destination.waiting.clear():
                 unbegun += parcel.leased
@@ -358,6 +372,12 @@ class Dispatcher:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("delivery failed unexpectedly", exc_info=error)
+
+
+def _discount(counter: Counter[_Key], key: _Key) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
 
 
 def no_route(error: RouteError) -> Attempt:

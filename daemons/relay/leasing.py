@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import socket
 import time
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ _log = logger("relay")
 _WAITING = Gauge("postwerk_outbound_waiting", "Recipients that wait for delivery.", multiprocess_mode="mostrecent")
 _LEASE_SHARE = 3  # leases are renewed when a third of their time is over
 _LEAST_PAUSE_SECONDS = 0.05  # between two looks that found what others were taking
+_SHORT_SECONDS = 1.0
 _COUNT_SECONDS = 60.0  # counting what waits reads all of it
 
 
@@ -38,8 +40,10 @@ class Leasing:
         self._settings: Relay = context.settings.relay
         self._dispatcher = dispatcher
         self._wake = asyncio.Event()
-        self._name = f"{socket.gethostname()} {os.getpid()}"
+        self._name = f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(2)}"  # nobody else's
         self._counted_at = float("-inf")
+        self._is_short = False
+        self._is_in_doubt = False  # whether the last lease succeeded without our hearing of it
         dispatcher.on_room = self._wake.set
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -58,30 +62,40 @@ class Leasing:
         self._wake.clear()
         dispatcher, settings = self._dispatcher, self._settings
         limit = min(dispatcher.room, settings.batch_limit)
-        if not limit:
-            return False
-        until = time.monotonic() + settings.lease
-        async with reported(), self._pool.acquire() as connection:
-            leased = await outbound.lease(
-                connection,
-                limit,
-                lease_seconds=settings.lease,
-                leased_by=self._name,
-                excluded_domains=dispatcher.full_domains(),
-            )
-        with suppress(StorageError):  # learnt together: one by one it would cost a query for each message
-            await self._blobs.prefetch(list(dict.fromkeys(each.content_id for each in leased)))
-        dispatcher.take(leased, until)
-        return len(leased) == limit
+        domains, senders = dispatcher.full_domains(), dispatcher.full_senders()
+        leased: list[Leased] = []
+        if limit:
+            until = time.monotonic() + settings.lease
+            async with reported(), self._pool.acquire() as connection:
+                if self._is_in_doubt:
+                    known = [each.recipient_id for each in dispatcher.held]
+                    await outbound.give_back_unknown(connection, self._name, known)
+                self._is_in_doubt = True
+                leased = await outbound.lease(
+                    connection,
+                    limit,
+                    lease_seconds=settings.lease,
+                    leased_by=self._name,
+                    excluded_domains=domains,
+                    excluded_senders=senders,
+                )
+            self._is_in_doubt = False
+            with suppress(StorageError):  # learnt together: one by one it would cost a query for each message
+                await self._blobs.prefetch(list(dict.fromkeys(each.content_id for each in leased)))
+            dispatcher.take(leased, until)
+        self._is_short = not limit or bool(domains or senders)
+        dispatcher.wants_more(is_short=self._is_short)
+        return bool(limit) and len(leased) == limit
 
     async def _rest(self) -> None:
         """Wait for a wake-up, for room, or until something is due."""
-        pause: float = self._settings.poll
-        if self._dispatcher.room:
-            if self._wake.is_set():
-                return
-            pause = min(pause, await look(self._pool, is_counted=self._is_count_due()))
-        await is_set_within(self._wake, max(pause, _LEAST_PAUSE_SECONDS))
+        if self._wake.is_set():
+            return
+        if self._is_short:  # something may be due that there is no room for: the dispatcher tells when there is
+            await is_set_within(self._wake, min(self._settings.poll, _SHORT_SECONDS))
+            return
+        pause = await look(self._pool, is_counted=self._is_count_due())
+        await is_set_within(self._wake, max(min(self._settings.poll, pause), _LEAST_PAUSE_SECONDS))
 
     def _is_count_due(self) -> bool:
         now = time.monotonic()

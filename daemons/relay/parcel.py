@@ -1,6 +1,5 @@
 """What goes over a connection in one mail transaction: one message, and its recipients at one destination."""
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 
 from daemons.relay.route import Route
@@ -17,7 +16,6 @@ class Parcel:
     ignores_tls: bool = False  # its route was found anew for its field TLS-Required: No
 
     @property
-    def sender(self) -> Hashable:
+    def sender(self) -> int:
         """Whom fairness is kept between."""
-        first = self.leased[0]
-        return first.tenant_id, first.account_id
+        return self.leased[0].sender
