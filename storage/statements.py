@@ -3,6 +3,7 @@
 # All of a batch. The data-modifying parts see one snapshot and commit together; foreign keys are checked at the end.
 # - `locked` takes the mailbox rows in ascending id, the one order in which anything of ours locks several of them.
 # - A mailbox that is gone leaves uid NULL, which the NOT NULL of message.uid turns into a failure of the whole statement.
+# - Only what lies in a mailbox is searched: what is just on its way out needs no text.
 # - pg_notify takes 8,000 octets at most: mailbox ids go out in lists of 300.
 INGEST = """
 WITH new_blob AS (
@@ -19,7 +20,7 @@ new_part AS (
     INSERT INTO content_part (content_id, tenant_id, start_octet, size_octets, digest)
     SELECT * FROM unnest($22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[], $26::bytea[])),
 new_waiting AS (
-    INSERT INTO search_waiting (content_id) SELECT unnest($8::bigint[])),
+    INSERT INTO search_waiting (content_id) SELECT DISTINCT unnest($27::bigint[])),
 new_journal AS (
     INSERT INTO journal (tenant_id, content_id, direction, envelope, digest, size_octets, accepted_at)
     SELECT * FROM unnest($33::bigint[], $34::bigint[], $35::text[], $36::bytea[], $37::bytea[], $38::bigint[], $39::timestamptz[])
@@ -53,7 +54,7 @@ told AS MATERIALIZED (
      UNION ALL
     SELECT pg_notify('postwerk_journal', '') FROM (SELECT FROM new_journal LIMIT 1) AS any_entry
      UNION ALL
-    SELECT pg_notify('postwerk_search', '') WHERE cardinality($8::bigint[]) > 0)
+    SELECT pg_notify('postwerk_search', '') WHERE cardinality($27::bigint[]) > 0)
 SELECT uid, uidvalidity, modseq, (SELECT count(*) FROM told) FROM numbered ORDER BY ordinal
 """
 

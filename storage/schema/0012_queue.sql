@@ -90,7 +90,7 @@ CREATE TABLE outbound_wake (
     due_at  timestamptz NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
 
--- The payload is when the first of them is due, in seconds since 1970.
+-- The payload is when the first of them is due, in seconds since 1970. What is due later is found by the relays' poll in time.
 CREATE FUNCTION wake_outbound() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_due timestamptz;
@@ -99,7 +99,7 @@ BEGIN
         INSERT INTO outbound_wake (sender, urgency, due_at)
         SELECT sender, urgency, min(next_attempt_at) FROM added WHERE state = 'waiting' GROUP BY sender, urgency RETURNING due_at)
     SELECT min(due_at) INTO v_due FROM woken;
-    IF v_due IS NOT NULL THEN
+    IF v_due < now() + interval '1 minute' THEN
         PERFORM pg_notify('postwerk_outbound', extract(epoch FROM v_due)::text);
     END IF;
     RETURN NULL;
