@@ -36,18 +36,22 @@ class ChainError(Exception):
         self.fault: ChainFault = fault
 
 
+def load_certificate(octets: bytes) -> x509.Certificate | None:
+    """The certificate in DER; None: it is none that can be used."""
+    try:
+        return x509.load_der_x509_certificate(octets)
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
+        return None
+
+
 def read_chain(chain: Sequence[bytes]) -> list[x509.Certificate]:
     """The certificates that a server showed, in DER, its own first. Raises ChainError when that cannot be read."""
-    read: list[x509.Certificate] = []
-    for octets in chain[:CHAIN_LIMIT]:
-        try:
-            read.append(x509.load_der_x509_certificate(octets))
-        except (ValueError, UnsupportedAlgorithm):
-            if not read:
-                raise ChainError("certificate-not-trusted", "the certificate cannot be read") from None
+    read = [load_certificate(octets) for octets in chain[:CHAIN_LIMIT]]
     if not read:
         raise ChainError("certificate-not-trusted", "the server showed no certificate")
-    return read
+    if read[0] is None:
+        raise ChainError("certificate-not-trusted", "the certificate cannot be read")
+    return [certificate for certificate in read if certificate is not None]
 
 
 def prove(chain: Sequence[x509.Certificate], anchors: Store, names: Sequence[str], now: datetime) -> None:
@@ -62,7 +66,7 @@ def prove(chain: Sequence[x509.Certificate], anchors: Store, names: Sequence[str
         builder = builder.extension_policies(ca_policy=_AUTHORITY, ee_policy=_SERVER)
         try:
             builder.build_server_verifier(_subject(name)).verify(leaf, others)
-        except (VerificationError, ValueError, UnsupportedAlgorithm) as error:
+        except (VerificationError, ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
             told = str(error).partition(" (encountered processing")[0]
         else:
             return

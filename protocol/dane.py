@@ -10,11 +10,10 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import Store
 
-from protocol.certificate_chain import ChainError, prove
+from protocol.certificate_chain import ChainError, load_certificate, prove
 
 DaneUsage: TypeAlias = Literal["dane-ta", "dane-ee"]
 
@@ -50,25 +49,40 @@ class Tlsa:
 
     def certificate(self) -> x509.Certificate | None:
         """The whole certificate, where the record holds one."""
-        if (self.selector, self.matching_type) != (_CERTIFICATE, _FULL):
-            return None
-        try:
-            return x509.load_der_x509_certificate(self.association)
-        except (ValueError, UnsupportedAlgorithm):
-            return None
+        is_whole = (self.selector, self.matching_type) == (_CERTIFICATE, _FULL)
+        return load_certificate(self.association) if is_whole else None
 
     def matches(self, certificate: x509.Certificate) -> bool:
         """Whether the record is about this certificate or its key, RFC 6698 §2.1."""
         if self.selector == _CERTIFICATE:
             octets = certificate.public_bytes(Encoding.DER)
         else:
-            try:
-                key = certificate.public_key()
-            except (ValueError, UnsupportedAlgorithm):
-                return False
-            octets = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            octets = _public_key(certificate.tbs_certificate_bytes)
         digest = _DIGESTS.get(self.matching_type)
         return self.association == (octets if digest is None else digest(octets).digest())
+
+
+def _public_key(tbs: bytes) -> bytes:
+    """The octets of subjectPublicKeyInfo as the certificate has them; `tbs` is DER that was parsed already (RFC 5280 §4.1).
+
+    Encoding the parsed key again would lose its form, and fail for kinds of keys that the library does not know.
+    """
+    start, _ = _element(tbs, 0)
+    if tbs[start] == 0xA0:  # version [0], left out in the first one
+        _, start = _element(tbs, start)
+    for _ in range(5):  # serialNumber, signature, issuer, validity, subject
+        _, start = _element(tbs, start)
+    _, end = _element(tbs, start)
+    return tbs[start:end]
+
+
+def _element(der: bytes, at: int) -> tuple[int, int]:
+    """Where the content of the element that begins there begins, and where it ends."""
+    length, content = der[at + 1], at + 2
+    if length & 0x80:
+        size = length & 0x7F
+        length, content = int.from_bytes(der[content : content + size], "big"), content + size
+    return content, content + length
 
 
 def usable(records: Sequence[Tlsa]) -> tuple[Tlsa, ...]:

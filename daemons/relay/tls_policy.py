@@ -12,18 +12,15 @@ import asyncio
 import ssl
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal, TypeAlias
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.verification import Store
 
-from protocol.certificate_chain import ChainError, prove, read_chain
+from protocol.certificate_chain import ChainError, load_certificate, prove, read_chain
 from protocol.dane import DaneUsage, Tlsa, authenticate
 from protocol.tls_rpt import FailureType, PolicyType
 
@@ -161,10 +158,9 @@ def _context(minimum: str, ciphers: str) -> ssl.SSLContext:
 @cache
 def _anchors(authority: str) -> Store | None:
     """The trusted certificates of the file, or of the system; None: there are none."""
-    found = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)  # odd ones among those of the system
-        for octets in ssl.create_default_context(cafile=authority or None).get_ca_certs(binary_form=True):
-            with suppress(ValueError, UnsupportedAlgorithm):
-                found.append(x509.load_der_x509_certificate(octets))
-    return Store(found) if found else None
+        loaded = ssl.create_default_context(cafile=authority or None).get_ca_certs(binary_form=True)
+        found = [load_certificate(octets) for octets in loaded]
+    readable = [certificate for certificate in found if certificate is not None]
+    return Store(readable) if readable else None

@@ -1,10 +1,17 @@
 """TLSA records, RFC 6698 and RFC 7672."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from hashlib import sha256
+from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,6 +113,26 @@ def test_only_the_strongest_digest_counts() -> None:
     records = [_record(good.tlsa(3, 1, 1)), _record(stranger.tlsa(3, 1, 2)), _record(good.tlsa(3, 0, 1))]
     assert usable(records) == (records[1], records[2])
     assert _verdict("good", good.tlsa(3, 1, 1), stranger.tlsa(3, 1, 2)) == "certificate-not-trusted"
+
+
+@pytest.mark.parametrize("kind", ["rsa", "p384", "ed25519", "ed448"])
+def test_keys_of_all_kinds(kind: str) -> None:
+    """The key that a record is about is the certificate's, octet for octet, whatever kind it is of."""
+    make: dict[str, Callable[[], Any]] = {
+        "rsa": lambda: rsa.generate_private_key(65537, 2048),
+        "p384": lambda: ec.generate_private_key(ec.SECP384R1()),
+        "ed25519": ed25519.Ed25519PrivateKey.generate,
+        "ed448": ed448.Ed448PrivateKey.generate,
+    }
+    key = make[kind]()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now).not_valid_after(now)
+    certificate = builder.sign(key, None if kind.startswith("ed") else hashes.SHA256())
+    octets = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert Tlsa(3, 1, 0, octets).matches(certificate)
+    assert Tlsa(3, 1, 1, sha256(octets).digest()).matches(certificate)
 
 
 @given(st.binary(max_size=600), st.integers(0, 255), st.integers(0, 255), st.integers(0, 255))
