@@ -75,6 +75,9 @@ class Courier:
             if session is not None:
                 ended, session = session, None
                 await ended.connection.quit()
+        except Exception:  # a fault of ours: its recipients come back when their leases end
+            dispatcher.release(work.leased if work is not None else ())
+            raise
         finally:
             if session is not None:
                 session.connection.close()

@@ -167,6 +167,9 @@ class Dispatcher:
         except (StorageError, OSError) as error:
             _log.error("no route can be looked for", error=f"{type(error).__name__}: {error}")
             await self.settle(group, Attempt("deferred", _NO_DATABASE, _NO_DATABASE_TEXT, datetime.now(UTC)))
+        except Exception:  # a fault of ours: they come back when their leases end
+            self.release(group)
+            raise
         finally:
             self._routing -= 1
             self._route_more()
@@ -308,7 +311,11 @@ class Dispatcher:
 
     async def settle_each(self, outcomes: Sequence[tuple[Leased, Attempt]]) -> None:
         """Make outcomes durable, then let go of the recipients."""
-        await self._settle([settle(self.settings, leased, attempt) for leased, attempt in outcomes])
+        try:
+            await self._settle([settle(self.settings, leased, attempt) for leased, attempt in outcomes])
+        except Exception:  # they come back when their leases end
+            self.release([leased for leased, _ in outcomes])
+            raise
         self.release([leased for leased, _ in outcomes])
 
     def died(self, destination: Destination) -> None:

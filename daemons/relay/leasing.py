@@ -134,7 +134,7 @@ class Leasing:
         await self._give_back(unknown)
 
     async def _give_back(self, leased: Sequence[Leased]) -> None:
-        with suppress(StorageError, asyncpg.PostgresError, OSError):  # they come back by time
+        with suppress(StorageError, asyncpg.PostgresError):  # they come back by time
             for at in range(0, len(leased), self._settings.batch_limit):
                 async with reported(), self._pool.acquire() as connection:
                     await outbound.give_back(connection, leased[at : at + self._settings.batch_limit])

@@ -79,7 +79,12 @@ class Settler:
                 while self._waiting and size < self._settings.batch_limit:
                     batch.append(self._waiting.pop(0))
                     size += len(batch[-1][0])
-                await self._commit([each for settled, _ in batch for each in settled])
+                try:
+                    await self._commit([each for settled, _ in batch for each in settled])
+                except Exception as error:  # whoever waits must hear of it, whatever it is
+                    for _, done in batch:
+                        if not done.done():
+                            done.set_exception(error)
                 for _, done in batch:
                     if not done.done():
                         done.set_result(None)
@@ -151,8 +156,9 @@ class Settler:
 
     async def _pause(self, error: Exception, tries: int) -> None:
         _log.error("outcomes cannot be stored yet", error=f"{type(error).__name__}: {error}", tries=tries + 1)
-        with suppress(StorageError, asyncpg.PostgresError, OSError):
-            await self._context.pool.expire_connections()
+        with suppress(StorageError, asyncpg.PostgresError):
+            async with reported():
+                await self._context.pool.expire_connections()
         await asyncio.sleep(_RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)])
 
     def _note(self, settled: Sequence[Settled], counted: set[int]) -> None:
