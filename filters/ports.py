@@ -48,13 +48,25 @@ class DeliveryFilter(Filter, Protocol):
 
 
 class Resolver(Protocol):
-    """DNS."""
+    """DNS. An absent name gives nothing; what cannot be known now is a TimeoutError. CNAMEs are followed."""
 
     async def texts(self, name: str) -> Sequence[bytes]:
-        """The TXT records. Raises TimeoutError; an absent name gives nothing."""
+        """The TXT records, each with its strings put together. Raises TimeoutError."""
 
     async def addresses(self, name: str) -> Sequence[str]:
-        """The A and AAAA records. Raises TimeoutError; an absent name gives nothing."""
+        """The A and AAAA records. Raises TimeoutError."""
+
+    async def family(self, name: str, kind: Literal["A", "AAAA"]) -> Sequence[str]:
+        """The addresses of one family. Raises TimeoutError."""
+
+    async def exchangers(self, name: str) -> Sequence[tuple[int, str]]:
+        """The MX records: preference and host, which is "" in a null MX. Raises TimeoutError."""
+
+    async def pointers(self, address: str) -> Sequence[str]:
+        """The names that PTR records give an IP address. Nobody has checked them. Raises TimeoutError."""
+
+    async def exists(self, name: str) -> bool:
+        """Whether there is such a name at all, whatever it has (RFC 8020). Raises TimeoutError."""
 
 
 class Scanner(Protocol):
