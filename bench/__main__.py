@@ -26,7 +26,7 @@ from bench.large import open_large
 from bench.logins import log_in
 from bench.peer import LOCATIONS, PeerError, peer
 from bench.reading import download, read
-from bench.sending import SINK_ADDRESSES, SINK_DOMAINS, WAITING_DOMAIN, Sink, queue, relay, sink, submission
+from bench.sending import Sink, queue, relay, sink, submission, ways
 from bench.suite import free_port_offset, outgoing_configuration, suite_under_load
 from bench.system import Account, System, accounts
 
@@ -75,9 +75,7 @@ async def _systems(options: argparse.Namespace, users: list[Account], port: int)
     async with AsyncExitStack() as stack:
         systems = []
         if options.only != "peer":
-            systems.append(
-                stack.enter_context(suite_under_load(users, outgoing_configuration(SINK_DOMAINS, SINK_ADDRESSES, port)))
-            )
+            systems.append(stack.enter_context(suite_under_load(users, outgoing_configuration(ways(port)))))
         if options.only != "ours":
             directory = Path(tempfile.mkdtemp(prefix="bench-peer-", dir="/tmp"))
             directory.chmod(0o755)  # for Dovecot's and Postfix's own users
@@ -92,10 +90,7 @@ async def _systems(options: argparse.Namespace, users: list[Account], port: int)
 def _peer(
     directory: Path, users: list[Account], options: argparse.Namespace, port: int
 ) -> AbstractAsyncContextManager[System]:
-    transports = {
-        domain: f"smtp:[{address}]:{port}" for domain, address in zip(SINK_DOMAINS, SINK_ADDRESSES, strict=True)
-    }
-    transports[WAITING_DOMAIN] = "retry:4.4.1 nobody there"
+    transports = {domain: f"smtp:[{host}]:{number}" for domain, (host, number) in ways(port).items()}
     return peer(directory, users, options.store, hibernates=options.hibernate, transports=transports)
 
 

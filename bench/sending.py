@@ -30,7 +30,8 @@ from bench.system import Account, System
 DESTINATIONS = 20
 SINK_ADDRESSES = [f"127.0.0.{number}" for number in range(1, DESTINATIONS + 1)]
 SINK_DOMAINS = [f"d{number:02}.sink.test" for number in range(1, DESTINATIONS + 1)]
-WAITING_DOMAIN = "waiting.test"  # where nothing gets through
+WAITING_DOMAIN = "waiting.test"  # where nothing gets through: its host refuses connections
+DEAD_PORT = 1
 HELD = "held"  # what the local part of a recipient begins with whose mail is to be held
 _HOLD_SECONDS = 6 * 3600
 _SESSIONS = 20
@@ -38,6 +39,12 @@ _PATIENCE_SECONDS = 600.0
 _LETTERS = 40
 _RECIPIENTS_EACH = 10  # of a message that waits
 _FROM = re.compile(rb"^From: [^\r\n]*", re.MULTILINE)
+
+
+def ways(port: int) -> dict[str, tuple[str, int]]:
+    """Where mail for the domains goes: to the sink, or nowhere."""
+    found = {domain: (host, port) for domain, host in zip(SINK_DOMAINS, SINK_ADDRESSES, strict=True)}
+    return found | {WAITING_DOMAIN: (SINK_ADDRESSES[0], DEAD_PORT)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +264,7 @@ async def queue(systems: Sequence[System], end: Sink, waiting: int, count: int) 
     for system in systems:
         figures += await _beside(system, end, count, "empty queue")
         plan = [
-            (mail, [f"{HELD}{number}.{each}@{WAITING_DOMAIN}" for each in range(_RECIPIENTS_EACH)])
+            (mail, [f"nobody{number}.{each}@{WAITING_DOMAIN}" for each in range(_RECIPIENTS_EACH)])
             for number, mail in enumerate(mails(waiting // _RECIPIENTS_EACH, seed=500, size_octets=2000))
         ]
         filled = await submit_all(system, plan, is_reused=True)

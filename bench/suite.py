@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,12 +220,12 @@ async def _look(suite: Suite) -> tuple[float, float]:
         await connection.close()
 
 
-def outgoing_configuration(domains: Sequence[str], addresses: Sequence[str], port: int) -> str:
-    """Settings with which mail for these domains goes to these addresses, and nobody is taken for a spammer."""
+def outgoing_configuration(ways: Mapping[str, tuple[str, int]]) -> str:
+    """Settings with which mail for these domains goes to these hosts and ports, and nobody is taken for a spammer."""
     caps = [f"{who}_{what}_{when}" for who in ("account", "domain", "tenant") for what in ("messages", "recipients")
             for when in ("hour", "day")]  # fmt: skip
     lines = ["[sending]", *(f"{cap} = 0" for cap in caps), "burst_recipients = 0"]
-    for domain, address in zip(domains, addresses, strict=True):
+    for domain, (address, port) in ways.items():
         lines += ["[[transport.routes]]", f'domains = ["{domain}"]', f'host = "{address}"', f"port = {port}"]
     return "\n".join(lines) + "\n"
 
