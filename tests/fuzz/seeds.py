@@ -10,6 +10,7 @@ from pathlib import Path
 from protocol.imap import names as imap_names
 from tests.daemons.imap.conformance import imaptest
 from tests.feeding import transcripts, turns
+from tests.fuzz import transport
 from tests.internet.authority import self_signed
 from tests.mails import MAILS, as_sent
 from tests.protocol.imap.test_commands import COMMANDS, KEYS
@@ -200,3 +201,4 @@ def tlsa_records() -> Iterator[bytes]:
     yield bytes((2, 0, 2)) + bytes(64)
     yield bytes((2, 0, 0)) + certificate
     yield bytes((3, 0, 0)) + certificate[:-1]
+    yield bytes((2, 0, 0)) + transport.authority().issue("mx.example.net", "192.0.2.1").chain[0]
