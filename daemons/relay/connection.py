@@ -6,7 +6,7 @@ the first message: which host and address, TLS and whether it is enough, authent
 
 import secrets
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from config.relay import Relay
@@ -16,7 +16,7 @@ from daemons.relay.line import Line, Pieces
 from daemons.relay.routes import Credentials, Host, Source
 from daemons.relay.tls_policy import TlsFailure, TlsResult, handshake_failed
 from daemons.sockets import Connection as Socket
-from protocol.sasl import ClientMechanism, LoginClient, PlainClient, ScramClient
+from protocol.sasl import SCRAM, ClientMechanism, LoginClient, PlainClient, ScramClient
 from protocol.smtp.capabilities import Capabilities
 from protocol.smtp.client import Authenticated, Client, Denied, Ended, Opened, Outcome, TlsAllowed, Transaction
 from protocol.smtp.reply import Reply, reply
@@ -223,7 +223,7 @@ class _Opening:
             if host.policy.needs_requiretls and not client.capabilities.has_requiretls:
                 raise _RefusalError("EHLO", _NO_REQUIRETLS)
             if self._credentials is not None:
-                await self._authenticate(line, self._credentials)
+                await self._authenticate(line, self._credentials, is_verified=bool(tls.verified))
         except _HandshakeError:
             socket.abort()
             raise
@@ -260,7 +260,7 @@ class _Opening:
                         "STARTTLS",
                         event.reply,
                         is_remote=True,
-                        tls=TlsFailure("starttls-not-supported", "the server refused STARTTLS"),
+                        tls=_REFUSED_TLS,
                     )
             return policy.without_tls()
         except TlsFailure as failure:
@@ -276,34 +276,48 @@ class _Opening:
         assert line.socket.tls is not None
         return policy.check(line.socket.tls)
 
-    async def _authenticate(self, line: Line, credentials: Credentials) -> None:
-        """The best mechanism that both know; never in the clear."""
-        offered = line.client.capabilities.mechanisms
-        bindings = _bindings(line.socket.tls)
-        mechanism: ClientMechanism
-        if line.socket.tls is None:
-            raise _RefusalError("AUTH", _NO_LOGIN)
-        if (b"SCRAM-SHA-256-PLUS" in offered and bindings) or b"SCRAM-SHA-256" in offered:
-            binding = next(iter(bindings.items()), None) if b"SCRAM-SHA-256-PLUS" in offered else None
-            name = b"SCRAM-SHA-256-PLUS" if binding else b"SCRAM-SHA-256"
-            mechanism = ScramClient(
+    async def _authenticate(self, line: Line, credentials: Credentials, *, is_verified: bool) -> None:
+        """The best mechanism that both know; never in the clear.
+
+        A server that offers SCRAM may know a login by a hash that SCRAM cannot use: one that has shown who it is gets the
+        password then.
+        """
+        refusal = _RefusalError("AUTH", _NO_LOGIN)
+        for name, mechanism in _mechanisms(line, credentials):
+            line.client.authenticate(name, mechanism)
+            event = await line.next_event()
+            if isinstance(event, Authenticated):
+                return
+            answer = event.reply if isinstance(event, Denied | Ended) else None
+            refusal = _RefusalError("AUTH", answer or _NO_LOGIN, is_remote=answer is not None)
+            if not (is_verified and name in SCRAM and refusal.reply.code == 535 and line.client.is_idle):
+                break
+        raise refusal
+
+
+def _mechanisms(line: Line, credentials: Credentials) -> Iterator[tuple[bytes, ClientMechanism]]:
+    """What the server offers and we know, best first."""
+    offered, tls = line.client.capabilities.mechanisms, line.socket.tls
+    if tls is None:
+        return
+    bindings = _bindings(tls)
+    binding = next(iter(bindings.items()), None) if b"SCRAM-SHA-256-PLUS" in offered else None
+    name = b"SCRAM-SHA-256-PLUS" if binding else b"SCRAM-SHA-256"
+    if name in offered:
+        yield (
+            name,
+            ScramClient(
                 credentials.login,
                 credentials.password,
                 nonce=secrets.token_urlsafe(18),
                 binding=binding,
                 is_able=bool(bindings) and binding is None,
-            )
-        elif b"PLAIN" in offered:
-            name, mechanism = b"PLAIN", PlainClient(credentials.login, credentials.password)
-        elif b"LOGIN" in offered:
-            name, mechanism = b"LOGIN", LoginClient(credentials.login, credentials.password)
-        else:
-            raise _RefusalError("AUTH", _NO_LOGIN)
-        line.client.authenticate(name, mechanism)
-        event = await line.next_event()
-        if not isinstance(event, Authenticated):
-            answer = event.reply if isinstance(event, Denied | Ended) else None
-            raise _RefusalError("AUTH", answer or _NO_LOGIN, is_remote=answer is not None)
+            ),
+        )
+    if b"PLAIN" in offered:
+        yield b"PLAIN", PlainClient(credentials.login, credentials.password)
+    elif b"LOGIN" in offered:
+        yield b"LOGIN", LoginClient(credentials.login, credentials.password)
 
 
 async def _until_opened(line: Line) -> None:
@@ -321,10 +335,8 @@ def _lost(event: Ended) -> Reply:
     return reply(451, "4.4.2", event.reason)
 
 
-def _bindings(tls: ssl.SSLObject | None) -> Mapping[str, bytes]:
+def _bindings(tls: ssl.SSLObject) -> Mapping[str, bytes]:
     """What the channel can be bound by, as SCRAM clients take it by default: RFC 9266 §3."""
-    if tls is None:
-        return {}
     name = "tls-exporter" if tls.version() == "TLSv1.3" else "tls-unique"
     octets = exporter(tls) if name == "tls-exporter" else tls.get_channel_binding("tls-unique")
     return {name: octets} if octets else {}
