@@ -183,9 +183,7 @@ class Courier:
         has_dsn = connection.capabilities.has_dsn
         settled = [(leased, attempt_of(connection, outcome, now, has_dsn=has_dsn)) for leased, outcome in pairs]
         clock = time.monotonic()
-        if all(not outcome.is_remote for outcome in outcomes) and any(
-            outcome.state == "deferred" for outcome in outcomes
-        ):
+        if all(map(_ends_session, outcomes)):
             if destination.failed(settled[0][1], session.opened_at, clock):
                 dispatcher.died(destination)
         elif any(map(_is_refusal, outcomes)):
@@ -236,13 +234,14 @@ def _status(reply: Reply) -> Enhanced:
     return reply.enhanced or Enhanced(min(reply.code // 100, 5), 0, 0)
 
 
+def _ends_session(outcome: Outcome) -> bool:
+    """Whether the server would not go on with us, whatever the message: it went away, or said that it does."""
+    return outcome.state == "deferred" and (not outcome.is_remote or outcome.reply.code == 421)
+
+
 def _says_nothing(outcome: Outcome) -> bool:
     """Whether the session ended before the server could say anything of the message."""
-    return (
-        not outcome.is_uncertain
-        and outcome.state == "deferred"
-        and (not outcome.is_remote or outcome.reply.code == 421)
-    )
+    return _ends_session(outcome) and not outcome.is_uncertain
 
 
 def _is_refusal(outcome: Outcome) -> bool:

@@ -231,22 +231,22 @@ class Dispatcher:
         self._open_more()
 
     def _open_more(self) -> None:
-        passed: list[tuple[Hashable, Destination]] = []
         while len(self._ready) and not self._is_stopping:
-            if self._connections >= self.settings.connection_limit and not self._end_an_idle_one():
-                break
-            taken = self._ready.take()
-            assert taken is not None
+            if self._connections >= self.settings.connection_limit:
+                self._end_an_idle_one()
+                return
+            taken = self._ready.take(self._may_have_connection)
+            if taken is None:
+                return
             sender, destination = taken
-            if self._connections_of[sender] >= (self.settings.connection_limit - self._connections) * _SENDER_SHARE:
-                passed.append(taken)
-                continue
             self._is_ready.discard(id(destination))
             if destination.may_open():
                 self._open(sender, destination)
                 self._wish_again(destination)
-        for sender, destination in passed:
-            self._ready.add(sender, destination)
+
+    def _may_have_connection(self, sender: Hashable) -> bool:
+        free = self.settings.connection_limit - self._connections
+        return self._connections_of[sender] < free * _SENDER_SHARE
 
     def _wish_again(self, destination: Destination) -> None:
         if destination.may_open() and id(destination) not in self._is_ready:
@@ -272,14 +272,12 @@ class Dispatcher:
             _CONNECTIONS.set(self._connections)
             self._wish(destination)
 
-    def _end_an_idle_one(self) -> bool:
-        """Close the connection that has been idle for longest, so that there is one for somebody else."""
-        if not self._idle:
-            return False
-        sleeper, destination = self._idle.popitem(last=False)
-        destination.sleepers.remove(sleeper)
-        sleeper.set_result(None)
-        return False  # it counts until it is closed, and asks again then
+    def _end_an_idle_one(self) -> None:
+        """Have the connection closed that has been idle for longest: there is one for somebody else when it is."""
+        if self._idle:
+            sleeper, destination = self._idle.popitem(last=False)
+            destination.sleepers.remove(sleeper)
+            sleeper.set_result(None)
 
     async def next_parcel(self, destination: Destination) -> Parcel | None:
         """What a connection is to send next, waited for as long as connections may be idle; None: close it."""

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from itertools import count
 from typing import Generic, TypeVar
 
@@ -34,11 +34,12 @@ class Turns(Generic[_Work]):
         self._queues.move_to_end(party, last=False)
         self._size += 1
 
-    def take(self) -> tuple[Hashable, _Work] | None:
-        """The next piece of work and whose it is."""
-        if not self._size:
+    def take(self, may: Callable[[Hashable], bool] = lambda _: True) -> tuple[Hashable, _Work] | None:
+        """The next piece of work and whose it is: of the parties that may have a turn."""
+        party = next((each for each in self._queues if may(each)), None)
+        if party is None:
             return None
-        party, queue = next(iter(self._queues.items()))
+        queue = self._queues[party]
         work = heapq.heappop(queue)[2]
         if queue:
             self._queues.move_to_end(party)
