@@ -202,3 +202,11 @@ def tlsa_records() -> Iterator[bytes]:
     yield bytes((2, 0, 0)) + certificate
     yield bytes((3, 0, 0)) + certificate[:-1]
     yield bytes((2, 0, 0)) + transport.authority().issue("mx.example.net", "192.0.2.1").chain[0]
+
+
+def smtp_replies() -> Iterator[bytes]:
+    """What the servers of the client's transcripts say, to every kind of session, whole and by octets."""
+    for path in transcripts("smtp_client"):
+        says = b"".join(turn.server for turn in turns(path.read_text("utf-8")))
+        for kind in (0, 1, 2, 4, 6, 0xF6):
+            yield bytes([kind]) + says

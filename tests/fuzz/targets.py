@@ -8,7 +8,7 @@ and with every input that has broken one of them.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tests.fuzz import grammar, messages, reporting, seeds, sessions, transport
+from tests.fuzz import grammar, messages, reporting, seeds, sending, sessions, transport
 
 MAX_OCTETS = 4096  # of one input
 
@@ -42,6 +42,7 @@ TARGETS: dict[str, Target] = {
     "documents": Target(messages.documents, seeds.documents),
     "bounces": Target(reporting.bounce, seeds.bounces),
     "reports": Target(reporting.report, seeds.reports),
+    "smtp-client": Target(sending.client, seeds.smtp_replies),
     "transport": Target(transport.published, seeds.transport_policies),
     "certificates": Target(transport.certificates, seeds.tlsa_records),
 }
