@@ -17,6 +17,12 @@ _SINGLE = frozenset({b"FROM", b"SENDER"})  # RFC 5322 §3.6: once at most; reade
 _SPECIAL = re.compile(rb'["(]')
 _QUOTED_REST = re.compile(rb'(?:[^"\\]|\\.)*+"', re.DOTALL)
 _IN_COMMENT = re.compile(rb"\\.|[()]", re.DOTALL)
+# The form that nearly all mail has: one address, alone or behind a name, in which nothing is left to guess.
+_DOT_ATOM = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+_PLAIN = re.compile(
+    rb'(?:(?:"[^"\\\x00-\x1f]*"|[A-Za-z0-9!#$%%&\'*+/=?^_`{|}~. -]*) ?<(%(dot)s)@(%(dot)s)>|(%(dot)s)@(%(dot)s))[ \t]*'
+    % {b"dot": _DOT_ATOM}
+)
 _WORD = re.compile(rb'[^\s<>,;:"()@]*@[^\s<>,;:"()]*')
 
 
@@ -69,6 +75,10 @@ def _addresses(body: bytes) -> list[AddrSpec]:
 
     Broken fields are read in as many ways as there are mail programs: `From: me@here <you@there>` is from both.
     """
+    body = header.unfold(body)
+    plain = _PLAIN.fullmatch(body)
+    if plain is not None:
+        return [AddrSpec(_text(plain[1] or plain[3]), _text(plain[2] or plain[4]))]
     parsed = [
         AddrSpec(_text(address.mailbox), _text(address.host))
         for address in address_list.parse(body)

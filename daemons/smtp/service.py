@@ -16,6 +16,7 @@ from daemons import metrics
 from daemons.authentication import build_authenticator
 from daemons.context import Context
 from daemons.forwarding import Forwarding
+from daemons.logs import logger
 from daemons.postmaster import postmaster_of
 from daemons.smtp import replies
 from daemons.smtp.acceptance import Acceptance
@@ -33,6 +34,8 @@ from storage.sent import SentCopies
 from storage.spool import Spool
 
 BACKLOG = 1024
+
+log = logger("smtp")
 
 Ready = Callable[[Mapping[str, tuple[str, int]]], None]
 
@@ -201,9 +204,11 @@ async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None
         try:
             await listeners.open("smtp", settings.listen.smtp, partial(Session, shared))
             await listeners.open("lmtp", settings.listen.lmtp, partial(Session, replace(shared, is_lmtp=True)))
-            if context.tls is not None:  # without it nobody could log in
+            if context.tls is not None:
                 await listeners.open("submission", settings.listen.submission, user_session)
                 await listeners.open("submissions", settings.listen.submissions, user_session, context.tls)
+            elif settings.listen.submission or settings.listen.submissions:
+                log.warning("no submission: without a certificate nobody could log in")
             ready(listeners.endpoints)
             await stopping.wait()
         finally:

@@ -258,3 +258,9 @@ async def test_logins_that_cannot_be_checked(context: Context, account: Person, 
             answer = await client.exchange(b"PLAIN", plain(account.login))
             assert answer == b"454 4.7.0 logins cannot be checked now, try again later\r\n"
     away.close()
+
+
+async def test_no_certificate(context: Context) -> None:
+    """Without a certificate there is no submission at all, rather than one that nobody can log in to."""
+    async with serving(replace(context, tls=None)) as endpoints:
+        assert {"smtp", "lmtp"} == endpoints.keys()
