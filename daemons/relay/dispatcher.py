@@ -187,7 +187,7 @@ class Dispatcher:
 
     def _offer(self, destination: Destination, parcel: Parcel) -> None:
         if destination.is_closed(time.monotonic()):
-            self._spawn(self._suspend(destination, [parcel]))
+            self._suspend(destination, [parcel])
             return
         if destination.sleepers and not destination.waiting:
             sleeper = destination.sleepers.pop()
@@ -202,7 +202,7 @@ class Dispatcher:
         if self._is_stopping:
             self.release(parcel.leased)
         elif destination.is_closed(time.monotonic()):
-            self._spawn(self._suspend(destination, [parcel]))
+            self._suspend(destination, [parcel])
         else:
             destination.waiting.put_back(parcel.sender, parcel)
             self._wish(destination)
@@ -318,15 +318,15 @@ class Dispatcher:
 
     def died(self, destination: Destination) -> None:
         """A destination has just been found dead: defer what waits there."""
-        self._spawn(self._suspend(destination, list(destination.waiting.clear())))
+        self._suspend(destination, list(destination.waiting.clear()))
 
-    async def _suspend(self, destination: Destination, parcels: Sequence[Parcel]) -> None:
+    def _suspend(self, destination: Destination, parcels: Sequence[Parcel]) -> None:
         """Defer without a try of their own: the destination's state speaks for all."""
         reason = destination.reason
         assert reason is not None
-        told = Attempt("deferred", reason.status, reason.reply, datetime.now(UTC), reason.is_remote, reason.host)
         if leased := [each for parcel in parcels for each in parcel.leased]:
-            await self.settle(leased, told)
+            told = Attempt("deferred", reason.status, reason.reply, datetime.now(UTC), reason.is_remote, reason.host)
+            self._spawn(self.settle(leased, told))
 
     def release(self, leased: Iterable[Leased]) -> None:
         """Let go of what is settled, or not ours any more."""

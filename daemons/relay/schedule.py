@@ -44,4 +44,6 @@ def _is_delay_due(settings: Relay, leased: Leased, now: datetime) -> bool:
         return False
     if leased.deliver_by is not None and leased.deliver_by_mode == "N" and now >= leased.deliver_by:
         return True  # RFC 2852 §4.1.3: the sender asked to be told at that time
-    return now - leased.created_at >= timedelta(seconds=settings.delay_report_after)
+    # What was to be sent later has its lifetime from then on.
+    begun_at = max(leased.created_at, leased.expires_at - timedelta(seconds=settings.lifetime))
+    return now - begun_at >= timedelta(seconds=settings.delay_report_after)

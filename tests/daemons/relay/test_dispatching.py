@@ -294,6 +294,16 @@ def test_turns_go_round() -> None:
     assert len(turns) == 0
 
 
+def test_turns_pass_over_who_may_not() -> None:
+    """Parties that may have no turn now keep their place and their work."""
+    turns: Turns[int] = Turns()
+    for party in ("a", "b"):
+        turns.add(party, 1)
+    assert turns.take(lambda party: party == "b") == ("b", 1)
+    assert turns.take(lambda party: party == "b") is None
+    assert turns.take() == ("a", 1)
+
+
 @pytest.mark.parametrize("count", [1, 50])
 def test_turns_are_emptied(count: int) -> None:
     """clear() gives everything once."""

@@ -96,6 +96,14 @@ def test_deadlines_of_deliver_by() -> None:
     assert not settle(SETTINGS, leased(delay_told_at=NOW, created_at=NOW - timedelta(days=1)), BUSY).is_delay_due
 
 
+def test_what_was_to_be_sent_later_is_not_late_for_that() -> None:
+    """The time until a delay is told begins with the release, as the lifetime does."""
+    released = leased(created_at=NOW - timedelta(days=2), expires_at=NOW + timedelta(days=5) - timedelta(minutes=5))
+    assert not settle(SETTINGS, released, BUSY).is_delay_due
+    late = leased(created_at=NOW - timedelta(days=2), expires_at=NOW + timedelta(days=5) - timedelta(hours=5))
+    assert settle(SETTINGS, late, BUSY).is_delay_due
+
+
 def parcel() -> Parcel:
     """A transaction for one recipient."""
     return Parcel([leased()], Route((Host("mx.example.net", ("192.0.2.1",)),)))
