@@ -274,7 +274,7 @@ class Client:
     def _answered(self, answer: Reply, *, is_last: bool) -> list[Event]:
         """One reply has come. is_last: nothing behind it has come with it."""
         if not self._pending:
-            return self._end(_CLOSED if answer.code == 421 else _UNASKED, answer)
+            return self._end(_CLOSED, answer) if answer.code == 421 else self._end(_UNASKED)
         phase, index = self._pending[0]
         if answer.code == 421:  # at any moment, RFC 5321 §3.8
             return [*([Denied(phase, answer)] if phase in _SETUP else []), *self._end(_CLOSED, answer)]
@@ -341,7 +341,7 @@ class Client:
         if phase is Phase.NOOP or (phase is Phase.RSET and index != _INTERNAL):
             return [Answered(phase, answer)]
         if phase is Phase.RSET:
-            return [] if answer.is_positive else self._end("RSET was refused", answer)
+            return [] if answer.is_positive else self._end(_OUT_OF_TURN, phase=phase)  # it says nothing of a recipient
         assert running is not None
         if phase is Phase.MAIL:
             if not answer.is_positive:
@@ -350,7 +350,8 @@ class Client:
                 self._backlog.clear()
         elif phase is Phase.RCPT:
             running.answer_recipient(index, answer)
-            if not running.unanswered and running.has_hope and not (running.is_chunked or self._has_asked_data):
+            is_asked = running.is_chunked or self.capabilities.has_pipelining  # or is not to be
+            if not running.unanswered and running.has_hope and not is_asked:
                 self._put(b"DATA\r\n", Phase.DATA)
         elif phase is Phase.CHUNK:
             if not answer.is_positive:
@@ -360,10 +361,6 @@ class Client:
         else:
             return self._content_answered(running, index, answer)
         return self._settled(running)
-
-    @property
-    def _has_asked_data(self) -> bool:
-        return self.capabilities.has_pipelining
 
     def _data_answered(self, running: Progress, answer: Reply) -> None:
         if not answer.is_positive:
