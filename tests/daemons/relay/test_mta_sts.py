@@ -51,7 +51,7 @@ class Stage:
         """As much of a relay process as keeps policies."""
         given: dict[str, Any] = {
             "resolvers": [self.names.address],
-            "resolver_timeout": Seconds(1),
+            "resolver_timeout": Seconds(10),
             "private_networks": ["127.0.0.0/8"],
             "sts_port": self.pages.port,
             "sts_authority": self.authority,

@@ -35,7 +35,7 @@ async def names() -> AsyncIterator[NameServer]:
 
 @asynccontextmanager
 async def _opened(context: Context, names: NameServer, **settings: Any) -> AsyncIterator[TransportSecurity]:
-    given: dict[str, Any] = {"resolvers": [names.address], "resolver_timeout": Seconds(1)}
+    given: dict[str, Any] = {"resolvers": [names.address], "resolver_timeout": Seconds(10)}
     made = Transport(**given | settings)
     changed = replace(context, settings=msgspec.structs.replace(context.settings, transport=made))
     async with open_transport(changed) as transport:

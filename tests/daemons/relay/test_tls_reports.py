@@ -64,7 +64,7 @@ class Stage:
         """As much of a relay process as reports."""
         given: dict[str, Any] = {
             "resolvers": [self.names.address],
-            "resolver_timeout": Seconds(1),
+            "resolver_timeout": Seconds(10),
             "private_networks": ["127.0.0.0/8"],
             "report_from": "tls-reports@example.test",
             "report_organization": "Example",
