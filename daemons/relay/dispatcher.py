@@ -189,19 +189,20 @@ class Dispatcher:
         if destination.is_closed(time.monotonic()):
             self._suspend(destination, [parcel])
             return
-        if destination.sleepers and not destination.waiting:
+        while destination.sleepers and not destination.waiting:
             sleeper = destination.sleepers.pop()
             del self._idle[sleeper]
-            sleeper.set_result(parcel)
-            return
+            if not sleeper.done():  # it may be about to give up waiting
+                sleeper.set_result(parcel)
+                return
         destination.waiting.add(parcel.sender, parcel, priority=parcel.leased[0].priority)
         self._wish(destination)
 
     def put_back(self, destination: Destination, parcel: Parcel) -> None:
         """Have it tried again before anything else, on whatever connection there is."""
         if self._is_stopping:
-            self.release(parcel.leased)
-        elif destination.is_closed(time.monotonic()):
+            return  # it is given back with what is held
+        if destination.is_closed(time.monotonic()):
             self._suspend(destination, [parcel])
         else:
             destination.waiting.put_back(parcel.sender, parcel)
@@ -275,9 +276,7 @@ class Dispatcher:
     def _end_an_idle_one(self) -> None:
         """Have the connection closed that has been idle for longest: there is one for somebody else when it is."""
         if self._idle:
-            sleeper, destination = self._idle.popitem(last=False)
-            destination.sleepers.remove(sleeper)
-            sleeper.set_result(None)
+            _dismiss(*self._idle.popitem(last=False))
 
     async def next_parcel(self, destination: Destination) -> Parcel | None:
         """What a connection is to send next, waited for as long as connections may be idle; None: close it."""
@@ -351,9 +350,7 @@ class Dispatcher:
                 unbegun += parcel.leased
         self.release(unbegun)
         while self._idle:
-            sleeper, destination = self._idle.popitem()
-            destination.sleepers.remove(sleeper)
-            sleeper.set_result(None)
+            _dismiss(*self._idle.popitem())
         return unbegun
 
     async def ended(self) -> list[Leased]:
@@ -377,6 +374,13 @@ class Dispatcher:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("delivery failed unexpectedly", exc_info=error)
+
+
+def _dismiss(sleeper: "asyncio.Future[Parcel | None]", destination: Destination) -> None:
+    """Tell a connection without work to close."""
+    destination.sleepers.remove(sleeper)
+    if not sleeper.done():
+        sleeper.set_result(None)
 
 
 def _discount(counter: Counter[_Key], key: _Key) -> None:
