@@ -45,15 +45,16 @@ WITH changed AS (
                   $9::boolean[], $10::text[], $11::boolean[])
         AS s (recipient_id, attempt, state, reply, next_attempt_at, host, tls, is_delay_told, counts, removed_by, is_told)
      WHERE r.recipient_id = s.recipient_id AND {_IS_HELD}
- RETURNING r.recipient_id, r.outbound_id, r.domain, r.sender, r.urgency, r.state, r.next_attempt_at, s.attempt, s.state AS outcome,
-           s.host, s.tls, s.reply, s.counts, s.removed_by, s.is_told),
+ RETURNING r.recipient_id, r.outbound_id, r.tenant_id, r.domain, r.sender, r.urgency, r.state, r.next_attempt_at, s.attempt,
+           s.state AS outcome, s.host, s.tls, s.reply, s.counts, s.removed_by, s.is_told),
 recorded AS (
     INSERT INTO outbound_attempt (recipient_id, attempt, state, host, tls, reply)
     SELECT recipient_id, attempt, outcome, host, tls, reply FROM changed WHERE counts),
 removed AS (
     INSERT INTO outbound_removal (tenant_id, recipient_id, trace_id, domain, removed_by, reason, is_told)
-    SELECT m.tenant_id, c.recipient_id, m.trace_id, c.domain, c.removed_by, c.reply, c.is_told
-      FROM changed AS c JOIN outbound_message AS m USING (outbound_id) WHERE c.removed_by IS NOT NULL),
+    SELECT tenant_id, recipient_id, (SELECT trace_id FROM outbound_message AS m WHERE m.outbound_id = changed.outbound_id), domain,
+           removed_by, reply, is_told
+      FROM changed WHERE removed_by IS NOT NULL),
 woken AS ({WAKE})
 SELECT recipient_id FROM changed
 """

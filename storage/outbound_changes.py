@@ -10,54 +10,53 @@ from storage.outbound import LEASED, WAKE, Leased, leased_of
 from storage.outbound_listing import Selection
 from storage.pool import Connection
 
+# Nothing here joins what was chosen: the daemons' sessions have no hash joins, and a queue may be long.
 _CHOSEN = """
     SELECT r.recipient_id FROM outbound_recipient AS r JOIN outbound_message AS m USING (outbound_id)
       JOIN tenant AS t ON t.tenant_id = r.tenant_id
      WHERE {conditions} ORDER BY r.recipient_id
 """
+_IS_CHOSEN = "r.recipient_id = ANY (ARRAY (SELECT recipient_id FROM chosen))"
 _FREE = "(r.leased_by IS NULL OR r.next_attempt_at <= now())"
-_NAMED = "r.tenant_id, r.outbound_id, r.forward_path"
+_CHANGED = "r.tenant_id, r.outbound_id, r.forward_path"
 _WOKEN = f"""
 woken AS ({WAKE}),
 told AS MATERIALIZED (
     SELECT pg_notify('postwerk_outbound', extract(epoch FROM min(due_at))::text) FROM woken HAVING count(*) > 0)
-SELECT c.tenant_id, m.trace_id, c.forward_path, (SELECT count(*) FROM told)
-  FROM changed AS c JOIN outbound_message AS m USING (outbound_id)
+SELECT tenant_id, outbound_id, forward_path, (SELECT count(*) FROM told) FROM changed
 """
 _RETRY = f"""
 WITH chosen AS MATERIALIZED ({_CHOSEN} FOR NO KEY UPDATE OF r),
 changed AS (
-    UPDATE outbound_recipient AS r SET next_attempt_at = now(), leased_by = NULL FROM chosen
-     WHERE r.recipient_id = chosen.recipient_id AND r.state = 'waiting' AND {_FREE}
- RETURNING {_NAMED}, r.sender, r.urgency, r.state, r.next_attempt_at),
+    UPDATE outbound_recipient AS r SET next_attempt_at = now(), leased_by = NULL
+     WHERE {_IS_CHOSEN} AND r.state = 'waiting' AND {_FREE}
+ RETURNING {_CHANGED}, r.sender, r.urgency, r.state, r.next_attempt_at),
 {_WOKEN}
 """
 _HOLD = f"""
-WITH chosen AS MATERIALIZED ({_CHOSEN} FOR NO KEY UPDATE OF r),
-changed AS (
-    UPDATE outbound_recipient AS r SET state = 'held', held_reason = $1 FROM chosen
-     WHERE r.recipient_id = chosen.recipient_id AND r.state = 'waiting' RETURNING {_NAMED})
-SELECT c.tenant_id, m.trace_id, c.forward_path FROM changed AS c JOIN outbound_message AS m USING (outbound_id)
+WITH chosen AS MATERIALIZED ({_CHOSEN} FOR NO KEY UPDATE OF r)
+UPDATE outbound_recipient AS r SET state = 'held', held_reason = $1 WHERE {_IS_CHOSEN} AND r.state = 'waiting' RETURNING {_CHANGED}
 """
 # What lay here held gets the time again that it had: it must not expire for it.
 _RELEASE = f"""
 WITH chosen AS MATERIALIZED ({_CHOSEN} FOR NO KEY UPDATE OF r),
 changed AS (
-    UPDATE outbound_recipient AS r SET state = 'waiting', held_reason = NULL, next_attempt_at = CASE WHEN {_FREE} THEN now()
-           ELSE r.next_attempt_at END FROM chosen
-     WHERE r.recipient_id = chosen.recipient_id AND r.state = 'held'
- RETURNING {_NAMED}, r.sender, r.urgency, r.state, r.next_attempt_at),
+    UPDATE outbound_recipient AS r
+       SET state = 'waiting', held_reason = NULL, next_attempt_at = CASE WHEN {_FREE} THEN now() ELSE r.next_attempt_at END
+     WHERE {_IS_CHOSEN} AND r.state = 'held'
+ RETURNING {_CHANGED}, r.sender, r.urgency, r.state, r.next_attempt_at),
 renewed AS (
     UPDATE outbound_message AS m SET expires_at = now() + (m.expires_at - m.created_at)
-     WHERE m.outbound_id IN (SELECT outbound_id FROM changed)),
+     WHERE m.outbound_id = ANY (ARRAY (SELECT DISTINCT outbound_id FROM changed))),
 {_WOKEN}
 """
 _TAKE = f"""
 WITH chosen AS MATERIALIZED ({_CHOSEN} LIMIT {{limit:d}} FOR NO KEY UPDATE OF r SKIP LOCKED)
 UPDATE outbound_recipient AS r
    SET next_attempt_at = now() + make_interval(secs => $1), leased_by = $2, attempts = r.attempts + 1
-  FROM chosen WHERE r.recipient_id = chosen.recipient_id AND {_FREE} RETURNING r.recipient_id
+ WHERE {_IS_CHOSEN} AND {_FREE} RETURNING r.recipient_id
 """
+_TRACES = "SELECT outbound_id, trace_id FROM outbound_message WHERE outbound_id = ANY ($1::bigint[])"
 _FORGET = """
 WITH gone AS (
     DELETE FROM outbound_recipient WHERE recipient_id IN (
@@ -116,8 +115,12 @@ async def _change(
     connection: Connection, statement: str, selection: Selection, state: str, *arguments: object
 ) -> list[Changed]:
     given: list[Any] = [*arguments]
-    rows = await connection.fetch(statement.format(conditions=selection.conditions(given, [state])), *given)
-    return [Changed(row[0], row[1], row[2]) for row in rows]
+    conditions = selection.conditions(given, [state])
+    async with connection.transaction():
+        rows = await connection.fetch(statement.format(conditions=conditions), *given)
+        found = await connection.fetch(_TRACES, list({row["outbound_id"] for row in rows}))
+    traces = {row["outbound_id"]: row["trace_id"] for row in found}
+    return [Changed(row["tenant_id"], traces[row["outbound_id"]], row["forward_path"]) for row in rows]
 
 
 async def take(

@@ -119,7 +119,7 @@ SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 DECLARE
     v_next text;
     v_due timestamptz;
-    v_more bigint[];
+    v_recipient bigint;
     v_steps integer := 0;
     v_is_second boolean := p_after = '';          -- on the way from the first domain to where we started
 BEGIN
@@ -142,16 +142,16 @@ BEGIN
         reached := v_next;
         v_steps := v_steps + 1;
         IF v_due <= p_now AND NOT v_next = ANY (p_excluded) THEN
-            WITH due AS MATERIALIZED (
+            -- Row by row: a join with what is due would be planned for the queue as it was at the session's first lease.
+            FOR v_recipient IN
                 SELECT r.recipient_id FROM outbound_recipient AS r
                  WHERE r.state = 'waiting' AND r.sender = p_sender AND r.urgency = p_urgency AND r.domain = v_next
                    AND r.next_attempt_at <= p_now
-                 ORDER BY r.next_attempt_at LIMIT p_room - cardinality(taken) FOR UPDATE SKIP LOCKED),
-            leased AS (
-                UPDATE outbound_recipient AS r SET next_attempt_at = p_until, leased_by = p_by, attempts = r.attempts + 1
-                  FROM due WHERE r.recipient_id = due.recipient_id RETURNING r.recipient_id)
-            SELECT array_agg(l.recipient_id) INTO v_more FROM leased AS l;
-            taken := taken || coalesce(v_more, '{}');
+                 ORDER BY r.next_attempt_at LIMIT p_room - cardinality(taken) FOR UPDATE SKIP LOCKED LOOP
+                UPDATE outbound_recipient SET next_attempt_at = p_until, leased_by = p_by, attempts = attempts + 1
+                 WHERE recipient_id = v_recipient;
+                taken := taken || v_recipient;
+            END LOOP;
         END IF;
         EXIT WHEN cardinality(taken) >= p_room OR v_steps >= 500;
     END LOOP;
