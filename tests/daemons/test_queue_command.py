@@ -10,7 +10,7 @@ import pytest
 
 from config.settings import Settings
 from daemons.context import Context, open_context
-from storage import outbound, trace
+from storage import outbound, traces
 from storage.rows import Settlement
 from tests.conftest import Person
 from tests.daemons.test_cli import Ended, Postwerk, configuration, populated, postwerk
@@ -154,7 +154,7 @@ def test_delete_without_a_bounce(filled: Postwerk, settings: Settings) -> None:
     async def found(context: Context) -> tuple[int, list[Any], list[str]]:
         messages = await context.pool.fetchval("SELECT count(*) FROM message")
         removals = await context.pool.fetch("SELECT is_told, domain FROM outbound_removal ORDER BY domain")
-        notes = [note.kind for one in await trace.by_id(context.pool, context.keys, OTHER) for note in one.notes]
+        notes = [note.kind for one in await traces.by_id(context.pool, context.keys, OTHER) for note in one.notes]
         return messages, [tuple(row) for row in removals], notes
 
     messages, removals, notes = within(settings, found)
