@@ -108,6 +108,11 @@ class Dispatcher:
         self._is_short, self._released = is_short, 0
 
     @property
+    def destinations(self) -> list[Destination]:
+        """Those that are remembered."""
+        return list(self._destinations.values())
+
+    @property
     def held(self) -> list[Leased]:
         """Everything that is leased and not settled."""
         return [leased for leased, _ in self._held.values()]

@@ -5,11 +5,17 @@ import itertools
 
 import pytest
 
+from daemons.relay.destinations import Destination
+from daemons.relay.dispatcher import Dispatcher
+from daemons.relay.parcel import Parcel
+from daemons.relay.route import Host, Route
 from daemons.relay.turns import Turns
 from storage import outbound, outbound_changes
+from storage.outbound import Leased
 from storage.outbound_listing import Selection
 from tests.conftest import add_person
-from tests.daemons.relay.world import World
+from tests.daemons.relay.test_schedule import leased
+from tests.daemons.relay.world import World, quick
 from tests.internet.mx import Fault, Received
 
 
@@ -277,6 +283,36 @@ async def test_the_relay_outlives_its_database_connections(world: World) -> None
     await world.owner.fetch(kill)
     await world.until_done()
     assert len(mx.received) == 100
+
+
+async def test_work_is_not_given_to_a_connection_that_gives_up_waiting() -> None:
+    """A connection whose idle time has just ended gets nothing any more; what comes in that moment opens another one."""
+    carried: list[Parcel] = []
+
+    async def find_route(_: Leased) -> Route:
+        return Route((Host("mx.example.net", ("192.0.2.1",)),))
+
+    async def carry(dispatcher: Dispatcher, destination: Destination, parcel: Parcel) -> None:
+        carried.append(parcel)
+        if len(carried) == 1:
+            assert await dispatcher.next_parcel(destination) is None
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    dispatcher = Dispatcher(quick(connection_idle_time=60.0), find_route, nothing, nothing, carry)
+    first, second = leased(recipient_id=1), leased(recipient_id=2, outbound_id=2)
+    route = await find_route(first)
+    dispatcher.enqueue([first], route)
+    (destination,) = dispatcher.destinations
+    while not destination.sleepers:
+        await asyncio.sleep(0)
+    destination.sleepers[0].cancel()  # as the end of the time does
+    dispatcher.enqueue([second], route)
+    while len(carried) < 2:
+        await asyncio.sleep(0)
+    assert carried[1].leased == [second]
+    await dispatcher.ended()
 
 
 def test_turns_go_round() -> None:
