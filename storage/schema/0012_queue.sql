@@ -54,7 +54,7 @@ CREATE TABLE outbound_attempt (
 -- What was taken out by hand. It stays when the rows are cleared away, and so holds no address: the trace does, while it is kept.
 CREATE TABLE outbound_removal (
     removal_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    tenant_id    bigint NOT NULL REFERENCES tenant,
+    tenant_id    bigint NOT NULL REFERENCES tenant ON DELETE CASCADE,
     recipient_id bigint NOT NULL,
     trace_id     text NOT NULL,
     domain       text NOT NULL,
