@@ -1,12 +1,18 @@
 """Runs a compiled script over one message, for one recipient."""
 
 import mmap
+from collections.abc import Hashable, Mapping
 from datetime import datetime
 
-from filters.sieve.actions import Result
+from filters.sieve.actions import Discard, Keep, Result
 from filters.sieve.limits import DEFAULT_LIMITS, Limits
+from filters.sieve.message import Message
 from filters.sieve.ports import Ports, Surroundings
 from filters.sieve.script import Script
+from filters.sieve.state import Run, ScriptError, Shared, UnansweredError
+from protocol.sieve.errors import Fault
+
+QUESTIONS_LIMIT = 1_000  # of one run; each one costs a run from the start
 
 
 async def run(
@@ -20,4 +26,60 @@ async def run(
     is_traced: bool = False,
 ) -> Result:
     """Run. A mistake of the script is in Result.error; only what the ports raise is raised."""
-    raise NotImplementedError
+    answers: dict[Hashable, object] = {}
+    while True:
+        try:
+            return attempt(script, octets, surroundings, answers, now=now, limits=limits, is_traced=is_traced)
+        except UnansweredError as question:
+            if len(answers) >= QUESTIONS_LIMIT:
+                fault = Fault(1, 1, "script asks more than its limit allows")
+                return Result((Keep(is_implicit=True),), error=fault, error_script=script.name)
+            answers[question.question] = await question.fetch(ports)
+
+
+def attempt(
+    script: Script,
+    octets: bytes | mmap.mmap,
+    surroundings: Surroundings,
+    answers: Mapping[Hashable, object],
+    *,
+    now: datetime,
+    limits: Limits = DEFAULT_LIMITS,
+    is_traced: bool = False,
+) -> Result:
+    """Run with the answers that are there. Raises UnansweredError when one is missing."""
+    shared = Shared(Message(octets), surroundings, now, limits, dict(answers), steps=[] if is_traced else None)
+    try:
+        script.main(Run(shared, script.name, (("personal", script.name),)))
+    except ScriptError as error:
+        return failed(shared, script, error)
+    return result_of(shared)
+
+
+def result_of(shared: Shared) -> Result:
+    """What the run came to, the implicit keep included, RFC 5228 §2.10.2."""
+    actions = [action for action in shared.actions if not isinstance(action, Discard)] or shared.actions
+    if shared.keeps:
+        actions = [*actions, Keep(tuple(shared.flags), shared.message.edited, is_implicit=True)]
+    return Result(
+        tuple(actions),
+        tuple(shared.edits),
+        tuple(shared.tracked),
+        tuple(shared.steps or ()),
+        shared.work,
+        message=shared.message.edited,
+        flags=tuple(shared.flags),
+    )
+
+
+def failed(shared: Shared, script: Script, error: ScriptError) -> Result:
+    """A mistake: the message as it came in stays in the inbox, RFC 5228 §2.10.6."""
+    place = error.place
+    fault = Fault(place.line if place else 1, place.column if place else 1, error.text)
+    return Result(
+        (Keep(is_implicit=True),),
+        steps=tuple(shared.steps or ()),
+        work=shared.work,
+        error=fault,
+        error_script=error.script if error.script is not None else script.name,
+    )

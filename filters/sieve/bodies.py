@@ -1,0 +1,87 @@
+"""The body test: RFC 5173."""
+
+from collections.abc import Callable, Sequence
+
+from filters.sieve.building import Builder
+from filters.sieve.message import View, descendants, part_text
+from filters.sieve.state import Check, Run
+from protocol.message import words
+from protocol.message.text import decode_body
+from protocol.sieve.validation import Node
+
+
+def body(builder: Builder, node: Node) -> Check:
+    """`body`: :raw, :content with a list of media types, :text. Sets no match variables, RFC 5173 §6."""
+    matches = builder.matcher(node, node.positional[0])
+    read = _reader(builder, node)
+
+    def check(run: Run) -> bool:
+        before = run.match
+        values = read(run)
+        found = matches(run, values)
+        run.match = before
+        return found
+
+    return check
+
+
+def _reader(builder: Builder, node: Node) -> Callable[[Run], Sequence[str]]:
+    if "raw" in node.options:
+        return lambda run: [_raw(run)]
+    if "content" in node.options:
+        types = builder.texts(node.options["content"])
+        return lambda run: _contents(run, [each.lower() for each in types(run)])
+    return lambda run: [part_text(view) for view in descendants(run.shared.message.root()) if _is_text(view)]
+
+
+def _raw(run: Run) -> str:
+    return run.shared.message.root().body.decode("utf-8", "surrogateescape")
+
+
+def _is_text(view: View) -> bool:
+    return view.part is not None and not view.part.children and view.part.is_text
+
+
+def _contents(run: Run, types: Sequence[str]) -> list[str]:
+    """The texts of the parts of these types, RFC 5173 §5.2: "" is all, "text" all of text/*, "text/html" that one."""
+    found: list[str] = []
+    for view in descendants(run.shared.message.root()):
+        part = view.part
+        if part is None:
+            continue
+        kind, subtype = part.type.decode("latin-1").lower(), part.subtype.decode("latin-1").lower()
+        if not any(_fits(wanted, kind, subtype) for wanted in types):
+            continue
+        if part.is_multipart:  # prologue and epilogue
+            end = part.children[0].header_start if part.children else part.end
+            found.append(_text(bytes(view.octets[part.body_start : end])))
+            last = part.children[-1].end if part.children else part.end
+            found.append(_text(bytes(view.octets[last : part.end])))
+        elif part.is_message:  # its header
+            child = part.children[0]
+            found.append(_text(bytes(view.octets[child.header_start : child.body_start])))
+        elif part.is_text:
+            found.append(words.decode_octets(decode_body(view.octets, part), _charset(part.parameters)))
+        else:
+            found.append(_text(decode_body(view.octets, part)))
+    return found
+
+
+def _charset(parameters: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+    return next((value for name, value in parameters if name.lower() == b"charset"), None)
+
+
+def _text(octets: bytes) -> str:
+    return octets.decode("utf-8", "surrogateescape")
+
+
+def _fits(wanted: str, kind: str, subtype: str) -> bool:
+    if not wanted:
+        return True
+    major, slash, minor = wanted.partition("/")
+    if slash and (not major or not minor or "/" in minor):
+        return False  # RFC 5173 §5.2: such a type matches nothing
+    return major == kind and (not slash or minor == subtype)
+
+
+TESTS = {"body": body}

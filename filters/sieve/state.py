@@ -1,0 +1,131 @@
+"""What a run knows and has decided so far. One object per script that runs: an included script has its own, with shared parts."""
+
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import TypeVar, cast
+
+from filters.sieve.actions import Action, Edit, Step, Tracked
+from filters.sieve.limits import Limits
+from filters.sieve.message import Message, Path
+from filters.sieve.ports import Ports, Surroundings
+from protocol.sieve.syntax import Place
+
+_Answer = TypeVar("_Answer")
+
+Fetch = Callable[[Ports], Awaitable[_Answer]]
+
+
+class ScriptError(Exception):
+    """The script made a mistake while it ran."""
+
+    def __init__(self, text: str, place: Place | None = None) -> None:
+        super().__init__(text)
+        self.text = text
+        self.place = place
+        self.script: str | None = None
+
+
+class UnansweredError(Exception):
+    """A question to the outside has no answer yet; interpreter.run fetches it."""
+
+    def __init__(self, question: Hashable, fetch: "Fetch[object]") -> None:
+        super().__init__("unanswered")
+        self.question = question
+        self.fetch = fetch
+
+
+class Signal(Enum):
+    """Why a block ended before its end."""
+
+    STOP = "stop"
+    RETURN = "return"
+    BREAK = "break"
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all scripts of a run have in common."""
+
+    message: Message
+    surroundings: Surroundings
+    now: datetime
+    limits: Limits
+    answers: dict[Hashable, object] = field(default_factory=dict)
+    actions: list[Action] = field(default_factory=list)
+    edits: list[Edit] = field(default_factory=list)
+    tracked: list[Tracked] = field(default_factory=list)
+    steps: list[Step] | None = None
+    globals: dict[str, str] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)  # the internal variable, RFC 5232 §2
+    parts: list[Path] = field(default_factory=list)  # of foreverypart, the innermost last
+    included: set[tuple[str, str]] = field(default_factory=set)
+    include_count: int = 0
+    work: int = 0
+    keeps: bool = True  # the implicit keep, RFC 5228 §2.10.2
+    is_stopped: bool = False
+
+    def ask(self, question: Hashable, fetch: "Fetch[_Answer]") -> _Answer:
+        """The answer to a question. Raises UnansweredError when it must be fetched first."""
+        if question not in self.answers:
+            raise UnansweredError(question, cast("Fetch[object]", fetch))
+        return cast(_Answer, self.answers[question])
+
+
+class Run:
+    """One script in one run."""
+
+    __slots__ = ("breaking", "chain", "global_names", "match", "name", "shared", "variables")
+
+    def __init__(self, shared: Shared, name: str, chain: Sequence[tuple[str, str]] = ()) -> None:
+        self.shared = shared
+        self.name = name
+        self.variables: dict[str, str] = {}
+        self.global_names: set[str] = set()
+        self.match: list[str] = []  # ${0}, ${1}, …
+        self.breaking = ""  # the loop that `break` leaves; "" is the innermost
+        self.chain = tuple(chain)  # of the scripts that include each other
+
+    def spend(self, work: int) -> None:
+        """Count work. Raises ScriptError when there was too much."""
+        shared = self.shared
+        shared.work += work
+        if shared.work > shared.limits.work:
+            raise ScriptError("script did more work than its limit allows")
+
+    def act(self, action: Action) -> None:
+        """Add an action. Raises ScriptError when there are too many."""
+        if len(self.shared.actions) >= self.shared.limits.actions:
+            raise ScriptError("total number of actions exceeds policy limit")
+        self.shared.actions.append(action)
+
+    def note(self, place: Place, text: str) -> None:
+        """Note a step, when somebody wants to see them."""
+        if self.shared.steps is not None:
+            self.shared.steps.append(Step(self.name, place.line, text))
+
+    def value(self, name: str) -> str:
+        """A variable's value; that of one never set is empty, RFC 5229 §3."""
+        if name in self.global_names:
+            return self.shared.globals.get(name, "")
+        return self.variables.get(name, "")
+
+    def store(self, name: str, value: str) -> None:
+        """Set a variable; a value that is too long loses its end, RFC 5229 §6."""
+        limit = self.shared.limits.variable_octets
+        if len(value) > limit // 4 and len(octets := value.encode("utf-8", "surrogateescape")) > limit:
+            end = limit
+            while end and octets[end] & 0xC0 == 0x80:  # not within a character
+                end -= 1
+            value = octets[:end].decode("utf-8", "surrogateescape")
+        if name in self.global_names:
+            self.shared.globals[name] = value
+        else:
+            self.variables[name] = value
+
+
+Op = Callable[[Run], Signal | None]
+Check = Callable[[Run], bool]
+Text = Callable[[Run], str]
+Texts = Callable[[Run], Sequence[str]]
