@@ -10,7 +10,6 @@ CPU is that of all processes of a system until they are idle again.
 """
 
 import asyncio
-import base64
 import re
 import sys
 import time
@@ -26,6 +25,9 @@ from bench.figures import Figure
 from bench.mails import Mail, mails
 from bench.peer import HASHED
 from bench.system import Account, System
+from protocol.sasl import PlainClient
+from protocol.smtp.client import Client
+from protocol.smtp.client_events import Authenticated, Event, Opened, TlsAllowed
 
 DESTINATIONS = 20
 SINK_ADDRESSES = [f"127.0.0.{number}" for number in range(1, DESTINATIONS + 1)]
@@ -107,18 +109,28 @@ async def sink(port: int) -> AsyncIterator[Sink]:
 
 
 async def authenticated(system: System, account: Account) -> Stream:
-    """A session on the submission port, in TLS and logged in."""
+    """A session on the submission port, in TLS and logged in; the client is the relay's."""
     stream = await connect(system.endpoints["submission"])
-    _require(await stream.replies(1), b"220")
-    for line in (b"EHLO client.test\r\n", b"STARTTLS\r\n"):
-        stream.write(line)
-        _require(await stream.replies(1), b"2")
+    client = Client("client.test")
+    await _until(stream, client, Opened)
+    client.start_tls()
+    await _until(stream, client, TlsAllowed)
     await stream.start_tls(system.tls)
-    secret = base64.b64encode(f"\0{account.login}\0{account.password}".encode())
-    for line in (b"EHLO client.test\r\n", b"AUTH PLAIN " + secret + b"\r\n"):
-        stream.write(line)
-        _require(await stream.replies(1), b"2")
+    client.tls_started()
+    await _until(stream, client, Opened)
+    client.authenticate(b"PLAIN", PlainClient(account.login, account.password))
+    await _until(stream, client, Authenticated)
     return stream
+
+
+async def _until(stream: Stream, client: Client, wanted: type[Event]) -> None:
+    """Have the client say what it has to say, and hear what comes of it."""
+    stream.write(client.take_output())
+    while not (events := client.receive(stream.take())):
+        stream.write(client.take_output())
+        await stream.more()
+    if not isinstance(events[0], wanted):
+        raise AnswerError(f"expected {wanted.__name__}, got {events[0]!r}")
 
 
 async def submit(system: System, stream: Stream, account: Account, mail: Mail, paths: Sequence[str]) -> float:
