@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from config.antivirus import Antivirus
 from config.archive import Archive
 from config.authentication import Authentication
 from config.database import Database
@@ -15,6 +16,7 @@ from config.imap import Imap
 from config.keeper import Keeper
 from config.listen import Listen
 from config.logs import Logs
+from config.mime import Mime
 from config.pop3 import Pop3
 from config.relay import Relay
 from config.reports import Reports
@@ -56,6 +58,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     submission: Submission = Submission()
     relay: Relay = Relay()
     transport: Transport = Transport()
+    antivirus: Antivirus = Antivirus()
+    mime: Mime = Mime()
     imap: Imap = Imap()
     pop3: Pop3 = Pop3()
     authentication: Authentication = Authentication()

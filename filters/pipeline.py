@@ -7,13 +7,24 @@ run at the same time; their results are folded in the configured order, so that 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 from filters.ports import ContentFilter, DeliveryFilter, EnvelopeFilter, Filter
 from filters.subject import Envelope, Subject
-from filters.verdict import AddField, Disposition, Keep, Quarantine, Refuse, RefuseDelivery, Score, StripPart, Verdict
+from filters.verdict import (
+    AddField,
+    Disposition,
+    Drop,
+    Keep,
+    Quarantine,
+    Refuse,
+    RefuseDelivery,
+    Score,
+    StripPart,
+    Verdict,
+)
 from protocol.address import AddrSpec
 from protocol.smtp.reply import reply
 
@@ -42,6 +53,18 @@ class Decision:
     score: float = 0.0
     quarantine: Quarantine | None = None
     stripped: tuple[StripPart, ...] = ()
+    drop: Drop | None = None
+
+    @property
+    def is_treated(self) -> bool:
+        """Whether somebody's copy is not simply delivered as it came."""
+        return self.quarantine is not None or self.drop is not None or bool(self.stripped)
+
+    def for_tenant(self, tenant_id: int) -> "Decision":
+        """What it comes to for the recipients of one tenant."""
+        if not self.is_treated:
+            return self
+        return decide([replace(each, verdicts=_of_tenant(each.verdicts, tenant_id)) for each in self.results])
 
 
 PASSED = Decision()
@@ -104,6 +127,16 @@ def decide(results: Sequence[Result]) -> Decision:
         score=sum(verdict.points for verdict in verdicts if isinstance(verdict, Score)),
         quarantine=next((verdict for verdict in verdicts if isinstance(verdict, Quarantine)), None),
         stripped=tuple(verdict for verdict in verdicts if isinstance(verdict, StripPart)),
+        drop=next((verdict for verdict in verdicts if isinstance(verdict, Drop)), None),
+    )
+
+
+def _of_tenant(verdicts: Sequence[Verdict], tenant_id: int) -> tuple[Verdict, ...]:
+    """Without what is meant for others."""
+    return tuple(
+        verdict
+        for verdict in verdicts
+        if not isinstance(verdict, Quarantine | StripPart | Drop) or verdict.tenant_id in (None, tenant_id)
     )
 
 

@@ -1,5 +1,6 @@
 """What the pipeline calls, and what filters need from outside. The daemons bring implementations; tests bring their own."""
 
+import mmap
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
@@ -69,8 +70,22 @@ class Resolver(Protocol):
         """Whether there is such a name at all, whatever it has (RFC 8020). Raises TimeoutError."""
 
 
+class TooLargeError(Exception):
+    """More octets than the engine takes at once."""
+
+
 class Scanner(Protocol):
     """An antivirus engine."""
 
-    async def scan(self, octets: bytes) -> str | None:
-        """The name of what was found, or None. Raises OSError when the engine cannot be reached."""
+    async def scan(self, octets: bytes | mmap.mmap) -> str | None:
+        """The name of what was found, or None. Raises TooLargeError, and OSError when the engine gives no answer."""
+
+
+InfectedAction = Literal["reject", "strip", "quarantine", "discard"]
+
+
+class InfectedActions(Protocol):
+    """What tenants want to be done with infected mail for their people."""
+
+    async def action_of(self, tenant_id: int) -> InfectedAction:
+        """Of one tenant."""

@@ -19,6 +19,7 @@ class Envelope:
     is_authenticated: bool
     reverse_path: AddrSpec | None
     forward_paths: tuple[AddrSpec, ...]
+    tenant_ids: tuple[int, ...] = ()  # the tenants of all recipients; empty when some recipient belongs to none
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ A filter returns any number of verdicts; none at all means it has no objection.
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from protocol.smtp.reply import Reply
 
@@ -54,6 +55,7 @@ class Quarantine:
     """Accept the message, but keep it from the inbox."""
 
     reason: str
+    tenant_id: int | None = None  # for whose recipients; None: for all
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,19 @@ class StripPart:
 
     part: tuple[int, ...]
     reason: str
+    tenant_id: int | None = None  # for whose recipients; None: for all
+    cause: Literal["virus", "attachment", "encrypted"] = "attachment"  # what the recipient is told
 
 
-Verdict = Refuse | Score | AddField | Quarantine | StripPart
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Accept the message and deliver it to nobody."""
+
+    reason: str
+    tenant_id: int | None = None  # for whose recipients; None: for all
+
+
+Verdict = Refuse | Score | AddField | Quarantine | StripPart | Drop
 
 
 @dataclass(frozen=True, slots=True)

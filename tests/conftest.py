@@ -33,6 +33,7 @@ from storage.blobs.keys import KeyRing, create_key_file
 from storage.embedded import Cluster
 from storage.migrate import migrate
 from storage.pool import Pool, open_pool
+from tests.clamd import Clamd
 
 structlog.configure()  # its defaults, so that no command under test sets up logs for the whole session
 hypothesis.settings.register_profile("postwerk", deadline=None)
@@ -142,6 +143,17 @@ def certificate() -> Iterator[Issued]:
     """A private CA and a server certificate of it for localhost."""
     directory = new_state()
     yield issue(directory / "tls", now=datetime.now(UTC))
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def running_clamd() -> Iterator[Clamd]:
+    """A virus scanner for the whole session. Who kills it starts it again."""
+    directory = new_state()
+    daemon = Clamd(directory)
+    daemon.start()
+    yield daemon
+    daemon.kill()
     shutil.rmtree(directory, ignore_errors=True)
 
 

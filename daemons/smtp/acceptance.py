@@ -7,7 +7,8 @@ The report of delivery that the sender asked for is stored in the same group.
 
 import mmap
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from config.smtp import Smtp
@@ -21,6 +22,7 @@ from daemons.smtp.journal import journal_envelope
 from daemons.smtp.notes import Notes
 from daemons.smtp.reports import Reports
 from daemons.smtp.transaction import Addressee, Origin, Transaction
+from daemons.smtp.treatment import Treated, treating
 from filters.pipeline import PASSED, Decision, Pipeline
 from filters.subject import HEADER_LIMIT, Envelope, Subject
 from filters.verdict import Refuse
@@ -34,6 +36,7 @@ from storage.rows import ContentFacts, JournalEntry, NewMessage, Placement
 log = logger("smtp")
 
 _ACCEPTED = enhanced("2.0.0")
+_UNTREATED = Refuse(replies.POLICY, "a filter's verdict that cannot be acted on")
 _IN_CIRCLES = Decision(refusal=Refuse(replies.HOP_LIMIT, "hop limit"))
 
 
@@ -84,12 +87,20 @@ class Acceptance:
         message.head = self._head(transaction, origin, transaction_id, received_at, decision)
         message.facts = await facts_of(transaction.file.original)
         notes.read(message.facts)
-        return await (self._store_each(message, notes) if is_lmtp else self._store_all(message, notes))
+        tenant_ids = [addressee.recipient.tenant_id for addressee in transaction.addressees]
+        original = transaction.file.original
+        async with treating(self._context, decision, original, tenant_ids, transaction_id) as message.treated:
+            return await (self._store_each(message, notes) if is_lmtp else self._store_all(message, notes))
 
     async def _decide(self, transaction: Transaction, origin: Origin, transaction_id: str) -> Decision:
-        """Run the content filters."""
+        """Run the content filters. What they want and nobody can do is refused."""
         with mapped(transaction.file.original) as octets:
-            return await self._check(transaction, origin, transaction_id, octets)
+            decision = await self._check(transaction, origin, transaction_id, octets)
+        if decision.refusal is None and decision.is_treated:
+            is_whole = origin.identity is not None or bool(transaction.returned)  # what goes elsewhere goes as it came
+            if is_whole or decision.quarantine is not None:
+                return replace(decision, refusal=_UNTREATED)
+        return decision
 
     def _head(
         self, transaction: Transaction, origin: Origin, transaction_id: str, received_at: datetime, decision: Decision
@@ -126,6 +137,7 @@ class Acceptance:
             is_authenticated=origin.identity is not None,
             reverse_path=transaction.mail.reverse_path,
             forward_paths=tuple(rcpt.forward_path for rcpt in transaction.rcpts),
+            tenant_ids=_tenant_ids(transaction),
         )
         return await self._pipeline.check_content(Subject(envelope, octets))
 
@@ -199,26 +211,29 @@ class _Message:
         self.transaction_id = transaction_id
         self._origin = origin
         self.received_at = received_at
+        self.treated: Mapping[int, Treated] = {}
 
     def for_tenants_of(self, addressees: Sequence[Addressee]) -> list[NewMessage]:
         """One NewMessage per tenant, with one placement per mailbox, however often the mailbox is addressed."""
         tenants: dict[int, list[Addressee]] = {}
         for addressee in addressees:
             tenants.setdefault(addressee.recipient.tenant_id, []).append(addressee)
-        return [
-            NewMessage(
-                tenant_id=tenant_id,
-                head=self.head,
-                original=self.transaction.file.original,
-                facts=self.facts,
-                placements=[
-                    Placement(inbox_id, internaldate=self.received_at)
-                    for inbox_id in dict.fromkeys(addressee.recipient.inbox_id for addressee in own)
-                ],
-                journal=JournalEntry("in", self._envelope(own), self.received_at),
-            )
-            for tenant_id, own in tenants.items()
-        ]
+        return [message for tenant_id, own in tenants.items() for message in self._for_tenant(tenant_id, own)]
+
+    def _for_tenant(self, tenant_id: int, own: Sequence[Addressee]) -> list[NewMessage]:
+        treated = self.treated.get(tenant_id)
+        whole = NewMessage(
+            tenant_id=tenant_id,
+            head=self.head,
+            original=self.transaction.file.original,
+            facts=self.facts,
+            placements=[
+                Placement(inbox_id, internaldate=self.received_at)
+                for inbox_id in dict.fromkeys(addressee.recipient.inbox_id for addressee in own)
+            ],
+            journal=JournalEntry("in", self._envelope(own, treated.mark if treated else None), self.received_at),
+        )
+        return [whole] if treated is None else treated.applied(whole)
 
     def returns(self, lifetime_seconds: float) -> list[NewMessage]:
         """One NewMessage per tenant with bounces that go back by the queue."""
@@ -251,9 +266,16 @@ class _Message:
             )
         ]
 
-    def _envelope(self, addressees: Sequence[Addressee]) -> bytes:
+    def _envelope(self, addressees: Sequence[Addressee], mark: Mapping[str, object] | None) -> bytes:
         rcpts = [addressee.rcpt for addressee in addressees]
-        return journal_envelope(self.transaction.mail, rcpts, self._origin, self.transaction_id, self.received_at)
+        return journal_envelope(self.transaction.mail, rcpts, self._origin, self.transaction_id, self.received_at, mark)
+
+
+def _tenant_ids(transaction: Transaction) -> tuple[int, ...]:
+    """Whose recipients they are; none when some of them are elsewhere, where no tenant decides."""
+    if transaction.remote or transaction.returned:
+        return ()
+    return tuple(dict.fromkeys(addressee.recipient.tenant_id for addressee in transaction.addressees))
 
 
 def hop_count(octets: bytes | mmap.mmap) -> int:

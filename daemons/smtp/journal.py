@@ -1,6 +1,6 @@
 """What the journal keeps of a transaction, and with it the archive: the envelope in one canonical form."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,15 +13,22 @@ _CANONICAL = msgspec.json.Encoder(order="sorted")
 
 
 def journal_envelope(
-    mail: Mail, rcpts: Sequence[Rcpt], origin: Origin, transaction_id: str, received_at: datetime
+    mail: Mail,
+    rcpts: Sequence[Rcpt],
+    origin: Origin,
+    transaction_id: str,
+    received_at: datetime,
+    mark: Mapping[str, object] | None = None,
 ) -> bytes:
     """The transaction as the archive keeps it: JSON, keys sorted, no white space, UTF-8; the same octets for the same words.
 
-    What only users may say (when to deliver, how urgently) is there when it was said; so is the login of who submitted.
+    What only users may say (when to deliver, how urgently) is there when it was said; so is the login of who submitted, and the
+    mark of what was not delivered as it came.
     """
     parameters = mail.parameters
     return _CANONICAL.encode(
         _submission_of(mail, origin)
+        | ({"treatment": mark} if mark is not None else {})
         | {
             "body": parameters.body,
             "envid": parameters.envid,

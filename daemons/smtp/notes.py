@@ -6,7 +6,7 @@ from daemons.smtp.authors import read_heading
 from daemons.smtp.transaction import Origin, Transaction
 from daemons.traces import Kind, Recorder
 from filters.pipeline import Decision, Result
-from filters.verdict import AddField, Quarantine, Refuse, Score, StripPart
+from filters.verdict import AddField, Drop, Quarantine, Refuse, Score, StripPart
 from protocol.smtp.command import Rcpt
 from protocol.smtp.reply import Reply
 from storage.rows import ContentFacts, NewMessage, Stored
@@ -126,6 +126,8 @@ def _verdicts(result: Result) -> str:
                 said.append(f"{name}: {' '.join(value.split())}")
             case Quarantine(reason=reason):
                 said.append(f"quarantine ({reason})")
+            case Drop(reason=reason):
+                said.append(f"discard ({reason})")
             case StripPart(part=part, reason=reason):
                 said.append(f"strip {'.'.join(map(str, part))} ({reason})")
     if result.failure:

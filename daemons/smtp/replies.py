@@ -72,6 +72,7 @@ MAILBOX_GONE = reply(451, "4.2.1", "mailbox has just changed, try again later")
 TOO_BIG = reply(552, "5.3.4", "message is larger than SIZE allows")
 NOT_CONVERTIBLE = reply(554, "5.6.3", "binary message cannot be encoded for recipients elsewhere")
 BARE_LINE_END = reply(550, "5.6.0", "message has a CR or LF outside CRLF")
+POLICY = reply(550, "5.7.1", "message refused by policy")
 HOP_LIMIT = reply(554, "5.4.6", "message goes in circles: too many Received fields")
 
 # Lines

@@ -12,9 +12,10 @@ from functools import partial
 import msgspec
 
 from config.smtp import Smtp
-from daemons import metrics
+from daemons import antivirus, metrics
 from daemons.authentication import build_authenticator
 from daemons.context import Context
+from daemons.filtering import content_filters
 from daemons.forwarding import Forwarding
 from daemons.logs import logger
 from daemons.postmaster import postmaster_of
@@ -28,7 +29,6 @@ from daemons.smtp.suspensions import open_sending
 from daemons.sockets import TLS_HANDSHAKE_SECONDS, TLS_SHUTDOWN_SECONDS, Networks, bind
 from filters.pipeline import Pipeline
 from protocol.smtp.reply import Reply
-from storage.errors import StorageError
 from storage.senders import Senders
 from storage.sent import SentCopies
 from storage.spool import Spool
@@ -127,11 +127,9 @@ class Listeners:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def pipeline_of(limits: Smtp) -> Pipeline:
-    """The configured filters. Raises StorageError for a name that no filter has; none exists yet."""
-    for name in limits.filters:
-        raise StorageError(f"smtp.filters: there is no filter {name!r}")
-    return Pipeline()
+def pipeline_of(limits: Smtp, context: Context) -> Pipeline:
+    """The configured filters. Raises StorageError for a name that no filter has."""
+    return Pipeline(content=content_filters(limits.filters, context))
 
 
 def share(context: Context, admission: Admission, spool: Spool, forwarding: Forwarding) -> Shared:
@@ -147,7 +145,7 @@ def share(context: Context, admission: Admission, spool: Spool, forwarding: Forw
         tls=context.tls,
         directory=context.directory,
         spool=spool,
-        acceptance=Acceptance(context, limits, pipeline_of(limits), reports),
+        acceptance=Acceptance(context, limits, pipeline_of(limits, context), reports),
         forwarding=forwarding,
         is_lmtp=False,
         admit=admission.admit,
@@ -170,7 +168,7 @@ async def open_submission(context: Context, shared: Shared) -> AsyncIterator[Cal
             submitted = Submitted(
                 context,
                 limits,
-                pipeline_of(limits),
+                pipeline_of(limits, context),
                 Reports(context, shared.postmaster, limits.report_language),
                 senders=senders,
                 sending=sending,
@@ -200,6 +198,8 @@ async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None
     listeners = Listeners(admission)
     async with AsyncExitStack() as stack:
         stack.callback(forwarding.close)
+        if "antivirus" in settings.smtp.filters:
+            await stack.enter_async_context(antivirus.watching(settings.antivirus))
         user_session = await stack.enter_async_context(open_submission(context, shared))
         try:
             await listeners.open("smtp", settings.listen.smtp, partial(Session, shared))

@@ -291,10 +291,10 @@ def test_postmaster_setting() -> None:
         postmaster_of(Smtp(postmaster="p"), "mx")
 
 
-def test_unknown_filter() -> None:
+def test_unknown_filter(context: Context) -> None:
     """A filter that does not exist stops the process instead of letting mail by unchecked."""
     with pytest.raises(StorageError, match=r"smtp\.filters: there is no filter 'spam'"):
-        pipeline_of(Smtp(filters=["spam"]))
+        pipeline_of(Smtp(filters=["spam"]), context)
 
 
 def _with(context: Context, settings: Settings) -> Context:

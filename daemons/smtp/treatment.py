@@ -1,0 +1,76 @@
+"""What filters leave of an accepted message: for some tenants it is stored without a part, or archived and given to nobody.
+
+The archive has the message as it came, with a mark that says what was done: the journal is complete whatever the filters decide.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from daemons.context import Context
+from daemons.delivery import facts_of, mapped
+from filters.pipeline import Decision
+from filters.verdict import StripPart
+from protocol.message import scan
+from protocol.message.dsn import language_of
+from protocol.message.stripping import Notice, strip
+from storage.rows import ContentFacts, NewMessage
+from storage.spool import Spool, SpoolFile
+
+
+@dataclass(frozen=True, slots=True)
+class Treated:
+    """What one tenant's recipients get in place of the message."""
+
+    mark: Mapping[str, object]  # for the journal
+    rest: bytes | Path | None = None  # None: they get nothing
+    facts: ContentFacts | None = None
+
+    def applied(self, whole: NewMessage) -> list[NewMessage]:
+        """The message for the archive alone, and what is delivered in its place."""
+        archived = replace(whole, placements=())
+        if self.rest is None or self.facts is None:
+            return [archived]
+        return [archived, replace(whole, original=self.rest, facts=self.facts, journal=None)]
+
+
+@asynccontextmanager
+async def treating(
+    context: Context, decision: Decision, original: bytes | Path, tenant_ids: Collection[int], reference: str
+) -> AsyncIterator[Mapping[int, Treated]]:
+    """What is different for which tenants, while the messages are being stored. Raises StorageError, OSError."""
+    if not decision.is_treated:
+        yield {}
+        return
+    treated: dict[int, Treated] = {}
+    spooled: list[SpoolFile] = []
+    try:
+        for tenant_id in dict.fromkeys(tenant_ids):
+            own = decision.for_tenant(tenant_id)
+            if own.drop is not None:
+                treated[tenant_id] = Treated({"action": "discard", "reasons": [own.drop.reason]})
+            elif own.stripped:
+                spooled.append(Spool(context.settings.spool_directory).open())
+                language = await context.directory.language(tenant_id)
+                rest = await asyncio.to_thread(_strip, original, own.stripped, language, reference, spooled[-1])
+                reasons = [f"{each.cause}: {each.reason}" for each in own.stripped]
+                treated[tenant_id] = Treated({"action": "strip", "reasons": reasons}, rest, await facts_of(rest))
+        yield treated
+    finally:
+        for file in spooled:
+            file.discard()
+
+
+def _strip(
+    original: bytes | Path, stripped: Collection[StripPart], language: str, reference: str, file: SpoolFile
+) -> bytes | Path:
+    """The message with notices in place of the parts. The first filter that names a part says why it goes."""
+    notices: dict[tuple[int, ...], Notice] = {}
+    for each in stripped:
+        notices.setdefault(each.part, Notice(each.cause, each.reason, language_of(language), reference))
+    with mapped(original) as octets:
+        for piece in strip(octets, scan(octets), notices):
+            file.write(piece)
+    return file.original
