@@ -16,6 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STATE := state
 ROUNDS := 50
+WORKERS := 2
 EXAMPLES := 1000
 SECONDS := 25
 ARGS :=
@@ -36,7 +37,7 @@ check: $(VENV)/.development
 	$(BIN)/mypy
 
 test: check $(VENV)/.tools-test
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 bench: $(VENV)/.runtime $(VENV)/.tools-bench
 	$(BIN)/python -m bench $(ARGS)

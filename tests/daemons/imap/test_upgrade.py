@@ -18,12 +18,13 @@ from tests.daemons.imap.conftest import Service, mail, running
 
 _FIRST = 4  # migrations of the version before sharing, the search index and the cheaper writes
 _COLUMNS = """
-SELECT c.relname, string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) AS columns
+SELECT c.relname, array_agg(a.attname::text ORDER BY a.attnum) AS columns
   FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
  WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace AND c.relname <> 'schema_migration'
    AND NOT c.relispartition
  GROUP BY c.relname ORDER BY c.relname
 """
+_SEQUENCES = "SELECT sequencename::text FROM pg_sequences WHERE schemaname = 'public'"
 
 
 @pytest.fixture
@@ -45,15 +46,17 @@ async def earlier(cluster: Cluster) -> AsyncIterator[str]:
 
 
 async def _copy_back(source_dsn: str, target_dsn: str) -> None:
-    """All rows of one database into another that has the same tables with fewer columns, and the state of the sequences."""
+    """All rows of one database into another of an earlier version, as far as both have the columns; the sequences likewise."""
     source, target = await asyncpg.connect(source_dsn), await asyncpg.connect(target_dsn)
     await target.execute("SET session_replication_role = replica")  # no triggers, no foreign keys
+    present = {table: set(columns) for table, columns in await source.fetch(_COLUMNS)}
     for table, columns in await target.fetch(_COLUMNS):
-        rows = await source.fetch(f"SELECT {columns} FROM {table}")
-        await target.copy_records_to_table(
-            table, records=[tuple(row) for row in rows], columns=columns.replace('"', "").split(", ")
-        )
-    for (name,) in await target.fetch("SELECT sequencename::text FROM pg_sequences WHERE schemaname = 'public'"):
+        kept = [column for column in columns if column in present[table]]
+        names = ", ".join(f'"{column}"' for column in kept)
+        rows = await source.fetch(f"SELECT {names} FROM {table}")
+        await target.copy_records_to_table(table, records=[tuple(row) for row in rows], columns=kept)
+    there = {name for (name,) in await source.fetch(_SEQUENCES)}
+    for name in [name for (name,) in await target.fetch(_SEQUENCES) if name in there]:
         last = await source.fetchval(f"SELECT last_value FROM {name}")
         await target.execute("SELECT setval($1::text::regclass, $2)", name, last)
     await source.close()
