@@ -194,9 +194,7 @@ class Submission(Session):
             return refusal
         domain = forward_path.domain
         if domain and not await self._shared.directory.domain_is_local(domain):
-            found = await self._shared.directory.resolve(forward_path.local_part, domain)
-            if found is None:
-                return None if is_routable(domain) else replies.DOMAIN_UNROUTABLE
+            return None if is_routable(domain) else replies.DOMAIN_UNROUTABLE
         return await self._resolve_local(forward_path)
 
     # -- the message ------------------------------------------------------------------------------------------------
