@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from filters.sieve.message import View
 from protocol.address import AddressError, parse_addr_spec
-from protocol.message.address_list import INVALID_ROUTE, MISSING_DOMAIN, SYNTAX_ERROR, Address, parse
+from protocol.message.address_list import INVALID_ROUTE, MISSING_DOMAIN, MISSING_MAILBOX, SYNTAX_ERROR, Address, parse
 from protocol.message.header import unfold
 from protocol.sieve.validation import Node
 
@@ -22,6 +22,7 @@ ADDRESS_FIELDS = frozenset(
 
 Part = Callable[[str, str | None, str], str | None]
 _BAD_HOSTS = (MISSING_DOMAIN, SYNTAX_ERROR, INVALID_ROUTE)
+_NO_MAILBOX = (None, b"", MISSING_MAILBOX)
 
 
 def address_part(node: Node) -> Part:
@@ -77,7 +78,7 @@ def address_values(view: View, name: str, part: Part, delimiters: str) -> list[s
 
 def is_address(address: Address) -> bool:
     """Whether it has a local part and a domain."""
-    return bool(address.mailbox) and bool(address.host) and address.host not in _BAD_HOSTS
+    return address.mailbox not in _NO_MAILBOX and bool(address.host) and address.host not in _BAD_HOSTS
 
 
 def _text(octets: bytes | None) -> str:

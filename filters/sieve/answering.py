@@ -16,6 +16,7 @@ from protocol.sieve.validation import Node
 METHODS = ("mailto", "https", "http")  # schemes that notifications go by
 _OPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*=[^\r\n]*")  # RFC 5435 §3.6
 _DAY = 86_400
+_PROHIBITED = "local policy prohibits the use of a notify action"
 
 
 def fcc(builder: Builder, node: Node) -> Callable[[Run], Fcc | None]:
@@ -113,6 +114,8 @@ def method_fault(uri: str) -> str:
 
 def notify(builder: Builder, node: Node) -> Op:
     """`notify`, RFC 5435 §3."""
+    if builder.limits.notifications == 0:
+        raise builder.fault(node.place, _PROHIBITED)
     constant = builder.constant(node.positional[0])
     if constant is not None and (fault := method_fault(constant)):
         raise builder.fault(node.place, fault)
@@ -132,6 +135,8 @@ def notify(builder: Builder, node: Node) -> Op:
         if fault := method_fault(uri):
             raise ScriptError(fault)
         shared = run.shared
+        if shared.limits.notifications == 0:
+            raise ScriptError(_PROHIBITED)
         if sum(isinstance(action, Notify) for action in shared.actions) >= shared.limits.notifications:
             raise ScriptError("number of notify actions exceeds policy limit")
         level = importance(run) or "2"

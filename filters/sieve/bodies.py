@@ -1,13 +1,18 @@
 """The body test: RFC 5173."""
 
+import re
 from collections.abc import Callable, Sequence
 
 from filters.sieve.building import Builder
 from filters.sieve.message import View, descendants, part_text
 from filters.sieve.state import Check, Run
 from protocol.message import words
+from protocol.message.header import unfold
 from protocol.message.text import decode_body
 from protocol.sieve.validation import Node
+
+_ENCODINGS = frozenset({b"7bit", b"8bit", b"binary", b"base64", b"quoted-printable"})
+_MEDIA_TYPE = re.compile(rb"\s*(?:[^\s;/]+\s*/\s*[^\s;/]+\s*(?:[;(\s]|\Z)|\Z|[^/]*(?:;|\Z))")
 
 
 def body(builder: Builder, node: Node) -> Check:
@@ -39,7 +44,30 @@ def _raw(run: Run) -> str:
 
 
 def _is_text(view: View) -> bool:
-    return view.part is not None and not view.part.children and view.part.is_text
+    """Whether this is a part to read: text, of a type and an encoding that are known (RFC 2045 §6.4)."""
+    part = view.part
+    if part is None or part.children or not part.is_text:
+        return False
+    encodings = [unfold(body).strip().lower() for body in view.bodies("content-transfer-encoding")[:1]]
+    return all(each in _ENCODINGS for each in encodings) and _has_type(view)
+
+
+def _has_type(view: View) -> bool:
+    """Whether the media type is well-formed, or absent; `text/plain/stupid` is of no type, RFC 5173 §5.2."""
+    return all(_MEDIA_TYPE.match(body) for body in view.bodies("content-type")[:1])
+
+
+def _around(view: View) -> list[str]:
+    """What stands before and behind the parts of a multipart, without delimiter lines."""
+    part = view.part
+    if part is None:
+        return []
+    if not part.children:
+        return [_text(view.body)]
+    before = bytes(view.octets[part.body_start : part.children[0].header_start])
+    at = b"\n".join([b"", before]).rfind(b"\n--")
+    behind = bytes(view.octets[part.children[-1].end : part.end]).lstrip(b"\r\n")
+    return [_text(before[: max(at, 0)]), _text(behind.partition(b"\n")[2] if behind.startswith(b"--") else behind)]
 
 
 def _contents(run: Run, types: Sequence[str]) -> list[str]:
@@ -47,19 +75,16 @@ def _contents(run: Run, types: Sequence[str]) -> list[str]:
     found: list[str] = []
     for view in descendants(run.shared.message.root()):
         part = view.part
-        if part is None:
+        if part is None or not _has_type(view):
             continue
         kind, subtype = part.type.decode("latin-1").lower(), part.subtype.decode("latin-1").lower()
         if not any(_fits(wanted, kind, subtype) for wanted in types):
             continue
         if part.is_multipart:  # prologue and epilogue
-            end = part.children[0].header_start if part.children else part.end
-            found.append(_text(bytes(view.octets[part.body_start : end])))
-            last = part.children[-1].end if part.children else part.end
-            found.append(_text(bytes(view.octets[last : part.end])))
+            found.extend(_around(view))
         elif part.is_message:  # its header
             child = part.children[0]
-            found.append(_text(bytes(view.octets[child.header_start : child.body_start])))
+            found.append(_text(bytes(view.octets[child.header_start : child.body_start]).removesuffix(b"\r\n")))
         elif part.is_text:
             found.append(words.decode_octets(decode_body(view.octets, part), _charset(part.parameters)))
         else:

@@ -22,6 +22,7 @@ VARIABLE_NAME_LIMIT = 64  # characters; RFC 5229 §6 asks for 32
 MATCH_LIMIT = 32  # the last ${n}; RFC 5229 §6 asks for 9
 
 Matcher = Callable[[Run, Sequence[str]], bool]
+_BRANCHES = ("if", "elsif", "else")  # a branch whose if was refused is compiled for its own faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Builder:
         self.allowed = allowed
         self.name = name
         self.loops: list[str] = []  # names of the foreverypart around
-        self.globals: set[str] = set()
+        self.assigned: set[str] = set()  # variables that a command before this one sets
         self.includes: list[tuple[str, str, Place]] = []
         self._meaning = meaning
         self._variables: set[str] = set()
@@ -67,11 +68,15 @@ class Builder:
             node = nodes[at]
             at += 1
             chain = [node]
-            while node.name == "if" and at < len(nodes) and nodes[at].name in ("elsif", "else"):
+            while node.name in _BRANCHES and at < len(nodes) and nodes[at].name in ("elsif", "else"):
                 chain.append(nodes[at])
                 at += 1
             try:
-                op = self._conditional(chain) if node.name == "if" else self._meaning.commands[node.name](self, node)
+                op = (
+                    self._conditional(chain)
+                    if node.name in _BRANCHES
+                    else self._meaning.commands[node.name](self, node)
+                )
             except CompileError:
                 continue
             if op is not None:
@@ -149,7 +154,7 @@ class Builder:
     def reference(self, name: str, place: Place) -> Text:
         """The value of a variable."""
         if name.isdigit():
-            number = int(name) if len(name) < 6 else MATCH_LIMIT + 1
+            number = int(name) if len(name.lstrip("0")) < 6 else MATCH_LIMIT + 1
             if number > MATCH_LIMIT:
                 raise self.fault(place, f"there are match values up to ${{{MATCH_LIMIT}}} only")
             return lambda run: run.match[number] if number < len(run.match) else ""
@@ -175,8 +180,8 @@ class Builder:
         """Count a variable. Raises CompileError when there are too many."""
         if len(name) > VARIABLE_NAME_LIMIT:
             raise self.fault(place, f"name of the variable is longer than {VARIABLE_NAME_LIMIT} characters")
-        if name not in self._variables and len(self._variables) >= self.limits.variables:
-            raise self.fault(place, f"there are more than {self.limits.variables} variables")
+        if len(self._variables) == self.limits.variables and name not in self._variables:
+            self.fault(place, f"there are more than {self.limits.variables} variables")  # told once
         self._variables.add(name)
 
     def target(self, argument: Argument | None) -> "Callable[[Run, str], None]":
@@ -376,7 +381,12 @@ def _in_list(names: Texts) -> Matcher:
     def matches(run: Run, values: Sequence[str]) -> bool:
         wanted = names(run)
         run.spend(len(values) * len(wanted))
-        return any(in_list(run, name, value) for value in values for name in wanted)
+        for value in values:
+            for name in wanted:
+                if in_list(run, name, value):
+                    run.match = [value]  # RFC 6134 §2.2
+                    return True
+        return False
 
     return matches
 

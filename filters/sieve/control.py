@@ -1,8 +1,9 @@
 """Commands of control and the plain actions: RFC 5228 §3 and §4, RFC 5429, RFC 6009."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from filters.sieve.actions import Discard, FileInto, Keep, Redirect, Reject
+from filters.sieve.actions import Action, Discard, FileInto, Keep, Redirect, Reject
 from filters.sieve.addresses import mailbox_of
 from filters.sieve.building import Builder
 from filters.sieve.flags import flags_of
@@ -11,7 +12,6 @@ from protocol.sieve.syntax import Argument
 from protocol.sieve.validation import Node
 
 MAILBOX_NAME_LIMIT = 1_000  # octets; storage has a limit of its own
-_DELIVERIES = (Keep, FileInto, Redirect)
 
 
 def stop(builder: Builder, node: Node) -> Op:
@@ -184,8 +184,8 @@ def _deliver(run: Run, action: Keep | FileInto | Redirect) -> None:
         raise ScriptError(f"{type(action).__name__.lower()} conflicts with an earlier reject")
     for at, each in enumerate(actions):
         if _same(each, action):
-            if not isinstance(action, Redirect):
-                actions[at] = action  # the later flags count, RFC 5232 §3
+            if isinstance(each, Keep | FileInto) and isinstance(action, Keep | FileInto):
+                actions[at] = replace(each, flags=action.flags)  # the later flags count
             return
     if (
         isinstance(action, Redirect)
@@ -195,26 +195,21 @@ def _deliver(run: Run, action: Keep | FileInto | Redirect) -> None:
     run.act(action)
 
 
-def _same(one: object, other: Keep | FileInto | Redirect) -> bool:
+def _same(one: Action, other: Keep | FileInto | Redirect) -> bool:
     if isinstance(other, Redirect):
-        return isinstance(one, Redirect) and (one.address.lower(), one.list_name) == (
-            other.address.lower(),
-            other.list_name,
-        )
-    mailboxes = [
-        "INBOX" if isinstance(each, Keep) else _mailbox(each)
-        for each in (one, other)
-        if isinstance(each, _DELIVERIES[:2])
-    ]
-    return len(mailboxes) == 2 and mailboxes[0] == mailboxes[1]
+        if not isinstance(one, Redirect) or one.message != other.message:
+            return False
+        return (one.address.lower(), one.list_name) == (other.address.lower(), other.list_name)
+    if not isinstance(one, Keep | FileInto) or one.message != other.message:
+        return False
+    return _mailbox(one) == _mailbox(other)
 
 
-def _mailbox(action: FileInto) -> str:
-    return (
-        "INBOX"
-        if action.mailbox.upper() == "INBOX" and not (action.mailbox_id or action.special_use)
-        else action.mailbox
-    )
+def _mailbox(action: Keep | FileInto) -> tuple[str | None, ...]:
+    if isinstance(action, Keep):
+        return ("INBOX", None, None)
+    name = "INBOX" if action.mailbox.upper() == "INBOX" else action.mailbox
+    return (name, action.mailbox_id, action.special_use)
 
 
 COMMANDS = {

@@ -1,11 +1,11 @@
 """Flags: RFC 5232. The internal variable is shared by included scripts; named ones are variables of RFC 5229."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
-from filters.sieve.building import Builder, match_type
+from filters.sieve.building import Builder, strings
 from filters.sieve.state import Check, Op, Run
-from protocol.sieve.syntax import Argument
+from protocol.sieve.syntax import Argument, String, StringList
 from protocol.sieve.validation import Node
 
 _SYSTEM = {name.lower(): name for name in ("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft")}
@@ -77,25 +77,24 @@ def hasflag(builder: Builder, node: Node) -> Check:
     if argument is not None and not builder.has_variables:
         raise builder.fault(argument.place, 'naming a variable of flags needs require "variables"')
     variables = None if argument is None else builder.texts(argument)
-    keys = builder.texts(node.positional[1])
-    kind = match_type(node)
-    comparator = builder.comparator(node)
-    matches = builder.matcher(node, node.positional[1])
-
-    def values(run: Run) -> Sequence[str]:
-        if variables is None:
-            return run.shared.flags
-        return [flag for name in variables(run) for flag in split_flags([run.value(name.lower())])]
+    matches = builder.matcher(node, _each_flag(node.positional[1]))
 
     def check(run: Run) -> bool:
-        found = values(run)
-        if kind != "is":
-            return matches(run, found)
-        wanted = {comparator.key(flag) for flag in split_flags(keys(run))}
-        run.spend(len(found))
-        return any(comparator.key(flag) in wanted for flag in found)
+        if variables is None:
+            return matches(run, run.shared.flags)
+        return matches(run, [flag for name in variables(run) for flag in split_flags([run.value(name.lower())])])
 
     return check
+
+
+def _each_flag(keys: Argument | None) -> Argument | None:
+    """Keys are lists of flags, RFC 5232 §4: those written out are taken apart."""
+    each = [
+        String(string.place, flag)
+        for string in strings(keys)
+        for flag in ([string.text] if "${" in string.text else string.text.split())
+    ]
+    return StringList(keys.place, tuple(each)) if keys is not None else None
 
 
 COMMANDS = {"setflag": change, "addflag": change, "removeflag": change}

@@ -69,6 +69,8 @@ def share(builder: Builder, node: Node) -> Op | None:
     names = []
     for string in strings(node.positional[0]):
         builder.target(string)
+        if string.text.lower() in builder.assigned:  # RFC 6609 §3.4.1
+            raise builder.fault(string.place, f"variable '{string.text}' is local already")
         names.append(string.text.lower())
     fixed = frozenset(names)
 

@@ -1,7 +1,7 @@
 """Runs a compiled script over one message, for one recipient."""
 
 import mmap
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime
 
 from filters.sieve.actions import Discard, Keep, Result
@@ -16,7 +16,7 @@ QUESTIONS_LIMIT = 1_000  # of one run; each one costs a run from the start
 
 
 async def run(
-    script: Script,
+    scripts: Script | Sequence[Script],
     octets: bytes | mmap.mmap,
     surroundings: Surroundings,
     ports: Ports,
@@ -25,20 +25,25 @@ async def run(
     limits: Limits = DEFAULT_LIMITS,
     is_traced: bool = False,
 ) -> Result:
-    """Run. A mistake of the script is in Result.error; only what the ports raise is raised."""
+    """Run. A mistake of the script is in Result.error; only what the ports raise is raised.
+
+    Of several scripts (the host's, the user's, the host's again) the next one runs when the one before it keeps the
+    message, expressly or not, and takes over what that one decided, edited and flagged.
+    """
+    sequence = (scripts,) if isinstance(scripts, Script) else tuple(scripts)
     answers: dict[Hashable, object] = {}
     while True:
         try:
-            return attempt(script, octets, surroundings, answers, now=now, limits=limits, is_traced=is_traced)
+            return attempt(sequence, octets, surroundings, answers, now=now, limits=limits, is_traced=is_traced)
         except UnansweredError as question:
             if len(answers) >= QUESTIONS_LIMIT:
                 fault = Fault(1, 1, "script asks more than its limit allows")
-                return Result((Keep(is_implicit=True),), error=fault, error_script=script.name)
+                return Result((Keep(is_implicit=True),), error=fault)
             answers[question.question] = await question.fetch(ports)
 
 
 def attempt(
-    script: Script,
+    scripts: Sequence[Script],
     octets: bytes | mmap.mmap,
     surroundings: Surroundings,
     answers: Mapping[Hashable, object],
@@ -50,10 +55,25 @@ def attempt(
     """Run with the answers that are there. Raises UnansweredError when one is missing."""
     shared = Shared(Message(octets), surroundings, now, limits, dict(answers), steps=[] if is_traced else None)
     try:
-        script.main(Run(shared, script.name, (("personal", script.name),)))
+        run_all(shared, scripts)
     except ScriptError as error:
-        return failed(shared, script, error)
+        return failed(shared, error)
     return result_of(shared)
+
+
+def run_all(shared: Shared, scripts: Sequence[Script]) -> None:
+    """Run one script after the other. Raises ScriptError."""
+    for at, script in enumerate(scripts):
+        if at:
+            if not shared.keeps and not any(isinstance(action, Keep) for action in shared.actions):
+                return
+            shared.actions = [action for action in shared.actions if not isinstance(action, Keep)]
+            shared.keeps = True
+        try:
+            script.main(Run(shared, script.name, (("personal", script.name),)))
+        except ScriptError as error:
+            error.script = script.name if error.script is None else error.script
+            raise
 
 
 def result_of(shared: Shared) -> Result:
@@ -72,7 +92,7 @@ def result_of(shared: Shared) -> Result:
     )
 
 
-def failed(shared: Shared, script: Script, error: ScriptError) -> Result:
+def failed(shared: Shared, error: ScriptError) -> Result:
     """A mistake: the message as it came in stays in the inbox, RFC 5228 §2.10.6."""
     place = error.place
     fault = Fault(place.line if place else 1, place.column if place else 1, error.text)
@@ -81,5 +101,5 @@ def failed(shared: Shared, script: Script, error: ScriptError) -> Result:
         steps=tuple(shared.steps or ()),
         work=shared.work,
         error=fault,
-        error_script=error.script if error.script is not None else script.name,
+        error_script=error.script or "",
     )

@@ -15,7 +15,7 @@ from filters.sieve.ports import Surroundings
 from protocol.message import words
 from protocol.message.header import unfold
 
-SUBJECT_LIMIT = 200  # characters of a subject made of a notification's text
+SUBJECT_LIMIT = 256  # characters of a subject made of a notification's text
 REFERENCES_LIMIT = 20  # ids
 _AUTOMATIC_LOCAL_PARTS = re.compile(  # RFC 5230 §4.6, RFC 3834 §2: nobody reads there
     r"mailer-daemon|listserv|majordomo|mdaemon|owner-.*|.*-owner|.*-request|.*-bounces?(?:\+.*)?|bounce[-+].*|no-?reply|do-?not-?reply",
@@ -144,9 +144,19 @@ def _thread(message: View) -> list[bytes]:
 
 
 def notification_mail(
-    action: Notify, message: View, surroundings: Surroundings, *, now: datetime, message_id: str, told: set[str]
+    action: Notify,
+    message: View,
+    surroundings: Surroundings,
+    *,
+    now: datetime,
+    message_id: str,
+    told: set[str],
+    reverse_path: str | None = None,
 ) -> Outgoing | Declined:
-    """The mail for a mailto notification. `told` collects who was told of this message already: nobody is twice."""
+    """The mail for a mailto notification. `told` collects who was told of this message already: nobody is twice.
+
+    `reverse_path` is what bounces go to; None: the sender of the notification.
+    """
     for value in message.texts("auto-submitted"):
         if value.partition(";")[0].strip().lower() != "no":
             return Declined("submitted automatically")  # RFC 5436 §2.2: notifications must not make loops
@@ -167,6 +177,7 @@ def notification_mail(
         field("Message-ID", message_id),
         b"Auto-Submitted: auto-notified; owner-email=" + _quoted(owner) + b"\r\n",
         b"Precedence: bulk\r\n",
+        b"X-Sieve: Postwerk\r\n",
         field("X-Priority", priority),
         field("Importance", importance),
         *(field(_capitalized(name), value) for name, value in uri.fields),
@@ -174,9 +185,10 @@ def notification_mail(
     ]
     head, body = text_part(uri.body or action.message or "Notification of new message.")
     # RFC 5436 §2.7: the null reverse-path stays null, so that failing notifications cannot loop.
-    reverse_path = (mailbox_of(sender) or "") if surroundings.envelope.reverse_path else ""
+    path = (mailbox_of(sender) or "") if reverse_path is None else reverse_path
+    path = path if surroundings.envelope.reverse_path else ""
     recipients = tuple(address for each in (*to, *cc) if (address := mailbox_of(each)) is not None)
-    return Outgoing(reverse_path, recipients, b"".join(lines) + head + b"\r\n" + body, action.fcc)
+    return Outgoing(path, recipients, b"".join(lines) + head + b"\r\n" + body, action.fcc)
 
 
 def _untold(addresses: Sequence[str], told: set[str]) -> list[str]:

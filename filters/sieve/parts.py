@@ -76,7 +76,11 @@ def extracttext(builder: Builder, node: Node) -> Op:
         raise builder.fault(node.place, 'the extracttext command needs require "variables"')
     if not builder.loops:
         raise builder.fault(node.place, "the extracttext command must stand within a foreverypart loop")
-    store, modify, first = builder.target(node.positional[0]), modifiers(node), number(node.options.get("first"))
+    store, modify, first = (
+        builder.target(node.positional[0]),
+        modifiers(node, builder.limits.variable_octets),
+        number(node.options.get("first")),
+    )
 
     def execute(run: Run) -> None:
         view = part_of(run)

@@ -28,7 +28,7 @@ class Glob:
                 pieces.extend([] for _ in found[2])
             elif found[3]:
                 pieces[-1].append(None)
-            elif text := fold(found[1] or found[4] or ""):
+            elif text := fold(found[1] or found[4] or "\\"):  # a last backslash stands for itself
                 pieces[-1].append(text)
         self._pieces = [_Piece(piece) for piece in pieces]
 

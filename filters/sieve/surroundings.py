@@ -30,7 +30,7 @@ def mailboxexists(builder: Builder, node: Node) -> Check:
 
 def _mailbox_exists(run: Run, name: str) -> bool:
     if mailbox_fault(name):
-        raise ScriptError(mailbox_fault(name))
+        return False
     return run.shared.ask(("mailbox", name), lambda ports: ports.mailbox_exists(name))
 
 
@@ -68,7 +68,7 @@ def specialuse_exists(builder: Builder, node: Node) -> Check:
     def check(run: Run) -> bool:
         name = mailbox(run)
         if name is not None and mailbox_fault(name):
-            raise ScriptError(mailbox_fault(name))
+            return False
         return all(exists(run, name, attribute) for attribute in attributes(run))
 
     return check
@@ -101,7 +101,7 @@ def metadataexists(builder: Builder, node: Node) -> Check:
 
 def _annotation(run: Run, mailbox: str | None, name: str) -> str | None:
     if mailbox is not None and mailbox_fault(mailbox):
-        raise ScriptError(mailbox_fault(mailbox))
+        return None
     return run.shared.ask(("metadata", mailbox, name.lower()), lambda ports: ports.metadata(mailbox, name.lower()))
 
 

@@ -19,9 +19,9 @@ def _upper_first(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _encode_url(text: str) -> str:
+def _encode_url(character: str) -> str:
     """RFC 5435 §6: everything but unreserved characters is %-encoded."""
-    return quote(text.encode("utf-8", "surrogateescape"), safe="")
+    return quote(character.encode("utf-8", "surrogateescape"), safe="")
 
 
 _MODIFIERS: tuple[tuple[str, Modify], ...] = (  # the highest precedence first, RFC 5229 §4.1
@@ -34,23 +34,41 @@ _MODIFIERS: tuple[tuple[str, Modify], ...] = (  # the highest precedence first, 
     ("encodeurl", _encode_url),
     ("length", lambda text: str(len(text))),
 )
+_LENGTHENING = (quote_wildcards, quote_regex, _encode_url)  # character by character: the limit must not cut in one
 
 
-def modifiers(node: Node) -> Modify:
-    """The modifiers of `set` and `extracttext`, in the order of their precedence."""
+def modifiers(node: Node, limit: int) -> Modify:
+    """The modifiers of `set` and `extracttext`, in the order of their precedence; the limit is that of the value."""
     chosen = tuple(modify for name, modify in _MODIFIERS if name in node.options)
 
     def apply(text: str) -> str:
         for modify in chosen:
-            text = modify(text)
+            text = _lengthened(modify, text, limit) if modify in _LENGTHENING else modify(text)
         return text
 
     return apply
 
 
+def _lengthened(modify: Modify, text: str, limit: int) -> str:
+    """As much of the text as the limit allows, each character changed."""
+    found: list[str] = []
+    for character in text:
+        changed = modify(character)
+        limit -= len(changed.encode("utf-8", "surrogateescape"))
+        if limit < 0:
+            break
+        found.append(changed)
+    return "".join(found)
+
+
 def assign(builder: Builder, node: Node) -> Op:
     """`set`, RFC 5229 §4."""
-    store, value, modify = builder.target(node.positional[0]), builder.text(node.positional[1]), modifiers(node)
+    store, value, modify = (
+        builder.target(node.positional[0]),
+        builder.text(node.positional[1]),
+        modifiers(node, builder.limits.variable_octets),
+    )
+    builder.assigned.add((builder.constant(node.positional[0]) or "").lower())
 
     def execute(run: Run) -> None:
         text = value(run)

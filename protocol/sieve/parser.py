@@ -119,25 +119,11 @@ class Parser:
             found.append(argument)
             if len(found) > ARGUMENT_LIMIT:
                 raise self._fail(argument.place, f"more than {ARGUMENT_LIMIT} arguments")
-        if self._next.kind is Kind.IDENTIFIER and not self._begins_command():
+        if self._next.kind is Kind.IDENTIFIER:
             return tuple(found), (self.test(depth + 1),), False
         if self._next.kind is Kind.MARK and self._next.text == "(":
             return tuple(found), self.test_list(depth + 1), True
         return tuple(found), (), False
-
-    def _begins_command(self) -> bool:
-        """Whether an identifier begins the next command: it stands on a new line and reads as `name arguments ;`.
-
-        Grammar alone would take it as a test; a forgotten semicolon is the likelier mistake, and the better message.
-        """
-        if self._at == 0 or self._tokens[self._at - 1].kind is Kind.IDENTIFIER:
-            return False
-        if (
-            self._tokens[self._at - 1].kind is not Kind.STRING
-            or self._next.place.line == self._tokens[self._at - 1].place.line
-        ):
-            return False
-        return self._tokens[self._at + 1].kind is not Kind.MARK or self._next.text in ("keep", "stop", "discard")
 
     def take_argument(self) -> Argument | None:
         """Argument = string-list / number / tag, or None when something else stands there."""

@@ -77,6 +77,10 @@ class Validator:
             return None
         node = self._node(command, signature)
         if node is None:
+            if command.block is not None and not signature.has_block:
+                self._note(command.place, f"the {signature.noun} accepts no block")
+            elif command.block is not None:
+                self.nodes(command.block, is_top=False)  # for its own faults
             return None
         if command.name == "require":
             return self._require(command, node)
@@ -98,9 +102,12 @@ class Validator:
             return None
         arguments = self._arguments(source, signature)
         if arguments is None:
+            if source.tests and any(option.name == source.tests[0].name for option in signature.options):
+                name = source.tests[0].name
+                self._note(source.tests[0].place, f"missing colon before '{name}' tag for the {signature.noun}")
             return None
         if source.tests and not signature.subtests:
-            self._note(source.place, f"the {signature.noun} accepts no sub-tests, but tests are specified")
+            self._superfluous(source, signature)
             return None
         if signature.subtests and not source.tests:
             self._note(source.place, f"the {signature.noun} requires a sub-test, but none is specified")
@@ -117,6 +124,14 @@ class Validator:
             tests.append(node)
         options, positional = arguments
         return Node(source.place, source.name, options, positional, tuple(tests), (), frozenset(self.required))
+
+    def _superfluous(self, source: Command | Test, signature: Signature) -> None:
+        """A test where none belongs. One that is a command tells of a forgotten semicolon."""
+        first = source.tests[0]
+        if not source.has_list and not signature.is_test and first.name not in self._language.tests:
+            self._note(source.place, f"missing semicolon after {signature.noun} or superfluous '{first.name}'")
+            return
+        self._note(source.place, f"the {signature.noun} accepts no sub-tests, but tests are specified")
 
     def _test(self, test: Test) -> Node | None:
         signature = self._language.tests.get(test.name)
@@ -206,7 +221,8 @@ class Validator:
     ) -> str:
         option = known.get(tag.name)
         if option is None:
-            return f"unknown tagged argument ':{tag.name}' for the {signature.noun}"
+            names = ", ".join(f":{name}" for name in known) or "none"
+            return f"unknown tagged argument ':{tag.name}' for the {signature.noun} (known: {names})"
         if option.name in options:
             return f"duplicate tagged argument ':{tag.name}' for the {signature.noun}"
         for other in options:

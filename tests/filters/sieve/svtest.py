@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filters.sieve.actions import Action, Discard, FileInto, Keep, Reject, Vacation
 from filters.sieve.building import Builder, Meaning, number
-from filters.sieve.interpreter import failed, result_of
+from filters.sieve.interpreter import failed, result_of, run_all
 from filters.sieve.message import Message
 from filters.sieve.script import ALL, MEANING, Dialect, compile_script
 from filters.sieve.state import Check, Op, Run, ScriptError, Shared, Signal
@@ -121,10 +121,13 @@ class Stage:
             match name(run):
                 case "message":
                     run.shared.message = Message(text.encode("utf-8", "surrogateescape"))
+                    world.take_envelope(run.shared.message)
                 case "envelope.from":
                     world.envelope = replace(world.envelope, reverse_path=path_of(text))
+                    world.is_enveloped.add("from")
                 case "envelope.to":
                     world.envelope = replace(world.envelope, forward_path=path_of(text))
+                    world.is_enveloped.add("to")
                 case "envelope.orig_to":
                     world.envelope = replace(world.envelope, original_recipient=path_of(text))
                 case "envelope.auth":
@@ -226,12 +229,11 @@ class Stage:
         if script is None:
             return False
         world.errors = []
-        octets = bytes(run.shared.message.octets)
-        shared = Shared(Message(octets), world.surroundings(run.shared.message), NOW, world.limits, world)  # type: ignore[arg-type]
+        shared = self._shared(bytes(run.shared.message.octets))
         try:
-            script.main(Run(shared, script.name, (("personal", script.name),)))
+            run_all(shared, [script])
         except ScriptError as error:
-            found = failed(shared, script, error).error
+            found = failed(shared, error).error
             world.errors = [found.text if found else ""]
             return False
         actions = list(result_of(shared).actions)
@@ -242,12 +244,24 @@ class Stage:
         self.appended = [*(before or []), *(action for action in actions if action not in (before or []))]
         return True
 
+    def _shared(self, octets: bytes) -> Shared:
+        message, world = Message(octets), self.world
+        return Shared(message, world.surroundings(message), NOW, world.limits, world)  # type: ignore[arg-type]
+
     def multiscript(self, builder: Builder, node: Node) -> Check:
         names = builder.texts(node.positional[0])
 
         def check(run: Run) -> bool:
             self.appended, self.executed = None, 0
-            return all(self.world.compile(name) and self._run_script(run) for name in names(run))
+            scripts = []
+            for name in names(run):
+                if not self.world.compile(name) or self.world.compiled is None:
+                    return False
+                scripts.append(self.world.compiled)
+            octets = bytes(run.shared.message.octets)
+            shared = self._shared(octets)
+            run_all(shared, scripts)
+            return self.world.execute(list(result_of(shared).actions), Message(octets))
 
         return check
 
@@ -263,7 +277,9 @@ class Stage:
         return check
 
     def result_action(self, builder: Builder, node: Node) -> Check:
-        return self._listed(builder, node, lambda: [_name(action) for action in self.actions()])
+        return self._listed(
+            builder, node, lambda: [_name(action) for action in self.actions() if not _is_implicit(action)]
+        )
 
     def error(self, builder: Builder, node: Node) -> Check:
         return self._listed(builder, node, lambda: self.world.errors)
@@ -281,13 +297,22 @@ class Stage:
 def _contradicts(action: Action, before: Sequence[Action]) -> bool:
     if isinstance(action, Keep) and action.is_implicit:
         return any(not isinstance(each, Vacation) for each in before)
-    return isinstance(action, Reject) and any(isinstance(each, Keep | FileInto | Reject) for each in before)
+    return isinstance(action, Reject) and any(isinstance(each, Reject) for each in before)
+
+
+def _is_implicit(action: Action) -> bool:
+    return isinstance(action, Keep) and action.is_implicit
 
 
 def _name(action: Action) -> str:
     if isinstance(action, FileInto) or (isinstance(action, Keep) and not action.is_implicit):
         return "store" if isinstance(action, FileInto) else "keep"
     return "discard" if isinstance(action, Discard) else type(action).__name__.lower()
+
+
+_PRESET = {  # Pigeonhole has this comparator without require
+    "i-unicode-casemap.svtest": b'require "comparator-i;unicode-casemap"; ',
+}
 
 
 def run_file(path: Path) -> Outcome:
@@ -322,11 +347,12 @@ def run_file(path: Path) -> Outcome:
         {**MEANING.tests, **tests},
         {"tst": lambda run, name: str(path.parent) if name == "path" else ""},
     )
+    stage.world.dialect = Dialect(language, meaning)
     script = compile_script(
-        path.read_bytes(),
+        _PRESET.get(path.name, b"") + path.read_bytes(),
         name=path.name,
         capabilities=ALL | {"vnd.dovecot.testsuite"},
-        dialect=Dialect(language, meaning),
+        dialect=stage.world.dialect,
     )
     message = Message(DEFAULT_MESSAGE)
     shared = Shared(message, stage.world.surroundings(message), NOW, stage.world.limits, stage.world)  # type: ignore[arg-type]

