@@ -48,9 +48,15 @@ class Destination:
         return f"<Destination {self.connections} of {self.window:.0f} connections, {len(self.waiting)} waiting{state}>"
 
     def may_open(self) -> bool:
-        """Whether one more connection may be opened for what waits. (A dead one has something waiting only to be probed.)"""
-        wanted = len(self.waiting) > 0
-        return wanted and self.connections < (1 if self.dead_until is not None else int(self.window))
+        """Whether one more connection may be opened for what waits.
+
+        A further one is worth its while when there are two messages for each that there is: for less, one comes free before
+        it is open. (A dead one has something waiting only to be probed.)
+        """
+        if self.dead_until is not None:
+            return len(self.waiting) > 0 and not self.connections
+        least = 0 if self.connections < self.settings.destination_connection_start else 2 * self.connections
+        return len(self.waiting) > least and self.connections < int(self.window)
 
     def is_closed(self, now: float) -> bool:
         """Whether new work is to be deferred at once: the destination is dead, and not to be probed yet, or being probed."""
