@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 SpfWord: TypeAlias = Literal["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"]
 DkimWord: TypeAlias = Literal["none", "pass", "fail", "policy", "neutral", "temperror", "permerror"]
-ArcWord: TypeAlias = Literal["none", "pass", "fail", "temperror", "permerror"]
+ArcWord: TypeAlias = Literal["none", "pass", "fail"]  # RFC 8617 §10.1
 DmarcWord: TypeAlias = Literal["none", "pass", "fail", "temperror", "permerror"]
 Policy: TypeAlias = Literal["none", "quarantine", "reject"]
 Scope: TypeAlias = Literal["mfrom", "helo"]
