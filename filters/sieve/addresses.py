@@ -61,18 +61,31 @@ def _separator(local: str, delimiters: str) -> int:
 _PARTS: dict[str, Part] = {"localpart": _local_part, "domain": _domain, "user": _user, "detail": _detail}
 
 
-def address_values(view: View, name: str, part: Part, delimiters: str) -> list[str]:
-    """That part of all addresses in the fields of that name. What is no address shows itself whole, and has no parts."""
-    found: list[str] = []
-    for address in view.addresses(name):
-        if is_address(address):
-            value = part(_text(address.mailbox), _text(address.host), delimiters)
-        else:
-            value = _text(address.mailbox) if part is _all else None
-        if value is not None:
-            found.append(value)
-    if not found and part is _all:  # nothing that reads as addresses: the bodies themselves
-        found = [_text(unfold(body)).strip() for body in view.bodies(name)]
+def address_values(view: View, name: str, part: Part, delimiters: str) -> list[list[str]]:
+    """That part of the addresses of each field of that name. What is no address shows itself whole, and has no parts."""
+    values: list[list[str]] = []
+    for at, field in enumerate(view.addresses_by_field(name)):
+        found: list[str] = []
+        for address in field:
+            if is_address(address):
+                value = part(_text(address.mailbox), _text(address.host), delimiters)
+            else:
+                value = _text(address.mailbox) if part is _all else None
+            if value is not None:
+                found.append(value)
+        if not found and part is _all:  # nothing that reads as addresses: the body itself
+            found = [_text(unfold(view.bodies(name)[at])).strip()]
+        values.append(found)
+    return values
+
+
+def flat_values(view: View, name: str, part: Part, delimiters: str) -> list[str]:
+    """The same of all fields together, remembered."""
+    key = (name, part, delimiters)
+    found = view.remembered.get(key)
+    if found is None:
+        fields = address_values(view, name, part, delimiters)
+        found = view.remembered[key] = [text for field in fields for text in field]
     return found
 
 

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
 
-from filters.sieve.addresses import ADDRESS_FIELDS, address_part, address_values, split
+from filters.sieve.addresses import ADDRESS_FIELDS, address_part, address_values, flat_values, split
 from filters.sieve.building import Builder, strings
 from filters.sieve.building import number as number_of
-from filters.sieve.message import View, descendants
+from filters.sieve.message import View, descendants, field_value
 from filters.sieve.state import Check, Run, ScriptError, Texts
 from protocol.message import words
 from protocol.message.content import content_type, disposition
@@ -74,8 +76,18 @@ def part_of(run: Run) -> View:
     return found if found is not None else message.root()
 
 
-def indexed(builder: Builder, node: Node) -> Callable[[Sequence[str]], Sequence[str]] | None:
-    """Which of the values of a field's occurrences :index picks, RFC 5260 §6. Raises CompileError."""
+_T = TypeVar("_T")
+
+
+class Pick(Protocol):
+    """Takes one of several fields."""
+
+    def __call__(self, fields: Sequence[_T], /) -> Sequence[_T]:
+        """That one, or none."""
+
+
+def indexed(builder: Builder, node: Node) -> Pick | None:
+    """Which of the fields that are named :index picks, RFC 5260 §6. Raises CompileError."""
     argument = node.options.get("index")
     if argument is None:
         if "last" in node.options:
@@ -127,28 +139,29 @@ def header(builder: Builder, node: Node) -> Check:
     def check(run: Run) -> bool:
         found: list[str] = []
         for view in where(run):
-            for name in names(run):
-                values = view.texts(name) if read is None else read(run, view, name)
-                found.extend(values if pick is None else pick(values))
+            values = [(name, body) for name in names(run) for body in view.bodies(name)]
+            for name, body in values if pick is None else pick(values):
+                found.extend([field_value(body)] if read is None else read(run, name, body))
         return matches(run, found)
 
     return check
 
 
-def _mime_reader(builder: Builder, node: Node) -> Callable[[Run, View, str], list[str]] | None:
+def _mime_reader(builder: Builder, node: Node) -> Callable[[Run, str, bytes], list[str]] | None:
     """What :type, :subtype, :contenttype and :param read of a field, RFC 5703 §4.1."""
     if "param" in node.options:
         names = builder.texts(node.options["param"])
-        return lambda run, view, field: [
-            value
-            for body in view.bodies(field)
-            for name in names(run)
-            if (value := _parameter(field, body, name.lower().encode())) is not None
+        return lambda run, field, body: [
+            value for name in names(run) if (value := _parameter(field, body, name.lower().encode())) is not None
         ]
     for option, index in (("type", 0), ("subtype", 1), ("contenttype", 2)):
         if option in node.options:
-            return lambda run, view, field, which=index: [_media(field, body)[which] for body in view.bodies(field)]  # type: ignore[misc]
+            return partial(_media_reader, index)
     return None
+
+
+def _media_reader(index: int, run: Run, field: str, body: bytes) -> list[str]:
+    return [_media(field, body)[index]]
 
 
 def _media(field: str, body: bytes) -> tuple[str, str, str]:
@@ -174,16 +187,26 @@ def address(builder: Builder, node: Node) -> Check:
             raise builder.fault(string.place, f"header '{text}' is not allowed for the address test")
     names, where, pick = builder.texts(node.positional[0]), views(builder, node), indexed(builder, node)
     matches, part = builder.matcher(node, node.positional[1]), address_part(node)
+    if "mime" not in node.options and pick is None and (fixed := builder.constants(node.positional[0])) is not None:
+
+        def plain(run: Run) -> bool:
+            view, delimiters = run.shared.message.view, run.shared.surroundings.owner.delimiter
+            if len(fixed) == 1:
+                return matches(run, flat_values(view, fixed[0], part, delimiters))
+            return matches(run, [text for name in fixed for text in flat_values(view, name, part, delimiters)])
+
+        return plain
 
     def check(run: Run) -> bool:
         delimiters = run.shared.surroundings.owner.delimiter
         found: list[str] = []
         for view in where(run):
+            values: list[list[str]] = []
             for name in names(run):
                 if name.lower() not in ADDRESS_FIELDS:
                     raise ScriptError(f"header '{name}' is not allowed for the address test")
-                values = address_values(view, name, part, delimiters)
-                found.extend(values if pick is None else pick(values))
+                values.extend(address_values(view, name, part, delimiters))
+            found.extend(text for field in (values if pick is None else pick(values)) for text in field)
         return matches(run, found)
 
     return check

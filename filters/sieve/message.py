@@ -1,7 +1,7 @@
 """A message as tests and editing commands see it: header fields decoded once each, parts found when asked for."""
 
 import mmap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from protocol.message import address_list, header, mime, text, words
 from protocol.message.address_list import Address
@@ -14,32 +14,43 @@ Path = tuple[int, ...]
 class View:
     """A part, or the message: its header fields and where it lies."""
 
-    __slots__ = ("_addresses", "_fields", "_texts", "octets", "part")
+    __slots__ = ("_addresses", "_bodies", "_fields", "_texts", "octets", "part", "remembered")
 
     def __init__(self, octets: bytes | mmap.mmap, part: mime.Part | None, fields: list[header.RawField]) -> None:
         self.octets = octets
         self.part = part
         self._fields = fields
+        self._bodies: dict[bytes, list[bytes]] | None = None
         self._texts: dict[str, list[str]] = {}
-        self._addresses: dict[str, list[Address]] = {}
+        self.remembered: dict[Hashable, list[str]] = {}  # what others work out of it
+        self._addresses: dict[str, list[list[Address]]] = {}
 
     def texts(self, name: str) -> list[str]:
         """The values of all fields of that name, decoded, without white space around them, RFC 5228 §5.7."""
         found = self._texts.get(name)
         if found is None:
-            found = self._texts[name] = [words.decode(body).strip(_WHITE) for body in self.bodies(name)]
+            bodies = self.bodies(name)
+            found = self._texts[name] = [field_value(body) for body in bodies] if bodies else []
         return found
 
     def bodies(self, name: str) -> list[bytes]:
         """The same as octets, not decoded."""
-        wanted = name.upper().encode("utf-8", "surrogateescape")
-        return [body for field, body, _ in self._fields if field == wanted]
+        if self._bodies is None:
+            self._bodies = {}
+            for field, body, _ in self._fields:
+                self._bodies.setdefault(field, []).append(body)
+        return self._bodies.get(name.upper().encode("utf-8", "surrogateescape"), [])
 
     def addresses(self, name: str) -> list[Address]:
         """The addresses in all fields of that name. Groups are gone, what is no address has no host."""
+        return [address for field in self.addresses_by_field(name) for address in field]
+
+    def addresses_by_field(self, name: str) -> list[list[Address]]:
+        """The same, those of each field apart."""
         found = self._addresses.get(name)
         if found is None:
-            found = self._addresses[name] = [address for body in self.bodies(name) for address in addresses(body)]
+            fields = [address_list.parse(body) for body in self.bodies(name)]
+            found = self._addresses[name] = [[each for each in field if each.host is not None] for field in fields]
         return found
 
     def has(self, name: str) -> bool:
@@ -59,9 +70,9 @@ class View:
         return bytes(self.octets[self.part.body_start : self.part.end])
 
 
-def addresses(body: bytes) -> list[Address]:
-    """The addresses in a field body, without the starts and ends of groups."""
-    return [found for found in address_list.parse(body) if found.host is not None]
+def field_value(body: bytes) -> str:
+    """The text of a field body, without white space around it, RFC 5228 §5.7."""
+    return words.decode(body).strip(_WHITE)
 
 
 def view_of(octets: bytes | mmap.mmap, part: mime.Part) -> View:
