@@ -15,7 +15,7 @@ from filters.ports import InfectedAction, InfectedActions, OnFailure, Scanner, T
 from filters.subject import Envelope, Subject
 from filters.verdict import AddField, Drop, Quarantine, Refuse, StripPart, Verdict
 from protocol.message import scan
-from protocol.message.stripping import Notice, Path, body, leaves, strip
+from protocol.message.stripping import Notice, PartPath, body, leaves, strip
 from protocol.smtp.reply import reply
 
 STATUS_FIELD = "X-Virus-Status"
@@ -84,9 +84,9 @@ class Antivirus:
                 return found
             return None
 
-    async def _scanned_parts(self, original: Original, *, is_first_enough: bool) -> dict[Path, str]:
+    async def _scanned_parts(self, original: Original, *, is_first_enough: bool) -> dict[PartPath, str]:
         """What was found in the contents of which leaves."""
-        found: dict[Path, str] = {}
+        found: dict[PartPath, str] = {}
         root = await asyncio.to_thread(scan, original)
         for path, part in leaves(root):
             name = await self._scanner.scan(await asyncio.to_thread(body, original, part))
@@ -101,7 +101,7 @@ class Antivirus:
         actions = await self._actions_for(subject.envelope)
         if not actions or "reject" in actions.values():
             return [Refuse(INFECTED, reason)]
-        parts: Mapping[Path, str] = {}
+        parts: Mapping[PartPath, str] = {}
         if "strip" in actions.values():
             parts = await self._strippable(subject.original)
             if not parts:
@@ -122,7 +122,7 @@ class Antivirus:
             return {}
         return {tenant_id: await self._actions.action_of(tenant_id) for tenant_id in dict.fromkeys(envelope.tenant_ids)}
 
-    async def _strippable(self, original: Original) -> Mapping[Path, str]:
+    async def _strippable(self, original: Original) -> Mapping[PartPath, str]:
         """The infected leaves, provided that nothing is found in the message without them."""
         parts = await self._scanned_parts(original, is_first_enough=False)
         if not parts:

@@ -1,9 +1,10 @@
-"""What can be told of an archive without unpacking it: the names in it, and whether it is encrypted. Zip, 7z and RAR.
+"""What can be told of an archive without unpacking its files: their names, and whether it is encrypted. Zip, 7z and RAR.
 
-Only directories and headers are read, and only so many octets of them; nothing is ever unpacked, and archives within archives are
-left alone: what is not encrypted, the virus scanner sees.
+Only directories and headers are read, and only so many octets of them. Archives within archives are left alone: what is not
+encrypted, the virus scanner sees.
 """
 
+import lzma
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ from dataclasses import dataclass
 from io import BytesIO
 
 MAX_MEMBERS = 10_000  # whose names are read
+MAX_HEADER_OCTETS = 1 << 20  # of a 7z archive, unpacked
 MAX_HEADERS = 10_000  # blocks of a RAR archive that are looked at
 
 _SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c"
+_SEVEN_ZIP_START = 32  # octets of the header in front
 _AES = b"\x06\xf1\x07\x01"  # the id of 7z's AES-256 coder
 _RAR4 = b"Rar!\x1a\x07\x00"
 _RAR5 = b"Rar!\x1a\x07\x01\x00"
@@ -59,11 +62,65 @@ def _zip(octets: bytes) -> Archive:
 
 
 def _seven_zip_is_encrypted(octets: bytes) -> bool:
-    """The header at the end names the coders; where it is packed itself, the header that says how does."""
-    if len(octets) < 32:
+    """The header at the end names the coders. Mostly it is packed itself, and a short header in clear says how."""
+    if len(octets) < _SEVEN_ZIP_START:
         return False
     offset, size = struct.unpack_from("<QQ", octets, 12)
-    return _AES in octets[32 + offset : 32 + offset + min(size, 1 << 20)]
+    header = octets[_SEVEN_ZIP_START + offset : _SEVEN_ZIP_START + offset + min(size, MAX_HEADER_OCTETS)]
+    if _AES in header:
+        return True
+    if header[:1] != b"\x17":
+        return False
+    try:
+        return _AES in _seven_zip_unpacked(octets, header)
+    except (IndexError, ValueError, lzma.LZMAError):
+        return False  # broken: nobody can open it
+
+
+def _seven_zip_unpacked(octets: bytes, header: bytes) -> bytes:
+    """The real header, which one LZMA or LZMA2 stream holds. Raises IndexError, ValueError, LZMAError."""
+    _expect(header, 1, b"\x06")  # PackInfo
+    position, at = _seven_zip_number(header, 2)
+    at = _expect(header, at, b"\x01\x09")  # one stream; its size
+    packed_size, at = _seven_zip_number(header, at)
+    if header[at] == 0x0A:  # its checksum
+        at += 6
+    at = _expect(header, at, b"\x00\x07\x0b\x01\x00\x01")  # the end; UnpackInfo: one folder, here, of one coder
+    flags, at = header[at], at + 1
+    if flags & 0xF0 != 0x20:
+        raise ValueError("a coder without properties")
+    coder, at = header[at : at + (flags & 0x0F)], at + (flags & 0x0F)
+    size, at = _seven_zip_number(header, at)
+    properties = header[at : at + size]
+    if coder == b"\x21":
+        chain = {"id": lzma.FILTER_LZMA2, "dict_size": MAX_HEADER_OCTETS}
+    elif coder == b"\x03\x01\x01":
+        rest, lc = divmod(properties[0], 9)
+        pb, lp = divmod(rest, 5)
+        chain = {"id": lzma.FILTER_LZMA1, "dict_size": MAX_HEADER_OCTETS, "lc": lc, "lp": lp, "pb": pb}
+    else:
+        raise ValueError("an unusual coder")
+    start = _SEVEN_ZIP_START + position
+    unpacking = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[chain])
+    return unpacking.decompress(octets[start : start + packed_size], MAX_HEADER_OCTETS)
+
+
+def _expect(octets: bytes, at: int, wanted: bytes) -> int:
+    if octets[at : at + len(wanted)] != wanted:
+        raise ValueError("an unusual header")
+    return at + len(wanted)
+
+
+def _seven_zip_number(octets: bytes, at: int) -> tuple[int, int]:
+    """7z's number: ones at the top of the first octet tell how many octets follow, the lowest first. Raises IndexError."""
+    first, value, mask = octets[at], 0, 0x80
+    at += 1
+    for number in range(8):
+        if not first & mask:
+            return value | (first & (mask - 1)) << (8 * number), at
+        value |= octets[at] << (8 * number)
+        at, mask = at + 1, mask >> 1
+    return value, at
 
 
 def _rar4_flags(octets: bytes) -> Iterator[bool]:

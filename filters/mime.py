@@ -14,7 +14,7 @@ from filters.subject import Subject
 from filters.verdict import Quarantine, Refuse, StripPart, Verdict
 from protocol.message import Part, scan
 from protocol.message.documents import document_name
-from protocol.message.stripping import Path, body, leaves
+from protocol.message.stripping import PartPath, body, leaves
 from protocol.smtp.reply import Reply, reply
 
 Action = Literal["pass", "reject", "strip", "quarantine"]
@@ -45,7 +45,7 @@ class MimeRules:
 class _Unwanted:
     """One attachment."""
 
-    path: Path
+    path: PartPath
     cause: Literal["attachment", "encrypted"]
     found: str
 
@@ -83,7 +83,7 @@ class Mime:
             return Refuse(TOO_DEEP, f"parts {depth} deep")
         return [unwanted for path, part in leaves(root) for unwanted in self._unwanted(original, path, part)]
 
-    def _unwanted(self, original: bytes | mmap.mmap, path: Path, part: Part) -> Iterator[_Unwanted]:
+    def _unwanted(self, original: bytes | mmap.mmap, path: PartPath, part: Part) -> Iterator[_Unwanted]:
         """What is wrong with one leaf; one reason is enough."""
         rules = self._rules
         name = document_name(part)

@@ -20,7 +20,7 @@ from daemons.cli.common import (
     with_sizes,
     yes_option,
 )
-from storage import accounts, traces
+from storage import accounts, antivirus, traces
 from storage.blobs.keys import KeyRing
 from storage.errors import NotFoundError
 from storage.rows import TenantRow
@@ -106,6 +106,26 @@ def set_language(settings: Settings, name: str, language: str) -> None:
                 fail(f"no tenant {name}", os.EX_NOUSER)
 
     run_async(run())
+
+
+@tenant.command("antivirus")
+@click.argument("name")
+@click.argument("action", required=False, type=click.Choice(["reject", "strip", "quarantine", "discard", "default"]))
+@settings_option
+def antivirus_action(settings: Settings, name: str, action: str | None) -> None:
+    """Show, or set, what becomes of infected mail for the tenant's people. default: as configured ([antivirus] infected)."""
+
+    async def run() -> str | None:
+        async with owner_connection(settings) as connection:
+            try:
+                if action is not None:
+                    await antivirus.choose(connection, name, None if action == "default" else action)
+                return await antivirus.chosen(connection, name)
+            except NotFoundError:
+                fail(f"no tenant {name}", os.EX_NOUSER)
+
+    own = run_async(run())
+    click.echo(own or f"{settings.antivirus.infected}, as configured")
 
 
 @tenant.command("remove")

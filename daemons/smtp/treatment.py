@@ -15,7 +15,7 @@ from filters.pipeline import Decision
 from filters.verdict import StripPart
 from protocol.message import scan
 from protocol.message.dsn import language_of
-from protocol.message.stripping import Notice, strip
+from protocol.message.stripping import Notice, leaves, strip
 from storage.rows import ContentFacts, NewMessage
 from storage.spool import Spool, SpoolFile
 
@@ -71,6 +71,9 @@ def _strip(
     for each in stripped:
         notices.setdefault(each.part, Notice(each.cause, each.reason, language_of(language), reference))
     with mapped(original) as octets:
-        for piece in strip(octets, scan(octets), notices):
+        root = scan(octets)
+        if not notices.keys() <= {path for path, _ in leaves(root)}:
+            raise ValueError("a filter names a part that is none")  # nobody gets what was to be taken out
+        for piece in strip(octets, root, notices):
             file.write(piece)
     return file.original

@@ -14,7 +14,7 @@ from protocol.message.header import select_fields
 from protocol.message.mime import Buffer, Part
 from protocol.message.transfer import UnknownEncodingError, decode, decoder_of
 
-Path = tuple[int, ...]  # as an IMAP section names a part, RFC 3501 §6.4.5
+PartPath = tuple[int, ...]  # as an IMAP section names a part, RFC 3501 §6.4.5
 Cause = Literal["virus", "attachment", "encrypted"]
 Language = Literal["en", "de"]
 
@@ -71,7 +71,7 @@ class Notice:
     reference: str  # under which the original can be found
 
 
-def leaves(root: Part) -> Iterator[tuple[Path, Part]]:
+def leaves(root: Part) -> Iterator[tuple[PartPath, Part]]:
     """The parts of a message that can be taken out, in the order of their octets.
 
     A message within message/rfc822 is gone into, unless it is encoded (which RFC 2045 §6.4 forbids): its octets are not its parts'.
@@ -88,12 +88,12 @@ def body(octets: Buffer, part: Part) -> bytes:
         return encoded
 
 
-def strip(octets: Buffer, root: Part, notices: Mapping[Path, Notice]) -> Iterator[bytes]:
-    """The message in pieces, with notices in place of the leaves that they are for. A path that no leaf has does nothing."""
+def strip(octets: Buffer, root: Part, notices: Mapping[PartPath, Notice]) -> Iterator[bytes]:
+    """The message in pieces, with notices in place of the leaves that they are for. A path without octets does nothing."""
     at = 0
     for path, part in leaves(root):
         notice = notices.get(path)
-        if notice is None:
+        if notice is None or part.header_start == part.end:
             continue
         yield from _pieces(octets, at, part.header_start)
         yield _header(octets, part, notice.language, is_root=part is root)
@@ -105,7 +105,7 @@ def strip(octets: Buffer, root: Part, notices: Mapping[Path, Notice]) -> Iterato
     yield from _pieces(octets, at, len(octets))
 
 
-def _of_message(root: Part, path: Path) -> Iterator[tuple[Path, Part]]:
+def _of_message(root: Part, path: PartPath) -> Iterator[tuple[PartPath, Part]]:
     if root.is_multipart and root.children:
         for number, child in enumerate(root.children, 1):
             yield from _of_part(child, (*path, number))
@@ -113,7 +113,7 @@ def _of_message(root: Part, path: Path) -> Iterator[tuple[Path, Part]]:
         yield from _of_part(root, (*path, 1))
 
 
-def _of_part(part: Part, path: Path) -> Iterator[tuple[Path, Part]]:
+def _of_part(part: Part, path: PartPath) -> Iterator[tuple[PartPath, Part]]:
     if part.is_multipart and part.children:
         for number, child in enumerate(part.children, 1):
             yield from _of_part(child, (*path, number))

@@ -103,6 +103,20 @@ def test_language_of_a_tenant(postwerk: Postwerk, settings: Settings) -> None:
         postwerk("tenant", "language", "nobody", "de")
 
 
+def test_antivirus_of_a_tenant(postwerk: Postwerk) -> None:
+    """What becomes of a tenant's infected mail is as configured until it chooses, and again when it says so."""
+    postwerk("tenant", "add", "example")
+    assert postwerk("tenant", "antivirus", "example") == "reject, as configured\n"
+    assert postwerk("tenant", "antivirus", "example", "strip") == "strip\n"
+    assert postwerk("tenant", "antivirus", "example") == "strip\n"
+    assert postwerk("tenant", "antivirus", "example", "default") == "reject, as configured\n"
+    with pytest.raises(Ended, match="not one of"):
+        postwerk("tenant", "antivirus", "example", "burn")
+    for action in ((), ("strip",)):
+        with pytest.raises(Ended, match="no tenant nobody"):
+            postwerk("tenant", "antivirus", "nobody", *action)
+
+
 def test_domains(postwerk: Postwerk) -> None:
     """A domain belongs to the only tenant, or to the one that is named; it is stored in lower case."""
     with pytest.raises(Ended, match="no tenant yet"):
