@@ -211,16 +211,10 @@ async def peer(
     certificate, key = write_certificate(directory)
     offset = free_port_offset(_PORTS, range(9000))
     smtp, submission, imaps, pop3s = (port + offset for port in _PORTS)
-    ports = {"port": smtp, "submission": submission}
-    _write_postfix(directory, accounts, {**ports, "certificate": certificate, "key": key}, transports)
-    values = {
-        "certificate": certificate,
-        "key": key,
-        "imaps": imaps,
-        "pop3s": pop3s,
-        "hibernate": f"{_HIBERNATE_SECONDS} s" if hibernates else "0",
-    }
-    _write_dovecot(directory, accounts, store, values)
+    keys: dict[str, object] = {"certificate": certificate, "key": key}
+    _write_postfix(directory, accounts, {**keys, "port": smtp, "submission": submission}, transports)
+    hibernate = f"{_HIBERNATE_SECONDS} s" if hibernates else "0"
+    _write_dovecot(directory, accounts, store, {**keys, "imaps": imaps, "pop3s": pop3s, "hibernate": hibernate})
     tls = ssl.create_default_context(cafile=str(certificate))
     commands = [
         [f"{_PROGRAMS}/master", "-c", f"{directory}/postfix", "-d"],

@@ -203,7 +203,7 @@ class NewMessage:
     journal: JournalEntry | None = None
     replaces: tuple[int, int] | None = None  # (mailbox, UID) of a message that goes in the same transaction
     outbound: Outbound | None = None  # remote recipients, queued in the same transaction
-    settles: Sequence[Settlement] = ()  # what the message reports of, settled in the same transaction or not stored at all
+    settles: Sequence[Settlement] = ()  # what it reports of: settled in the same transaction, or it is not stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,14 +61,15 @@ SELECT uid, uidvalidity, modseq, (SELECT count(*) FROM told) FROM numbered ORDER
 # The same with rows for the outbound queue. A trigger of outbound_recipient wakes the relays (0012_queue.sql).
 _QUEUED = """
 new_outbound AS (
-    INSERT INTO outbound_message (outbound_id, content_id, tenant_id, account_id, trace_id, reverse_path, envid, ret, body, is_smtputf8,
-                                  is_requiretls, priority, deliver_by, deliver_by_mode, expires_at)
-    SELECT content_id, * FROM unnest($41::bigint[], $42::bigint[], $43::bigint[], $44::text[], $45::text[], $46::text[], $47::text[],
-                                     $48::text[], $49::boolean[], $50::boolean[], $51::smallint[], $52::timestamptz[], $53::text[],
-                                     $54::timestamptz[]) AS m (content_id)),
+    INSERT INTO outbound_message (outbound_id, content_id, tenant_id, account_id, trace_id, reverse_path, envid, ret, body,
+                                  is_smtputf8, is_requiretls, priority, deliver_by, deliver_by_mode, expires_at)
+    SELECT content_id, *
+      FROM unnest($41::bigint[], $42::bigint[], $43::bigint[], $44::text[], $45::text[], $46::text[], $47::text[], $48::text[],
+                  $49::boolean[], $50::boolean[], $51::smallint[], $52::timestamptz[], $53::text[], $54::timestamptz[])
+        AS m (content_id)),
 new_recipient AS (
-    INSERT INTO outbound_recipient (outbound_id, tenant_id, sender, urgency, forward_path, domain, notify, orcpt, state, held_reason,
-                                    next_attempt_at)
+    INSERT INTO outbound_recipient (outbound_id, tenant_id, sender, urgency, forward_path, domain, notify, orcpt, state,
+                                    held_reason, next_attempt_at)
     SELECT outbound_id, tenant_id, sender, urgency, forward_path, domain, notify, orcpt,
            CASE WHEN held_reason IS NULL THEN 'waiting' ELSE 'held' END, held_reason, coalesce(release_at, now())
       FROM unnest($55::bigint[], $56::bigint[], $57::bigint[], $58::smallint[], $59::text[], $60::text[], $61::text[], $62::text[],
