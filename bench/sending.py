@@ -274,6 +274,8 @@ async def queue(systems: Sequence[System], end: Sink, waiting: int, count: int) 
     """What everybody else notices of a queue in which so many recipients wait."""
     figures = []
     for system in systems:
+        await submit_all(system, _plan(200, 598, SINK_DOMAINS), is_reused=True)  # caches and plans are there
+        await deliver(system, Load("warm", 200, _SESSIONS), seed=599)
         figures += await _beside(system, end, count, "empty queue")
         plan = [
             (mail, [f"nobody{number}.{each}@{WAITING_DOMAIN}" for each in range(_RECIPIENTS_EACH)])
