@@ -32,15 +32,39 @@ def body(builder: Builder, node: Node) -> Check:
 
 def _reader(builder: Builder, node: Node) -> Callable[[Run], Sequence[str]]:
     if "raw" in node.options:
-        return lambda run: [_raw(run)]
+        return lambda run: _remembered(run, ("raw",), _raw)
     if "content" in node.options:
         types = builder.texts(node.options["content"])
-        return lambda run: _contents(run, [each.lower() for each in types(run)])
-    return lambda run: [part_text(view) for view in descendants(run.shared.message.root()) if _is_text(view)]
+        return lambda run: _of_types(run, tuple(each.lower() for each in types(run)))
+    return lambda run: _remembered(run, ("text",), _texts)
 
 
-def _raw(run: Run) -> str:
-    return run.shared.message.root().body.decode("utf-8", "surrogateescape")
+def _of_types(run: Run, types: tuple[str, ...]) -> Sequence[str]:
+    return _remembered(run, ("content", *types), lambda run: _contents(run, types))
+
+
+def _remembered(run: Run, key: tuple[str, ...], read: Callable[[Run], list[str]]) -> Sequence[str]:
+    """What was read of this message before, or is now: as much as the limit allows."""
+    known = run.shared.message.root().remembered
+    found = known.get(key)
+    if found is None:
+        left, found = run.shared.limits.body_octets, []
+        for text in read(run):
+            found.append(text[:left])
+            left = max(left - len(text), 0)
+        run.spend(run.shared.message.size // 4096)
+        known[key] = found
+    return found
+
+
+def _raw(run: Run) -> list[str]:
+    view = run.shared.message.root()
+    start = view.part.body_start if view.part is not None else 0
+    return [_text(bytes(view.octets[start : start + run.shared.limits.body_octets]))]
+
+
+def _texts(run: Run) -> list[str]:
+    return [part_text(view) for view in descendants(run.shared.message.root()) if _is_text(view)]
 
 
 def _is_text(view: View) -> bool:

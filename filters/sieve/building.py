@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from filters.sieve.comparators import ASCII_CASEMAP, COMPARATORS, OCTET, RELATIONS, Comparator
 from filters.sieve.limits import Limits
 from filters.sieve.patterns import Glob, Regex, RegexError, glob, regex
-from filters.sieve.state import Check, Op, Run, ScriptError, Signal, Text, Texts
+from filters.sieve.state import Check, Op, Run, ScriptError, Signal, Text, Texts, cut
 from protocol.sieve.errors import Fault
 from protocol.sieve.syntax import Argument, Number, Place, String, StringList
 from protocol.sieve.validation import Node
@@ -190,7 +190,8 @@ class Builder:
         name = argument.text.lower() if isinstance(argument, String) else ""
         if name.startswith("global.") and self.has_include and _VARIABLE.fullmatch(name[7:]):
             name = name[7:]
-            return lambda run, value: run.shared.globals.__setitem__(name, value)
+            limit = self.limits.variable_octets
+            return lambda run, value: run.shared.store_global(name, cut(value, limit))
         if not _VARIABLE.fullmatch(name):
             raise self.fault(place, f"invalid variable name '{name}'")
         self.declare(name, place)
@@ -336,7 +337,7 @@ def _is(comparator: Comparator, keys: Sequence[str] | None, varying: Texts) -> M
 
     def matches(run: Run, values: Sequence[str]) -> bool:
         wanted = fixed if fixed is not None else frozenset(fold(key) for key in varying(run))
-        run.spend(len(values) + sum(map(len, values)) // 64)
+        run.spend(len(values) + sum(map(len, values)) // 1024)
         return any(fold(value) in wanted for value in values)
 
     return matches
@@ -348,7 +349,7 @@ def _contains(comparator: Comparator, keys: Sequence[str] | None, varying: Texts
 
     def matches(run: Run, values: Sequence[str]) -> bool:
         wanted = fixed if fixed is not None else [fold(key) for key in varying(run)]
-        run.spend(len(wanted) * (len(values) + sum(map(len, values)) // 64))
+        run.spend(len(wanted) * (len(values) + sum(map(len, values)) // 1024))
         for value in values:
             folded = fold(value)
             for key in wanted:
@@ -363,8 +364,11 @@ def _patterns(
     compiled: Callable[[str], Glob | Regex], keys: Sequence[str] | None, varying: Texts, captures: bool
 ) -> Matcher:
     def matches(run: Run, values: Sequence[str]) -> bool:
+        if keys is None:
+            run.spend(100)  # patterns that are made while the script runs are compiled then
         wanted = [compiled(key) for key in (keys if keys is not None else varying(run))]
-        run.spend(len(wanted) * (len(values) + sum(map(len, values)) // 16))
+        length = sum(map(len, values))
+        run.spend(sum(len(values) + pattern.weight * length // 1024 for pattern in wanted))
         for value in values:
             for pattern in wanted:
                 found = pattern.match(value)
@@ -381,16 +385,18 @@ def _in_list(names: Texts) -> Matcher:
     def matches(run: Run, values: Sequence[str]) -> bool:
         wanted = names(run)
         run.spend(len(values) * len(wanted))
-        for value in values:
-            for name in wanted:
-                if in_list(run, name, value):
-                    run.match = [value]  # RFC 6134 §2.2
-                    return True
+        if not values:
+            return False
+        for name in wanted:
+            found = first_in_list(run, name, tuple(values))
+            if found is not None:
+                run.match = [found]  # RFC 6134 §2.2
+                return True
         return False
 
     return matches
 
 
-def in_list(run: Run, name: str, value: str) -> bool:
-    """Whether the value is in the owner's list of that name, RFC 6134 §2.1."""
-    return run.shared.ask(("list", name, value), lambda ports: ports.list_contains(name, value))
+def first_in_list(run: Run, name: str, values: tuple[str, ...]) -> str | None:
+    """The first of the values that is in the owner's list of that name, RFC 6134 §2.1."""
+    return run.shared.ask(("list", name, values), lambda ports: ports.first_in_list(name, values))

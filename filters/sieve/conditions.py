@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from filters.sieve.addresses import ADDRESS_FIELDS, address_part, address_values, flat_values, split
 from filters.sieve.building import Builder, strings
 from filters.sieve.building import number as number_of
-from filters.sieve.message import View, descendants, field_value
+from filters.sieve.message import View, field_value, paths_below
 from filters.sieve.state import Check, Run, ScriptError, Texts
 from protocol.message import words
 from protocol.message.content import content_type, disposition
@@ -65,8 +65,18 @@ def views(builder: Builder, node: Node) -> Views:
                 raise builder.fault(node.place, f"the :{name} tag for the {node.name} test requires the :mime tag")
         return lambda run: (run.shared.message.view,)
     if "anychild" in node.options:
-        return lambda run: descendants(part_of(run))
+        return _all_parts
     return lambda run: (part_of(run),)
+
+
+def _all_parts(run: Run) -> list[View]:
+    """The current part and all within it."""
+    message = run.shared.message
+    around = run.shared.parts[-1] if run.shared.parts else ()
+    part = part_of(run).part
+    paths = [around, *paths_below(part, around)] if part is not None else []
+    run.spend(2 * len(paths))
+    return [view for path in paths if (view := message.at(path)) is not None]
 
 
 def part_of(run: Run) -> View:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from filters.sieve.actions import Action, Discard, FileInto, Keep, Redirect, Reject
+from filters.sieve.actions import Action, Discard, FileInto, Keep, Notify, Redirect, Reject
 from filters.sieve.addresses import mailbox_of
 from filters.sieve.building import Builder
 from filters.sieve.flags import flags_of
@@ -53,6 +53,8 @@ def fileinto(builder: Builder, node: Node) -> Op:
     mailbox_id = builder.optional_text(node.options.get("mailboxid"))
     special_use = builder.optional_text(special_use_of(builder, node))
     creates, copies = "create" in node.options, "copy" in node.options
+    if {"mailboxid", "specialuse"} <= node.options.keys():  # RFC 9042 §5
+        raise builder.fault(node.place, "the :mailboxid and :specialuse tags exclude each other")
 
     def execute(run: Run) -> None:
         name = mailbox(run)
@@ -169,7 +171,7 @@ def reject(builder: Builder, node: Node) -> Op:
         for action in shared.actions:
             if isinstance(action, Reject):
                 raise ScriptError("duplicate reject: the message is refused already")
-            if not isinstance(action, Discard):
+            if not isinstance(action, Discard | Notify):  # RFC 5435 §3: notify goes with everything
                 raise ScriptError(f"{node.name} conflicts with an earlier {type(action).__name__.lower()}")
         run.note(node.place, node.name)
         run.act(Reject(reason(run), is_extended))

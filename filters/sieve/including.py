@@ -77,7 +77,7 @@ def share(builder: Builder, node: Node) -> Op | None:
     def execute(run: Run) -> None:
         run.global_names |= fixed
         for name in fixed:
-            run.shared.globals.setdefault(name, "")
+            run.shared.store_global(name, run.shared.globals.get(name, ""))
 
     return execute
 

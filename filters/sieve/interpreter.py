@@ -12,7 +12,7 @@ from filters.sieve.script import Script
 from filters.sieve.state import Run, ScriptError, Shared, UnansweredError
 from protocol.sieve.errors import Fault
 
-QUESTIONS_LIMIT = 1_000  # of one run; each one costs a run from the start
+QUESTIONS_LIMIT = 100  # of one run; each one costs a run from the start
 
 
 async def run(
@@ -58,6 +58,8 @@ def attempt(
         run_all(shared, scripts)
     except ScriptError as error:
         return failed(shared, error)
+    except RecursionError:  # blocks, tests and included scripts within each other, all at their limits
+        return failed(shared, ScriptError("script is nested too deeply"))
     return result_of(shared)
 
 

@@ -1,5 +1,7 @@
 """Parts of the message one by one, changed, taken out: RFC 5703."""
 
+import hashlib
+
 from filters.sieve.actions import AddHeader
 from filters.sieve.addresses import mailbox_of
 from filters.sieve.building import Builder, number
@@ -11,8 +13,6 @@ from filters.sieve.variables import modifiers
 from protocol.message import header
 from protocol.sieve.syntax import String
 from protocol.sieve.validation import Node
-
-_BOUNDARY = "=_enclosed_{}"
 
 
 def _loop_name(node: Node) -> str:
@@ -106,7 +106,7 @@ def replace(builder: Builder, node: Node) -> Op:
         if view is None or view.part is None:
             return
         head, body = _entity(text(run)) if is_mime else text_part(text(run))
-        run.spend(len(body) // 64)
+        run.spend((message.size + len(body)) // 1024)
         octets, part = view.octets, view.part
         if not path:
             changes = {"Subject": subject(run), "From": sender(run)}
@@ -204,11 +204,8 @@ def _header_of(line: str) -> tuple[str, str]:
 
 
 def _boundary(octets: bytes) -> str:
-    """One that does not occur: counted up, as nothing here is random."""
-    count = 0
-    while _BOUNDARY.format(count).encode() in octets:
-        count += 1
-    return _BOUNDARY.format(count)
+    """One that does not occur: nothing holds its own hash."""
+    return "=_" + hashlib.sha256(octets).hexdigest()[:40]
 
 
 COMMANDS = {

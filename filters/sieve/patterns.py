@@ -18,7 +18,7 @@ _ESCAPED = re.compile(r"\\(.)|(\*+)|(\?)|([^\\*?]+)|\\", re.DOTALL)
 class Glob:
     """A :matches pattern, compiled for one comparator."""
 
-    __slots__ = ("_fold", "_pieces")
+    __slots__ = ("_fold", "_pieces", "weight")
 
     def __init__(self, pattern: str, fold: Callable[[str], str]) -> None:
         self._fold = fold
@@ -31,6 +31,8 @@ class Glob:
             elif text := fold(found[1] or found[4] or "\\"):  # a last backslash stands for itself
                 pieces[-1].append(text)
         self._pieces = [_Piece(piece) for piece in pieces]
+        # How much dearer than looking for a text: a piece with `?` is compared at each place.
+        self.weight = 4 + sum(piece.length for piece in self._pieces if piece.is_wild)
 
     def match(self, value: str) -> list[str] | None:
         """What the whole value and the wildcards stand for, or None."""
@@ -81,7 +83,12 @@ class _Piece:
                 self._wild.append(at)
             at += 1 if part is None else len(part)
         # Of fixed length and without choices: a search costs its length times that of the text at most.
-        self._pattern = re.compile("".join("." if part is None else re.escape(part) for part in parts), re.DOTALL)
+        pattern = "".join("." if part is None else re.escape(part) for part in parts)
+        self._pattern = re.compile(pattern if self._text is None else "", re.DOTALL)
+
+    @property
+    def is_wild(self) -> bool:
+        return self._text is None
 
     def matches_at(self, text: str, at: int) -> bool:
         if at < 0:
@@ -111,9 +118,10 @@ class RegexError(Exception):
 class Regex:
     """A POSIX extended regular expression."""
 
-    __slots__ = ("_compiled",)
+    __slots__ = ("_compiled", "weight")
 
     def __init__(self, pattern: str, *, is_case_sensitive: bool, memory: int) -> None:
+        self.weight = 32
         options = re2.Options()
         options.posix_syntax = True
         options.longest_match = True

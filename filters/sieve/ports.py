@@ -62,8 +62,8 @@ class Ports(Protocol):
     async def is_duplicate(self, handle: str, unique_id: str) -> bool:
         """Whether the id is remembered, RFC 7352 §3. Remembers nothing: Result.tracked says what to remember."""
 
-    async def list_contains(self, name: str, value: str) -> bool:
-        """Whether the address or word is in the owner's list, RFC 6134 §2.1; `:addrbook:default` among them."""
+    async def first_in_list(self, name: str, values: Sequence[str]) -> str | None:
+        """The first of the values that is in the owner's list, RFC 6134 §2.1; `:addrbook:default` is one."""
 
     async def list_exists(self, name: str) -> bool:
         """Whether there is such a list, RFC 6134 §2.7."""

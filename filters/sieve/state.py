@@ -72,6 +72,12 @@ class Shared:
             raise UnansweredError(question, cast("Fetch[object]", fetch))
         return cast(_Answer, self.answers[question])
 
+    def store_global(self, name: str, value: str) -> None:
+        """Set a global variable. Raises ScriptError when there are too many."""
+        if name not in self.globals and len(self.globals) >= self.limits.variables:
+            raise ScriptError(f"there are more than {self.limits.variables} global variables")
+        self.globals[name] = value
+
 
 class Run:
     """One script in one run."""
@@ -113,16 +119,20 @@ class Run:
 
     def store(self, name: str, value: str) -> None:
         """Set a variable; a value that is too long loses its end, RFC 5229 §6."""
-        limit = self.shared.limits.variable_octets
-        if len(value) > limit // 4 and len(octets := value.encode("utf-8", "surrogateescape")) > limit:
-            end = limit
-            while end and octets[end] & 0xC0 == 0x80:  # not within a character
-                end -= 1
-            value = octets[:end].decode("utf-8", "surrogateescape")
+        value = cut(value, self.shared.limits.variable_octets)
         if name in self.global_names:
-            self.shared.globals[name] = value
+            self.shared.store_global(name, value)
         else:
             self.variables[name] = value
+
+
+def cut(value: str, limit: int) -> str:
+    """As much of the value as the limit, in octets, allows, no character cut."""
+    if len(value) <= limit // 4 or len(octets := value.encode("utf-8", "surrogateescape")) <= limit:
+        return value
+    while limit and octets[limit] & 0xC0 == 0x80:
+        limit -= 1
+    return octets[:limit].decode("utf-8", "surrogateescape")
 
 
 Op = Callable[[Run], Signal | None]

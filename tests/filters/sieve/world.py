@@ -120,8 +120,8 @@ class World:
                 return name in self.mailboxes
             case ("script", location, name):
                 return self.script(str(name), str(location))
-            case ("list", name, value):
-                return str(value).lower() in self._list(str(name))
+            case ("list", name, tuple() as values):
+                return next((value for value in values if value.lower() in self._list(str(name))), None)
             case ("list exists", name):
                 return str(name) in (":addrbook:default", "urn:ietf:params:sieve:addrbook:default", ":addrbook:empty")
             case ("metadata", *_):
