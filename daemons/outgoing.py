@@ -79,19 +79,21 @@ async def compose(
     account_id: int | None = None,
     notify: tuple[str, ...] | None = None,
     accepted_at: datetime | None = None,
+    passes_quota: bool = False,
 ) -> list[NewMessage]:
     """A message of our own making, as the group that Ingest.store takes, alone or with others; trace_id: 16 hexadecimal digits.
 
     octets is the whole message without Return-Path. Recipients that cannot have it are left out, with a line in the log: local
     addresses that do not exist, are disabled or have no room, and domains that no DNS could have. None is left: no message.
-    A report on this is sent as any other, so for what must never cause one reverse_path is None. Raises UnavailableError.
+    passes_quota is for what is small and somebody has to hear of: a full mailbox gets that, too. A report on this is sent as any
+    other, so for what must never cause one reverse_path is None. Raises UnavailableError.
     """
     addressees: list[Addressee] = []
     remote: list[Rcpt] = []
     for forward_path in dict.fromkeys(forward_paths):
         rcpt = Rcpt(forward_path, RcptParameters(notify))
         found = await context.directory.resolve(forward_path.local_part, forward_path.domain)
-        if found is not None and not found.is_disabled and not found.is_over_quota:
+        if found is not None and not found.is_disabled and (passes_quota or not found.is_over_quota):
             addressees.append(Addressee(rcpt, found))
         elif found is None and await _is_remote(context.directory, forward_path):
             remote.append(rcpt)

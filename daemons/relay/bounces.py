@@ -91,7 +91,11 @@ class Bounces:
             message_id=f"<{report_id}.report@{report.hostname}>",
             date=datetime.now(UTC),
         )
-        messages = await compose(self._context, leased.tenant_id, None, [reverse_path], octets, trace_id=report_id)
+        # Who logged in to send it is no claim as other reverse paths are, and must hear of it, however full the mailbox.
+        is_ours = leased.account_id is not None
+        messages = await compose(
+            self._context, leased.tenant_id, None, [reverse_path], octets, trace_id=report_id, passes_quota=is_ours
+        )
         if not messages:
             record_dropped(self._context, leased, "sender cannot receive")
             return []

@@ -117,7 +117,7 @@ class Suspensions:
             if people:
                 trace_id = new_transaction_id()
                 octets = notice(suspension, spoken, self._operator, people, datetime.now(UTC))
-                notices += await compose(context, tenant_id, None, people, octets, trace_id=trace_id)
+                notices += await compose(context, tenant_id, None, people, octets, trace_id=trace_id, passes_quota=True)
         return notices
 
 

@@ -203,6 +203,22 @@ async def test_a_rewritten_sender_stands_for_another(context: Context, account: 
     assert b"\r\nTo: <bob@elsewhere.example>\r\n" in message.original
 
 
+async def test_a_full_mailbox_gets_reports_on_what_it_sent(context: Context, account: Person, owner: Owner) -> None:
+    """Who logged in to send is told although his mailbox is full; who only claims to be the sender is not, with a record."""
+    await owner.execute("UPDATE account SET quota_octets = 0")
+    context.directory.clear()
+    bounces = Bounces(context)
+    for account_id in (account.account_id, None):
+        (taken,) = await leased(context, account, ["zoe@example.net"])
+        await Settler(context, bounces).settle([Settled(replace(taken, account_id=account_id), FAILED)])
+    (report,) = await inbox_of(context, account)
+    assert b"zoe@example.net" in report
+    assert [facts.get("reason") for _, _, _, kind, facts in context.recorder._waiting if kind == "bounced"] == [
+        None,
+        "sender cannot receive",
+    ]
+
+
 async def test_a_sender_who_is_gone_leaves_a_record(context: Context, account: Person) -> None:
     """A local sender who does not exist any more is told nothing; the failure counts, and the trace has it."""
     (taken,) = await leased(context, account, ["zoe@example.net"], reverse_path="gone@example.test")
