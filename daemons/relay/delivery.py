@@ -4,6 +4,7 @@ An attempt is made with one session. Servers are changed while it is being opene
 behind that: a reply to MAIL or RCPT is the destination's reply, whichever of its servers gave it.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -23,12 +24,13 @@ from daemons.relay.route import Route
 from protocol.smtp.reply import Reply
 from protocol.smtp.transmission import Outcome
 from protocol.status import Enhanced, enhanced
-from storage.errors import StorageError
+from storage.errors import StorageError, UnavailableError
 from storage.outbound import Leased
 
 _log = logger("relay")
 _NO_REQUIRETLS = enhanced("5.7.30")
 _NO_CONTENT = enhanced("4.3.0")
+_AWAY_SECONDS = 1.0  # until the database is asked again for a content
 _WHOLE = frozenset({"MAIL", "DATA", "BDAT", "end of message"})  # the replies that speak for the whole transaction
 
 Opened = Callable[[Route, Connection | OpenError], None]
@@ -146,6 +148,12 @@ class Courier:
             content = await self._contents.load(parcel.leased[0], connection.capabilities)
             transaction = transaction_of(parcel.leased, content, connection.capabilities, datetime.now(UTC))
             outcomes = await connection.deliver(transaction, content.octets or content.pieces())
+        except UnavailableError as error:
+            # No try of theirs: they stay leased as long as that can be renewed, and are somebody's again when it is over.
+            _log.error("content cannot be read yet", trace=parcel.leased[0].trace_id, error=str(error))
+            await asyncio.sleep(_AWAY_SECONDS)
+            dispatcher.put_back(destination, parcel)
+            return
         except (StorageError, OSError, asyncpg.PostgresError) as error:
             _log.error(
                 "content cannot be read", trace=parcel.leased[0].trace_id, error=f"{type(error).__name__}: {error}"

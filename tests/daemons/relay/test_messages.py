@@ -42,7 +42,9 @@ async def test_internationalized_mail_needs_smtputf8(world: World) -> None:
     assert knows.received[0].forward_paths == ["grüße@example.net"]
     assert "SMTPUTF8" in knows.received[0].mail_parameters
     assert knows_not.verbs["MAIL"] == 0
-    assert len(await world.inbox()) == 1
+    (report,) = await world.inbox()
+    assert b"\r\nStatus: 5.6.7\r\n" in report
+    assert b"553 5.6.7" in report
 
 
 async def test_smtputf8_is_left_out_where_nothing_needs_it(world: World) -> None:
@@ -108,6 +110,23 @@ async def test_content_that_cannot_be_read_waits(world: World) -> None:
     (row,) = await world.rows()
     assert (row["state"], mx.received) == ("waiting", [])
     assert row["last_reply"].startswith("451 4.3.0")
+
+
+async def test_a_database_that_is_away_costs_no_attempt(world: World) -> None:
+    """While the database cannot be asked for a content its recipients wait; when it is back they are served at once."""
+    mx = await world.mx("example.net")
+    await world.queue("bob@example.net")
+    blocked = "FROM pg_locks WHERE relation = 'content'::regclass AND NOT granted"
+    async with world.owner.transaction(), asyncio.timeout(20):
+        await world.owner.execute("LOCK TABLE content")
+        world.start(retry_waits=[3600.0])
+        ended = 0
+        while ended < 3:  # one reads ahead, and is no delivery yet
+            ended += len(await world.owner.fetch(f"SELECT pg_terminate_backend(pid) {blocked}"))
+            await asyncio.sleep(0.01)
+    (row,) = await world.until_done()
+    assert (row["state"], row["tries"], len(mx.received)) == ("delivered", 1, 1)
+    assert len(await world.attempts()) == 1
 
 
 # TLS
