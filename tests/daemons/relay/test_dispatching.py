@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import socket
 
 import pytest
 
@@ -16,7 +17,15 @@ from storage.outbound_listing import Selection
 from tests.conftest import add_person
 from tests.daemons.relay.test_schedule import leased
 from tests.daemons.relay.world import World, quick
-from tests.internet.mx import Fault, Received
+from tests.internet.mx import Fault, Received, mx_server
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
 
 
 async def test_a_dead_destination_is_probed_by_one(world: World) -> None:
@@ -139,6 +148,26 @@ async def test_the_next_address_and_the_next_host_are_tried(world: World) -> Non
     rows = await world.until_done()
     assert [row["tries"] for row in rows] == [1, 1]
     assert len(second.received) == len(both.received) == 1
+
+
+@pytest.mark.skipif(not _has_ipv6(), reason="this machine's loopback has no IPv6")
+async def test_ipv6_and_ipv4(world: World) -> None:
+    """A host with addresses of both families is reached by IPv6, and by IPv4 when nobody answers there any more."""
+    by_ipv4 = await world.mx("example.net")
+    world.names.add(by_ipv4.name, "AAAA", "::1")
+    async with mx_server(by_ipv4.name, host="::1", port=world.port) as by_ipv6:
+        await world.queue("bob@example.net")
+        world.start()
+        await by_ipv6.wait(1)
+        await world.until_done()
+    await world.queue("carol@example.net")
+    await by_ipv4.wait(1)
+    rows = await world.until_done()
+    assert [row["tries"] for row in rows] == [1, 1]
+    assert [row["host"] for row in await world.attempts()] == [
+        f"{by_ipv4.name} [::1]",
+        f"{by_ipv4.name} [{by_ipv4.host}]",
+    ]
 
 
 async def test_the_next_host_is_tried_when_one_refuses_service(world: World) -> None:

@@ -14,6 +14,7 @@ from config.routes import Route as Configured
 from daemons.context import Context
 from daemons.relay.transport import open_transport
 from tests.conftest import Owner, Person
+from tests.daemons.relay.signatures import dkimpy_verifies, make_keys, needs_mail_dkim, publish, verify
 from tests.daemons.relay.world import ORIGINAL, World, open_world
 from tests.internet.authority import Authority, Certified, self_signed
 from tests.internet.https import WebServer, web_server
@@ -303,3 +304,25 @@ async def test_domains_are_told_of_their_tls(stage: Stage) -> None:
     assert report.reverse_path == world.person.login
     assert b"\r\nTLS-Report-Domain: example.net\r\n" in report.content
     assert b"application/tlsrpt+gzip" in report.content
+
+
+@needs_mail_dkim
+async def test_reports_of_tls_are_signed(stage: Stage) -> None:
+    """A report by mail has signatures by the domain that it comes from, as RFC 8460 §3 asks, and they verify."""
+    world = stage.world
+    _configure(world, report_from=world.person.login)
+    await make_keys(world.context, world.owner, "example.test")
+    texts = await publish(world.names, world.context, world.owner, "example.test")
+    world.names.add(f"_smtp._tls.{DOMAIN}", "TXT", '"v=TLSRPTv1; rua=mailto:reports@example.org"')
+    receiver = await world.mx("example.org")
+    await stage.mx(None)
+    assert (await stage.sent())[0] == "delivered"
+    await world.stop()
+    await world.owner.execute("UPDATE tls_session SET day = day - 2")
+    async with open_transport(world.context) as transport:
+        assert await transport.reports.send_due() == 1
+    world.start()
+    (report,) = await receiver.wait(1)
+    assert "rsa-sha256 pass" in await verify(world.names, report.content)
+    assert dkimpy_verifies(texts, report.content)
+    assert report.content.count(b"d=example.test") == 2
