@@ -172,9 +172,8 @@ class Acceptance:
         return message.returns(self._context.settings.relay.lifetime)
 
     async def _reports_of(self, message: "_Message", addressees: Sequence[Addressee]) -> list[NewMessage]:
-        return await self._reports.of_delivery(
-            message.transaction, addressees, message.transaction_id, message.received_at
-        )
+        served = [each for each in addressees if not message.is_discarded_by(each.recipient.tenant_id)]
+        return await self._reports.of_delivery(message.transaction, served, message.transaction_id, message.received_at)
 
     async def _report_late(self, message: "_Message", stored: Sequence[Addressee]) -> None:
         """One report for all who were served alone. It cannot undo what they were answered: if it fails, it is lost."""
@@ -212,6 +211,10 @@ class _Message:
         self._origin = origin
         self.received_at = received_at
         self.treated: Mapping[int, Treated] = {}
+
+    def is_discarded_by(self, tenant_id: int) -> bool:
+        """Whether the tenant's people do not get it."""
+        return tenant_id in self.treated and self.treated[tenant_id].rest is None
 
     def for_tenants_of(self, addressees: Sequence[Addressee]) -> list[NewMessage]:
         """One NewMessage per tenant, with one placement per mailbox, however often the mailbox is addressed."""

@@ -135,10 +135,11 @@ async def test_large_message_is_stripped(intake: Intake, account: Person, owner:
 
 
 async def test_discard(intake: Intake, account: Person, owner: Any, running_clamd: Clamd) -> None:
-    """Discarded mail is acknowledged and archived with a mark, and nobody gets it."""
+    """Discarded mail is acknowledged and archived with a mark; nobody gets it, and nobody is told that somebody has."""
     await antivirus.choose(owner, "example", "discard")
     client = await intake.greeted(**scanning(intake, str(running_clamd.socket)))
-    assert (await send(client, INFECTED)).startswith(b"250 ")
+    assert (await send(client, INFECTED, ENVELOPE.replace(b"test>", b"test> NOTIFY=SUCCESS"))).startswith(b"250 ")
+    assert await intake.context.pool.fetchval("SELECT count(*) FROM outbound_message") == 0
     assert await intake.inbox(account) == []
     assert await archived(intake, account) == ({"action": "discard", "reasons": [f"virus: {FOUND}"]}, INFECTED)
 
