@@ -69,16 +69,16 @@ $(BIN)/python:
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version)'; \
 	"$$python" -m venv $(VENV)
 
-# The lock files carry hashes; the package itself is installed as a link to this directory.
+# The lock files carry hashes, also of what builds packages that come as source; the package itself is a link to this directory.
 $(VENV)/.runtime: $(BIN)/python requirements.lock requirements-build.lock pyproject.toml
-	@if [ ! -e $(VENV)/.development ]; then $(PIP) --require-hashes -r requirements.lock; fi
 	@$(PIP) --require-hashes -r requirements-build.lock
+	@if [ ! -e $(VENV)/.development ]; then $(PIP) --require-hashes --no-build-isolation -r requirements.lock; fi
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.development: $(BIN)/python requirements-dev.lock requirements-build.lock pyproject.toml
-	@$(PIP) --require-hashes -r requirements-dev.lock
 	@$(PIP) --require-hashes -r requirements-build.lock
+	@$(PIP) --require-hashes --no-build-isolation -r requirements-dev.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.runtime
 
