@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Limits:
     """Limits of one script and of one run."""
 
-    script_octets: int = 1 << 20
+    script_octets: int = 256 << 10
     nesting: int = 32  # of blocks and tests; RFC 5228 §2.10.5 asks for 15
     actions: int = 32
     redirects: int = 4

@@ -72,7 +72,8 @@ class Parser:
             self.faults.append(Fault(place.line, place.column, text))
 
     def _fail(self, place: Place, text: str) -> _SyntaxError:
-        self._note(place, text)
+        bad = self._next if self._next.kind is Kind.BAD else None
+        self._note(place, bad.text if bad is not None and bad.place == place else text)
         return _SyntaxError()
 
     def commands(self, depth: int) -> list[Command]:
@@ -94,7 +95,7 @@ class Parser:
     def command(self, depth: int) -> Command:
         """Command = identifier arguments (";" / block)."""
         if self._next.kind is not Kind.IDENTIFIER:
-            raise self._fail(self._next.place, f"expected a command, found {self._described()}")
+            raise self._fail(self._next.place, f"expected a command, found {self._next}")
         name = self._take()
         arguments, tests, has_list = self.arguments(depth)
         if self._take_mark(";"):
@@ -104,7 +105,7 @@ class Parser:
                 # What follows reads as a command: this one lacks its end, and nothing more is wrong.
                 self._note(self._next.place, f"missing semicolon after {name.text} command")
                 return Command(name.place, name.text, arguments, tests, has_list)
-            raise self._fail(self._next.place, f"expected ';' or '{{' after {name.text}, found {self._described()}")
+            raise self._fail(self._next.place, f"expected ';' or '{{' after {name.text}, found {self._next}")
         if depth >= self._limit:
             raise self._fail(self._next.place, f"blocks are nested deeper than {self._limit}")
         block = self.commands(depth + 1)
@@ -145,18 +146,18 @@ class Parser:
         strings: list[String] = []
         while True:
             if self._next.kind is not Kind.STRING:
-                raise self._fail(self._next.place, f"expected a string in the list, found {self._described()}")
+                raise self._fail(self._next.place, f"expected a string in the list, found {self._next}")
             token = self._take()
             strings.append(String(token.place, token.text))
             if self._take_mark("]"):
                 return StringList(place, tuple(strings))
             if not self._take_mark(","):
-                raise self._fail(self._next.place, f"expected ',' or ']' in the list, found {self._described()}")
+                raise self._fail(self._next.place, f"expected ',' or ']' in the list, found {self._next}")
 
     def test(self, depth: int) -> Test:
         """Test = identifier arguments."""
         if self._next.kind is not Kind.IDENTIFIER:
-            raise self._fail(self._next.place, f"expected a test, found {self._described()}")
+            raise self._fail(self._next.place, f"expected a test, found {self._next}")
         name = self._take()
         if depth > self._limit:
             raise self._fail(name.place, f"tests are nested deeper than {self._limit}")
@@ -172,13 +173,7 @@ class Parser:
             if self._take_mark(")"):
                 return tuple(found)
             if not self._take_mark(","):
-                raise self._fail(
-                    self._next.place, f"expected ',' or ')' in the list of tests, found {self._described()}"
-                )
-
-    def _described(self) -> str:
-        token = self._next
-        return token.text if token.kind is Kind.BAD else str(token)
+                raise self._fail(self._next.place, f"expected ',' or ')' in the list of tests, found {self._next}")
 
     def _recover(self) -> None:
         """Pass over the rest of a command: up to its semicolon, or over its block."""
