@@ -25,7 +25,11 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         ),
     ] = Octets(2 * KIB)
     recipient_limit: Annotated[
-        Count, Meta(description="Recipients of one transaction, at least 100 (RFC 5321 §4.5.3.1.8). Reply 452 4.5.3.")
+        Count,
+        Meta(
+            description="Recipients of one transaction, advertised as LIMITS RCPTMAX (RFC 9422), at least 100 (RFC 5321 "
+            "§4.5.3.1.8). Reply 452 4.5.3."
+        ),
     ] = 1000
     command_limit: Annotated[
         Count, Meta(description="Commands of one connection. Reply 421 4.7.0, then the connection is closed.")

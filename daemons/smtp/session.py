@@ -173,6 +173,8 @@ class Session(Conversation):
         """What EHLO and LHLO tell of here and now."""
         keywords = ["PIPELINING", f"SIZE {self._limits.size_limit:d}", "8BITMIME", "SMTPUTF8", "CHUNKING"]
         keywords += ["ENHANCEDSTATUSCODES", "DSN"]
+        if not self._shared.is_lmtp:
+            keywords.append(f"LIMITS RCPTMAX={self._limits.recipient_limit}")
         if self.is_secure and not self._shared.is_lmtp:
             keywords.append("REQUIRETLS")  # RFC 8689 §2: only within TLS
         if self.tls_context is not None and not self.is_secure:

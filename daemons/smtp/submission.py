@@ -65,7 +65,7 @@ class Submission(Session):
 
     def _keywords(self) -> list[str]:
         keywords = super()._keywords()
-        keywords += ["BINARYMIME", "DELIVERBY", "MT-PRIORITY MIXER", f"LIMITS RCPTMAX={self._limits.recipient_limit}"]
+        keywords += ["BINARYMIME", "DELIVERBY", "MT-PRIORITY MIXER"]
         limit_seconds = int(self._service.limits.future_release_limit)
         if limit_seconds:
             until = datetime.now(UTC) + timedelta(seconds=limit_seconds)

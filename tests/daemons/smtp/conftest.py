@@ -53,7 +53,8 @@ class Intake:
         """A new session behind its greeting and EHLO or LHLO."""
         client = self.connect(peer=peer, is_lmtp=is_lmtp, **changed)
         assert (await client.hear(1)).startswith(b"220 ")
-        assert b"\r\n250 " in await client.ask(b"LHLO client.example" if is_lmtp else b"EHLO client.example", 9)
+        greeting = (b"LHLO client.example", 9) if is_lmtp else (b"EHLO client.example", 10)
+        assert b"\r\n250 " in await client.ask(*greeting)
         return client
 
     def limited(self, pipeline: Pipeline | None = None, **changed: Any) -> dict[str, Any]:

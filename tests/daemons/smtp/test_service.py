@@ -84,9 +84,10 @@ async def test_ehlo_keywords(context: Context) -> None:
     async with serving(context) as endpoints:
         features = await in_thread(talk)
     assert set(features) == {
-        "pipelining", "size", "8bitmime", "smtputf8", "chunking", "enhancedstatuscodes", "starttls", "dsn",
+        "pipelining", "size", "8bitmime", "smtputf8", "chunking", "enhancedstatuscodes", "starttls", "dsn", "limits",
     }  # fmt: skip
     assert features["size"] == str(28 << 20)
+    assert features["limits"] == "RCPTMAX=1000"
 
 
 async def test_mail_over_tls(context: Context, account: Person, trust: ssl.SSLContext) -> None:
@@ -119,12 +120,12 @@ async def test_nothing_passes_from_clear_text_into_tls(
     def talk() -> list[bytes]:
         with Wire(endpoints["smtp"]) as wire:
             wire.file.readline()
-            wire.ask(b"EHLO client.example\r\n", 9)
+            wire.ask(b"EHLO client.example\r\n", 10)
             wire.ask(ENVELOPE, 2)
             heard = wire.ask(b"STARTTLS\r\nRSET\r\nNOOP\r\nEHLO injected.example\r\n")
             wire.secure(trust)
             heard += wire.ask(b"MAIL FROM:<>\r\n")
-            wire.ask(b"EHLO client.example\r\n", 9)
+            wire.ask(b"EHLO client.example\r\n", 10)
             heard += wire.ask(b"RCPT TO:<alice@example.test>\r\n")
             heard += wire.ask(b"STARTTLS\r\n")
             heard += wire.ask(b"QUIT\r\n")
@@ -148,7 +149,7 @@ async def test_failed_handshake(context: Context) -> None:
     def break_off() -> bytes:
         with Wire(endpoints["smtp"]) as wire:
             wire.file.readline()
-            wire.ask(b"EHLO client.example\r\n", 9)
+            wire.ask(b"EHLO client.example\r\n", 10)
             wire.ask(b"STARTTLS\r\n")
             wire.socket.sendall(b"\x16\x03\x01\x00\x05hello")
             return wire.file.read()
@@ -166,7 +167,7 @@ async def test_without_a_certificate(intake: Intake) -> None:
     """STARTTLS is neither announced nor taken when there is no certificate."""
     client = intake.connect(tls=None)
     await client.hear(1)
-    assert b"STARTTLS" not in await client.ask(b"EHLO client.example", 8)
+    assert b"STARTTLS" not in await client.ask(b"EHLO client.example", 9)
     assert await client.ask(b"STARTTLS") == b"502 5.5.1 TLS is not offered\r\n"
 
 
