@@ -57,8 +57,8 @@ class Keeper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     transport_memory: Annotated[
         Seconds,
         Meta(
-            description="How long counts of TLS sessions and sent reports of them (RFC 8460) are kept, and policies of other "
-            "domains (RFC 8461) after their time is over."
+            description="How long counts of TLS sessions and DMARC results, and what became of the reports, are kept, and "
+            "policies of other domains (RFC 8461) after their time is over."
         ),
     ] = Seconds(14 * DAY)
 

@@ -10,6 +10,7 @@ from msgspec import Meta
 from config.antivirus import Antivirus
 from config.archive import Archive
 from config.authentication import Authentication
+from config.authenticity import Authenticity
 from config.database import Database
 from config.dkim import Dkim
 from config.imap import Imap
@@ -58,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     submission: Submission = Submission()
     relay: Relay = Relay()
     transport: Transport = Transport()
+    authenticity: Authenticity = Authenticity()
     antivirus: Antivirus = Antivirus()
     mime: Mime = Mime()
     imap: Imap = Imap()

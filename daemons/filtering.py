@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from daemons.antivirus import build_antivirus
+from daemons.authenticity import build_authentication
 from daemons.context import Context
 from filters.mime import Mime, MimeRules
 from filters.ports import ContentFilter
@@ -26,6 +27,7 @@ def build_mime(context: Context) -> Mime:
 
 CONTENT_FILTERS: Mapping[str, Callable[[Context], ContentFilter]] = {
     "antivirus": build_antivirus,
+    "authentication": build_authentication,
     "mime": build_mime,
 }
 

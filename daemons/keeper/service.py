@@ -21,6 +21,7 @@ from daemons.runtime import Ready
 from storage import outbound_changes, policies
 from storage.blobs import sweep
 from storage.credentials import forget_attacks
+from storage.dmarc import forget_dmarc
 from storage.errors import StorageError
 from storage.pool import Connection, reported, server_settings
 from storage.transport import forget_transport
@@ -112,6 +113,7 @@ class Keeper:
         self._highestmodseq = await sweep.long_histories(connection, limit)
         await sweep.forget_changes(connection, settings.change_limit)
         await forget_transport(connection, older_than_seconds=settings.transport_memory)
+        await forget_dmarc(connection, older_than_seconds=settings.transport_memory)
         grace = settings.segment_grace
         done.sealed = await sweep.seal_abandoned(connection, self.segments, grace_seconds=grace)
         done.segment_octets = await sweep.sweep_segments(

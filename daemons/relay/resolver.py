@@ -28,7 +28,7 @@ from config.listen import split_address
 from config.transport import Transport
 from protocol.dane import Tlsa
 
-Kind: TypeAlias = Literal["A", "AAAA", "MX", "TLSA", "TXT"]
+Kind: TypeAlias = Literal["A", "AAAA", "MX", "PTR", "TLSA", "TXT"]
 
 _FAILURE_SECONDS = 5.0  # for so long a failure is not asked about again
 _TRY_SECONDS = 3.0  # for one server's answer, before the next one is asked

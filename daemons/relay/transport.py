@@ -16,7 +16,9 @@ import asyncpg
 
 from config.settings import Settings
 from daemons.context import Context
+from daemons.dmarc_reports import DmarcReports
 from daemons.logs import logger
+from daemons.names import Names
 from daemons.outgoing import compose
 from daemons.relay.exchangers import Exchangers
 from daemons.relay.mta_sts import StsPolicies
@@ -46,13 +48,19 @@ class TransportSecurity:
 @asynccontextmanager
 async def open_transport(context: Context) -> AsyncIterator[TransportSecurity]:
     """Open it, and send reports meanwhile. Counts that are not kept yet are kept at the end. Raises OSError for authorities."""
-    async with open_routes(context.settings, context.pool, _Post(context).send) as opened:
-        sending = asyncio.create_task(opened.reports.run(), name="tls-reports")
+    settings, post = context.settings, _Post(context)
+    async with open_routes(settings, context.pool, post.send) as opened:
+        aggregates = DmarcReports(settings.authenticity, settings.hostname, context.pool, Names(opened.resolver))
+        sending = [
+            asyncio.create_task(opened.reports.run(), name="tls-reports"),
+            asyncio.create_task(aggregates.run(post.send), name="dmarc-reports"),
+        ]
         try:
             yield opened
         finally:
-            sending.cancel()
-            await asyncio.wait([sending])
+            for task in sending:
+                task.cancel()
+            await asyncio.wait(sending)
             await _keep(opened.reports)
 
 
@@ -88,7 +96,7 @@ class _Post:
         """Queue one. Returns whether it is on its way. Raises StorageError."""
         found = await self._context.directory.resolve(author.local_part, author.domain)
         if found is None:
-            _log.error("transport.report_from is no address of this host: reports of TLS are not sent by mail")
+            _log.error("report_from is no address of this host: reports are not sent by mail", domain=author.domain)
             return False
         messages = await compose(self._context, found.tenant_id, author, [to], octets, trace_id=trace_id)
         if not messages:

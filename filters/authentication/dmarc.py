@@ -61,6 +61,14 @@ async def judge(resolver: Resolver, authors: Sequence[str], spf: SpfResult, dkim
     return max(judged, key=lambda each: (each.result.result != "pass", _STRICTNESS.index(each.result.policy)))
 
 
+async def organization_of(resolver: Resolver, domain: str) -> str:
+    """The Organizational Domain of any domain. Raises TimeoutError."""
+    walked = await _walked(resolver, domain)
+    if not walked.is_whole:
+        raise TimeoutError
+    return organizational_domain(domain, walked.found)
+
+
 async def _judged(resolver: Resolver, author: str, spf: SpfResult, dkim: Sequence[DkimResult]) -> Judgement:
     found = await _walked(resolver, author)
     applied = applied_record(author, found.found)

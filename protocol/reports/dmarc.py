@@ -68,6 +68,7 @@ class AggregateReport:
     is_test: bool  # t=y, RFC 9990
     errors: tuple[str, ...]
     sources: tuple[Source, ...]
+    nonexistent_policy: str = ""  # np, RFC 9990
 
 
 def read(octets: bytes) -> AggregateReport:
@@ -97,6 +98,7 @@ def read(octets: bytes) -> AggregateReport:
         is_test=_word(policy.value("testing") or policy.value("t")) == "y",
         errors=tuple(_text(error.text) for error in metadata.all("error"))[:AUTHENTICATION_LIMIT],
         sources=tuple(_source(record) for record in root.all("record")),
+        nonexistent_policy=_word(policy.value("np")),
     )
 
 

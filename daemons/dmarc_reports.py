@@ -1,0 +1,286 @@
+"""Aggregate reports of DMARC, RFC 9990: mail in the name of domains that ask for reports is counted, and every day they are told.
+
+Counts are kept in memory for a minute, then in the database, for all processes together. They hold addresses of hosts, domains and
+results, never a local part or a recipient. Whichever process finds a day over makes the report; that of one that dies over it
+goes to another one.
+"""
+
+import asyncio
+import gzip
+import json
+import secrets
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+import asyncpg
+
+from config.authenticity import Authenticity
+from daemons.logs import logger
+from daemons.relay.tls_reports import Send
+from filters.authentication.checker import Evidence
+from filters.authentication.dmarc import organization_of
+from filters.ports import Resolver
+from filters.subject import Envelope
+from protocol.address import AddressError, AddrSpec, parse_addr_spec
+from protocol.dmarc import parse_record, permits_reports, record_name, report_permission_name
+from protocol.domain import a_labels
+from protocol.reports.dmarc import AggregateReport, Authentication, Source
+from protocol.reports.dmarc_writing import render_mail, render_xml
+from protocol.tls_rpt import mailto
+from storage import dmarc
+from storage.errors import StorageError
+from storage.pool import Pool
+
+_log = logger("dmarc-reports")
+_FLUSH_SECONDS = 60.0
+_SEND_SECONDS = 600.0
+_CLAIM_SECONDS = 1800.0  # longer than sending a few reports takes
+_AT_ONCE = 20
+_KINDS_LIMIT = (
+    20_000  # kinds of mail that are kept in memory while the database is away; then the oldest counts are lost
+)
+_SOURCES_LIMIT = 10_000  # of one report; rarer ones are left out, and the report says so
+_SPREAD_SECONDS = 4 * 3600  # reports of all receivers must not arrive at once
+_TRIED_FOR = timedelta(days=2)
+_SIGNATURES = 10  # results of DKIM that one kind tells
+
+
+class DmarcReports:
+    """One per process."""
+
+    def __init__(
+        self,
+        settings: Authenticity,
+        hostname: str,
+        pool: Pool,
+        resolver: Resolver,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._organization = settings.report_organization or hostname
+        self._author = _author(settings.report_from)
+        self._pool = pool
+        self._resolver = resolver
+        self._now = now
+        self._counted: Counter[tuple[date, str, str]] = Counter()
+        self._flushing: asyncio.Task[None] | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether reports are sent at all."""
+        return self._author is not None
+
+    def note(self, envelope: Envelope, evidence: Evidence) -> None:
+        """Count one message, if its author's domain asks for reports."""
+        applied = evidence.applied
+        if not self.is_on or applied is None or not applied.record.rua:
+            return
+        source = _address(envelope.peer)
+        if source is None:
+            return  # a socket of this host
+        kind = json.dumps(_kind(source, envelope, evidence), sort_keys=True, ensure_ascii=False)
+        self._counted[self._now().date(), applied.domain, kind] += 1
+        while len(self._counted) > _KINDS_LIMIT:
+            del self._counted[next(iter(self._counted))]
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush_soon(), name="dmarc-outcomes")
+
+    async def close(self) -> None:
+        """Bring to the database what is counted."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            await asyncio.wait([self._flushing])
+        await self._try_flush()
+
+    async def run(self, send: Send) -> None:
+        """Send reports until cancelled."""
+        while True:
+            try:
+                await self.send_due(send)
+            except (StorageError, asyncpg.PostgresError) as error:
+                _log.error("reports cannot be sent", error=f"{type(error).__name__}: {error}")
+            await asyncio.sleep(_SEND_SECONDS)
+
+    async def flush(self) -> None:
+        """Bring what was counted to the database. What that raises (StorageError) leaves it counted here."""
+        if not self._counted:
+            return
+        counted, self._counted = self._counted, Counter()
+        try:
+            await dmarc.count_outcomes(self._pool, counted)
+        except BaseException:
+            counted.update(self._counted)
+            self._counted = counted
+            raise
+
+    async def send_due(self, send: Send) -> int:
+        """Send the reports of days that are over. Returns how many domains were told. Raises StorageError."""
+        if self._author is None:
+            return 0
+        sent, now = 0, self._now()
+        while claimed := await dmarc.claim_dmarc_reports(
+            self._pool, now, _AT_ONCE, claim_seconds=_CLAIM_SECONDS, spread_seconds=_SPREAD_SECONDS
+        ):
+            for day, domain in claimed:
+                outcomes = await self._report(self._author, day, domain, send)
+                is_sent = any(outcome.startswith("sent") for outcome in outcomes)
+                if is_sent or not outcomes or now.date() - day > _TRIED_FOR:
+                    await dmarc.dmarc_report_done(self._pool, day, domain, "; ".join(outcomes))
+                sent += is_sent
+        return sent
+
+    async def _flush_soon(self) -> None:
+        await asyncio.sleep(_FLUSH_SECONDS)
+        await self._try_flush()
+
+    async def _try_flush(self) -> None:
+        try:
+            await self.flush()
+        except (StorageError, asyncpg.PostgresError) as error:
+            _log.error("counts for reports cannot be kept", error=f"{type(error).__name__}: {error}")
+
+    async def _report(self, author: AddrSpec, day: date, domain: str, send: Send) -> list[str]:
+        """Make and send one day's reports. Returns what became of each, for people; nothing: nobody wants them."""
+        try:
+            addresses = await self._places(domain)
+        except TimeoutError:
+            return ["no answer from the DNS"]
+        if not addresses:
+            return []
+        outcomes = []
+        for report in await self._reports(author, day, domain):
+            compressed = await asyncio.to_thread(_compressed, report)
+            for address in addresses:
+                trace_id = secrets.token_hex(8)
+                boundary = f"=_{trace_id}"
+                octets = render_mail(report, compressed, author, address, boundary=boundary, date=self._now())
+                is_sent = await send(author, address, octets, trace_id)
+                outcomes.append(f"sent by mail, id {trace_id}" if is_sent else "mail: cannot be sent")
+        return outcomes
+
+    async def _places(self, domain: str) -> list[AddrSpec]:
+        """Who wants the reports today, and may have them (RFC 9990 §4). Raises TimeoutError."""
+        record = parse_record(await self._resolver.texts(record_name(domain)))
+        if record is None:
+            return []
+        own = await organization_of(self._resolver, domain)
+        wanted = [address for address in map(mailto, record.rua) if address is not None]
+        return [address for address in dict.fromkeys(wanted) if await self._is_permitted(domain, own, address)]
+
+    async def _is_permitted(self, domain: str, own: str, address: AddrSpec) -> bool:
+        receiver = a_labels(address.domain)
+        if await organization_of(self._resolver, receiver) == own:
+            return True
+        return permits_reports(await self._resolver.texts(report_permission_name(domain, receiver)))
+
+    async def _reports(self, author: AddrSpec, day: date, domain: str) -> list[AggregateReport]:
+        """One for each policy that the domain has had on that day."""
+        kinds = await dmarc.outcomes_of(self._pool, day, domain, _SOURCES_LIMIT + 1)
+        by_policy: dict[str, list[tuple[dict[str, Any], int]]] = defaultdict(list)
+        for text, count in kinds[:_SOURCES_LIMIT]:
+            kind = json.loads(text)
+            by_policy[json.dumps(kind["policy"], sort_keys=True)].append((kind, count))
+        errors = ("sources with few messages are left out",) if len(kinds) > _SOURCES_LIMIT else ()
+        start = datetime.combine(day, time(), UTC)
+        return [
+            _aggregate(sources, domain, self._organization, author, start, errors) for sources in by_policy.values()
+        ]
+
+
+def _aggregate(
+    sources: Sequence[tuple[dict[str, Any], int]],
+    domain: str,
+    organization: str,
+    author: AddrSpec,
+    start: datetime,
+    errors: tuple[str, ...],
+) -> AggregateReport:
+    policy = sources[0][0]["policy"]
+    return AggregateReport(
+        organization=organization,
+        email=str(author),
+        report_id=f"{start:%Y%m%d}.{secrets.token_hex(8)}",
+        domain=domain,
+        begins_at=start,
+        ends_at=start + timedelta(days=1, seconds=-1),
+        policy=policy["p"],
+        subdomain_policy=policy["sp"],
+        adkim=policy["adkim"],
+        aspf=policy["aspf"],
+        percent=None,
+        is_test=policy["t"],
+        errors=errors,
+        sources=tuple(_source(kind, count) for kind, count in sources),
+        nonexistent_policy=policy["np"],
+    )
+
+
+def _source(kind: dict[str, Any], count: int) -> Source:
+    return Source(
+        address=ip_address(kind["source"]),
+        count=count,
+        disposition=kind["disposition"],
+        dkim=kind["dkim"],
+        spf=kind["spf"],
+        header_from=kind["header_from"],
+        envelope_from=kind["envelope_from"],
+        reasons=tuple(kind["reasons"]),
+        authentications=tuple(Authentication(**each) for each in kind["results"]),
+    )
+
+
+def _kind(source: str, envelope: Envelope, evidence: Evidence) -> dict[str, Any]:
+    """What a report tells of a message, and nothing else."""
+    results, applied = evidence.results, evidence.applied
+    assert applied is not None
+    record, judged = applied.record, results.dmarc
+    told = [
+        {"method": "dkim", "domain": each.domain, "selector": each.selector, "result": each.result}
+        for each in results.dkim
+        if each.domain
+    ][:_SIGNATURES]
+    if results.spf.domain:
+        scope = results.spf.scope
+        told.append({"method": "spf", "domain": results.spf.domain, "scope": scope, "result": results.spf.result})
+    passes = judged.result == "pass"
+    return {
+        "policy": {
+            "p": record.p,
+            "sp": record.sp or record.p,
+            "np": record.np or record.sp or record.p,
+            "adkim": record.adkim,
+            "aspf": record.aspf,
+            "t": record.is_testing,
+        },
+        "source": source,
+        "disposition": "pass" if passes else results.disposition,
+        "dkim": "pass" if judged.dkim_aligned else "fail",
+        "spf": "pass" if judged.spf_aligned else "fail",
+        "reasons": [f"{each.kind}: {each.comment}" if each.comment else each.kind for each in results.overrides],
+        "header_from": judged.author_domain,
+        "envelope_from": a_labels(envelope.reverse_path.domain) if envelope.reverse_path is not None else "",
+        "results": told,
+    }
+
+
+def _address(peer: str) -> str | None:
+    try:
+        address = ip_address(peer.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
+
+
+def _compressed(report: AggregateReport) -> bytes:
+    return gzip.compress(render_xml(report), mtime=0)
+
+
+def _author(text: str) -> AddrSpec | None:
+    try:
+        return parse_addr_spec(text) if text else None
+    except AddressError as error:
+        _log.error("authenticity.report_from cannot be used", error=str(error))
+        return None
