@@ -234,6 +234,6 @@ def _outbound(outgoing: Outgoing, rcpts: Sequence[Rcpt], body: str) -> Outbound:
         priority=parameters.priority or 0,
         release_at=outgoing.release_at,
         deliver_by=outgoing.deliver_by,
-        deliver_by_mode=parameters.deliver_by.mode if parameters.deliver_by is not None else None,
+        deliver_by_mode=parameters.deliver_by.told_mode if parameters.deliver_by is not None else None,
         held_reason=outgoing.held_reason,
     )

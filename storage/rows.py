@@ -170,7 +170,7 @@ class Outbound:
     priority: int = 0  # -9 to 9, RFC 6710 §4.1
     release_at: datetime | None = None  # RFC 4865; None: at once
     deliver_by: datetime | None = None  # RFC 2852
-    deliver_by_mode: str | None = None  # "N", "R"
+    deliver_by_mode: str | None = None  # "N", "R", with "T" behind it when each relay is to tell of itself
     held_reason: str | None = None  # None: not held
 
 

@@ -165,9 +165,22 @@ def action_of(settled: Settled) -> Action | None:
         case "deferred":
             return "delayed" if settled.is_delay_due and (notify is None or "DELAY" in notify) else None
         case "delivered":
-            if notify is None or "SUCCESS" not in notify or attempt.is_reported_by_peer:
-                return None
-            return "delivered" if attempt.is_final else "relayed"
+            if attempt.is_final:
+                return "delivered" if notify is not None and "SUCCESS" in notify else None
+            if notify is not None and "SUCCESS" in notify and not attempt.is_reported_by_peer:
+                return "relayed"
+            return "relayed" if _leaves_deadlines(settled) else None
+
+
+def _leaves_deadlines(settled: Settled) -> bool:
+    """Whether the sender is to hear that nobody watches a deadline any more, or where each relay is to tell of itself.
+
+    RFC 2852 §4.1.4: both unless NOTIFY is NEVER.
+    """
+    mode, notify = settled.leased.deliver_by_mode, settled.leased.notify
+    if mode is None or (notify is not None and "NEVER" in notify):
+        return False
+    return mode.endswith("T") or (mode == "N" and not settled.attempt.knows_deadline)
 
 
 def _outcome(settled: Settled, action: Action) -> Outcome:

@@ -188,8 +188,7 @@ class Courier:
             if surplus:
                 dispatcher.put_back(destination, Parcel(surplus, parcel.route, parcel.is_second))
                 pairs = [(leased, outcome) for leased, outcome in pairs if not outcome.is_surplus]
-        has_dsn = connection.capabilities.has_dsn
-        settled = [(leased, attempt_of(connection, outcome, now, has_dsn=has_dsn)) for leased, outcome in pairs]
+        settled = [(leased, attempt_of(connection, outcome, now)) for leased, outcome in pairs]
         clock = time.monotonic()
         if all(map(_ends_session, outcomes)):
             if destination.failed(settled[0][1], session.opened_at, clock):
@@ -220,7 +219,7 @@ class _Session:
         return limit is None or len(self.domains | {parcel.leased[0].domain}) <= limit
 
 
-def attempt_of(connection: Connection, outcome: Outcome, at: datetime, *, has_dsn: bool) -> Attempt:
+def attempt_of(connection: Connection, outcome: Outcome, at: datetime) -> Attempt:
     """What the rest of the relay is told of an outcome."""
     kind: Kind = outcome.state
     return Attempt(
@@ -233,7 +232,8 @@ def attempt_of(connection: Connection, outcome: Outcome, at: datetime, *, has_ds
         address=connection.address,
         tls=str(connection.tls),
         is_uncertain=outcome.is_uncertain,
-        is_reported_by_peer=has_dsn,
+        is_reported_by_peer=connection.capabilities.has_dsn,
+        knows_deadline=connection.capabilities.has_deliverby,
     )
 
 

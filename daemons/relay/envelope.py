@@ -33,7 +33,7 @@ def transaction_of(
         ret=first.ret,
         envid=first.envid,
         deliver_by_seconds=by,
-        deliver_by_mode=cast(Literal["N", "R"], first.deliver_by_mode or "N"),
+        deliver_by_mode=cast(Literal["N", "R", "NT", "RT"], first.deliver_by_mode or "N"),
         priority=first.priority or None,
     )
 

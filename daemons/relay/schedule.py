@@ -27,7 +27,7 @@ def settle(settings: Relay, leased: Leased, attempt: Attempt) -> Settled:
     if attempt.kind != "deferred":
         return Settled(leased, attempt)
     now, ends_at = attempt.at, leased.expires_at
-    if leased.deliver_by is not None and leased.deliver_by_mode == "R":
+    if leased.deliver_by is not None and (leased.deliver_by_mode or "").startswith("R"):
         ends_at = min(ends_at, leased.deliver_by)  # RFC 2852 §4.1.3: too late is as good as never
     if now >= ends_at:
         return Settled(leased, replace(attempt, kind="failed", status=_EXPIRED))
@@ -42,7 +42,7 @@ def settle(settings: Relay, leased: Leased, attempt: Attempt) -> Settled:
 def _is_delay_due(settings: Relay, leased: Leased, now: datetime) -> bool:
     if leased.delay_told_at is not None:
         return False
-    if leased.deliver_by is not None and leased.deliver_by_mode == "N" and now >= leased.deliver_by:
+    if leased.deliver_by is not None and (leased.deliver_by_mode or "").startswith("N") and now >= leased.deliver_by:
         return True  # RFC 2852 §4.1.3: the sender asked to be told at that time
     # What was to be sent later has its lifetime from then on.
     begun_at = max(leased.created_at, leased.expires_at - timedelta(seconds=settings.lifetime))

@@ -1,6 +1,8 @@
-"""The parameters of MAIL and RCPT that we announce: SIZE (RFC 1870), BODY (RFC 6152, RFC 3030), SMTPUTF8 (RFC 6531), DSN (RFC 3461).
+"""The parameters of MAIL and RCPT that we announce: SIZE (RFC 1870), BODY (RFC 6152, RFC 3030), SMTPUTF8 (RFC 6531), DSN
+(RFC 3461).
 
-For users also AUTH (RFC 4954), HOLDFOR and HOLDUNTIL (RFC 4865), BY (RFC 2852), MT-PRIORITY (RFC 6710); in TLS REQUIRETLS (RFC 8689).
+For users also AUTH (RFC 4954), HOLDFOR and HOLDUNTIL (RFC 4865), BY (RFC 2852), MT-PRIORITY (RFC 6710); in TLS REQUIRETLS
+(RFC 8689).
 
 Turns the keyword table of the grammar into typed values. A keyword that is unknown or was not offered, or one with a bad
 value, is a CommandError with its reply; parameters are never dropped silently.
@@ -49,7 +51,12 @@ class DeliverBy:
 
     seconds: int  # from the receipt of MAIL; zero or less only with N: the time is over already
     mode: str  # "N": the sender is told of the delay; "R": the message is given back
-    is_traced: bool = False  # the sender wants to be told where the message leaves what knows deadlines
+    is_traced: bool = False  # each relay is to tell the sender that it has passed the message on
+
+    @property
+    def told_mode(self) -> str:
+        """Mode and trace as they stand on the wire."""
+        return f"{self.mode}{'T' if self.is_traced else ''}"
 
 
 @dataclass(frozen=True, slots=True)

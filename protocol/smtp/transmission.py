@@ -51,7 +51,7 @@ class Transaction:
     ret: str | None = None  # RET=FULL or HDRS
     envid: str | None = None  # ENVID=, decoded
     deliver_by_seconds: int | None = None  # BY=, what is left of it now; may be negative in mode N, RFC 2852 §4
-    deliver_by_mode: Literal["N", "R"] = "N"
+    deliver_by_mode: Literal["N", "R", "NT", "RT"] = "N"  # T: each relay tells the sender of itself
     priority: int | None = None  # MT-PRIORITY=, RFC 6710 §4.1
 
 
@@ -94,7 +94,7 @@ def obstacle(transaction: Transaction, capabilities: Capabilities, *, is_secure:
         return NEEDS_8BITMIME
     if transaction.is_requiretls and not (is_secure and capabilities.has_requiretls):
         return NEEDS_REQUIRETLS
-    if transaction.deliver_by_seconds is not None and transaction.deliver_by_mode == "R":
+    if transaction.deliver_by_seconds is not None and transaction.deliver_by_mode.startswith("R"):
         if not capabilities.has_deliverby:
             return NEEDS_DELIVERBY
         if transaction.deliver_by_seconds < max(1, capabilities.deliverby_seconds):

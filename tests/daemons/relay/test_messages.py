@@ -210,6 +210,25 @@ async def test_deliver_by_is_told_to_servers_and_kept(world: World) -> None:
     assert reports.count(b"Action: failed") == 2
 
 
+async def test_a_deadline_that_nobody_watches_any_more_is_told_of(world: World) -> None:
+    """Mode N: the sender hears of a server without DELIVERBY, and with T of every one, unless NOTIFY is NEVER (RFC 2852 §4.1.4)."""
+    knows, knows_not = await world.mx("example.net"), await world.mx("example.org")
+    knows.offers.add("DELIVERBY")
+    by = datetime.now(UTC) + timedelta(seconds=100)
+    await world.queue("untold@example.net", "told@example.org", deliver_by=by, deliver_by_mode="N")
+    await world.queue("traced@example.net", deliver_by=by, deliver_by_mode="RT")
+    await world.queue("never@example.org", deliver_by=by, deliver_by_mode="NT", notify=("NEVER",))
+    world.start()
+    assert {row["state"] for row in await world.until_done()} == {"delivered"}
+    reports = b"".join(await world.inbox())
+    assert reports.count(b"Action: relayed") == 2
+    for path in (b"told@example.org", b"traced@example.net"):
+        assert b"Final-Recipient: rfc822; " + path + b"\r\n" in reports
+    modes = {each.forward_paths[0]: each.mail_parameters.get("BY", "").rpartition(";")[2] for each in knows.received}
+    assert modes == {"untold@example.net": "N", "traced@example.net": "RT"}
+    assert len(knows_not.received) == 2
+
+
 async def test_a_message_is_released_when_its_time_has_come(world: World) -> None:
     """FUTURERELEASE: nothing leaves before, and a relay that sleeps wakes up for it."""
     mx = await world.mx("example.net")
