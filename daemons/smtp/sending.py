@@ -165,6 +165,7 @@ class Sending:
     def _judge(self, key: tuple[int, str], account: Sender, recipients: int, reserved: Reserved) -> Reply | Held | None:
         match reserved.verdict:
             case "go":
+                self._denied.pop(account.account_id, None)  # the notification may be on its way still
                 self._keep(key, recipients, reserved)
                 return None
             case "burst" | "held":
