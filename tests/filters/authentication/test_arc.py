@@ -14,7 +14,7 @@ from filters.authentication.message import SignedMessage
 from filters.authentication.results import ArcResult
 from filters.subject import Envelope, Subject
 from tests.filters.authentication.names import Names
-from tests.filters.authentication.test_dkim import KEYS, names_of, vector
+from tests.filters.authentication.test_dkim import KEYS, RECOVERED, names_of, vector
 from tests.mails import CORPORA, as_sent
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -68,6 +68,14 @@ async def test_chains_of_mail_auth(name: str) -> None:
     """The chains of mail-auth, which bring their keys along, are whole."""
     names, octets = vector(name)
     assert (await verify(names, octets)).result == "pass"
+
+
+async def test_chains_of_spamassassin() -> None:
+    """Of SpamAssassin's two mails the one has a chain that holds, the other has none."""
+    names = names_of({"t0768._domainkey.sa-test.spamassassin.org": RECOVERED["ok01"]})
+    for name, result in (("ok01", "pass"), ("ko01", "none")):
+        octets = as_sent(CORPORA / "spamassassin-tdata" / "t" / "data" / "dkim" / "arc" / f"{name}.eml")
+        assert (await verify(names, octets)).result == result
 
 
 CHAIN = CORPORA / "mailauth-postalsys" / "arc-pass.eml"
