@@ -81,6 +81,7 @@ class Bounces:
             is_smtputf8=leased.is_smtputf8,
             language=language_of(await self._context.directory.language(leased.tenant_id)),
             log_id=leased.trace_id,
+            deliver_by=leased.deliver_by,
         )
         report, original = await self._original(report, leased.content_id)
         report_id = new_transaction_id()

@@ -56,6 +56,7 @@ class Report:
     is_smtputf8: bool = False  # of the transaction reported on: the sender can read UTF-8 forms
     language: Language = "en"
     log_id: str | None = None  # by which the transaction is found in our logs
+    deliver_by: datetime | None = None  # aware; the sender's deadline, RFC 2852
 
     @property
     def returns_message(self) -> bool:
@@ -149,6 +150,8 @@ def _status(report: Report) -> bytes:
         outcome.recipient.is_ascii and (outcome.orcpt or "").isascii() for outcome in report.outcomes
     )
     groups = [[f"Reporting-MTA: dns; {report.hostname}", f"Arrival-Date: {render_date(report.arrived_at)}"]]
+    if report.deliver_by is not None:
+        groups[0].append(f"Deliver-By-Date: {render_date(report.deliver_by)}")
     if report.envid is not None:
         groups[0].insert(0, f"Original-Envelope-Id: {report.envid}")
     for outcome in report.outcomes:
