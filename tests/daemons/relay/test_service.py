@@ -1,9 +1,11 @@
 """The relay as a process of the suite: ready at once, quiet while nothing waits, counted."""
 
 import asyncio
+import ssl
 
 from prometheus_client import REGISTRY
 
+from daemons.certificates import Issued
 from daemons.context import Context
 from daemons.relay import service
 from daemons.relay.leasing import look
@@ -36,9 +38,11 @@ async def test_what_waits_is_counted(world: World) -> None:
     assert REGISTRY.get_sample_value("postwerk_outbound_waiting") == 2
 
 
-async def test_outcomes_are_counted_and_traced(world: World) -> None:
+async def test_outcomes_are_counted_and_traced(world: World, certificate: Issued) -> None:
     """Each attempt shows in the metrics, and in the delivery trace with the server's reply and the state of TLS."""
-    mx = await world.mx("example.net", greylists=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate.certificate, certificate.key)
+    mx = await world.mx("example.net", greylists=True, tls=tls)
     before = REGISTRY.get_sample_value("postwerk_relay_outcomes_total", {"outcome": "deferred"}) or 0.0
     trace_id = await world.queue("bob@example.net")
     world.start()
@@ -54,5 +58,8 @@ async def test_outcomes_are_counted_and_traced(world: World) -> None:
         "450 4.7.1 greylisted, come again",
     )
     assert first.facts["next_attempt_at"]
+    for attempt in (first, second):
+        assert attempt.facts["tls"].startswith("TLSv1.3 TLS_")
+        assert attempt.facts["tls"].endswith("not verified")
     assert (second.kind, second.facts["host"], second.facts["address"]) == ("attempt", mx.name, mx.host)
     assert (end.kind, end.facts["reply"]) == ("delivered", "250 2.0.0 taken")
