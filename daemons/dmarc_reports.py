@@ -132,8 +132,9 @@ class DmarcReports:
         return sent
 
     async def _flush_soon(self) -> None:
-        await asyncio.sleep(_FLUSH_SECONDS)
-        await self._try_flush()
+        while self._counted:  # more may be counted while it is written
+            await asyncio.sleep(_FLUSH_SECONDS)
+            await self._try_flush()
 
     async def _try_flush(self) -> None:
         try:

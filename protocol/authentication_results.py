@@ -1,7 +1,7 @@
 """The Authentication-Results field, RFC 8601: what we write, and which fields only pretend to be ours."""
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from protocol.message.header import Field, fields
@@ -10,7 +10,7 @@ NAME = "Authentication-Results"
 _LINE = 76
 _TOKEN = re.compile(r"[!#-'*+\-.0-9A-Z^-~]+")  # RFC 2045 §5.1
 _DOT_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+(?:\.[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+)*")
-_UNSAFE = re.compile(r"[^ -~]|[()\\]")
+_UNSAFE = re.compile(r'[^ -~]|[()\\";]')  # the last two are allowed in comments, and simple readers trip over them
 _NOT_PRINTABLE = re.compile(r"[^ -~]")
 _COMMENT_LIMIT = 200
 _SPECIAL = re.compile(rb"\\.|[()]", re.DOTALL)
@@ -52,15 +52,6 @@ def pretended(header: bytes, authserv_ids: Collection[str]) -> list[Field]:
         for field in fields(header)
         if field.name.lower() == b"authentication-results" and _names_one(field.body, ours)
     ]
-
-
-def without(octets: bytes, removed: Iterable[Field]) -> bytes:
-    """A header section, or a message that begins with one, without these fields."""
-    kept, position = [], 0
-    for field in removed:
-        kept.append(octets[position : field.start])
-        position = field.end
-    return b"".join([*kept, octets[position:]])
 
 
 def _names_one(body: bytes, ours: Sequence[bytes]) -> bool:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filters.verdict import AddField
-from protocol.authentication_results import NAME, Finding, pretended, render, without
+from protocol.authentication_results import NAME, Finding, pretended, render
 
 OURS = ["mx.example.test"]
 
@@ -62,8 +62,7 @@ def test_fields_that_pretend(body: bytes) -> None:
     """RFC 8601 §5: a field with our id, however it is written, is not from outside."""
     header = b"From: a@example.net\r\nAUTHENTICATION-results:" + body + b"\r\nTo: b@example.net\r\n"
     found = pretended(header, OURS)
-    assert len(found) == 1
-    assert without(header, found) == b"From: a@example.net\r\nTo: b@example.net\r\n"
+    assert [header[field.start : field.end] for field in found] == [header[21:-19]]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +78,6 @@ def test_fields_that_pretend(body: bytes) -> None:
 def test_fields_of_others(header: bytes) -> None:
     """Fields of other hosts stay: their owners answer for them."""
     assert pretended(header, OURS) == []
-    assert without(header, []) == header
 
 
 @given(

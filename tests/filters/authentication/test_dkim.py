@@ -169,7 +169,7 @@ async def test_mails_of_mailauth(name: str) -> None:
 
 
 SPAMASSASSIN = CORPORA / "spamassassin-tdata" / "t" / "data" / "dkim"
-# The selector tells the bits of the key. Those of 768 bits are known here; of the others no two signatures are left to compute them from.
+# The selector tells the bits of the key. Those of 768 bits are known; the others have signed one message only, which does not tell.
 UNKNOWN = {
     *("test-fail-05", "test-fail-06", "test-fail-08", "test-fail-09", "test-pass-09", "test-pass-12", "test-pass-13"),
     *("test-pass-14", "test-pass-15", "test-pass-18", "test-pass-19", "test-pass-20", "test-pass-21", "test-pass-23"),

@@ -1,0 +1,30 @@
+"""Fields that only this host may write: mail from outside that has them only looks as if it had been checked (RFC 8601 §5).
+
+The filters and the archive see the message as it came; what is delivered goes `without` them.
+"""
+
+import re
+from collections.abc import Collection
+
+from protocol.authentication_results import pretended
+from protocol.message.header import Field, fields
+
+_VERDICTS = re.compile(rb"X-(?:Spam|Virus)-[!-9;-~]+", re.IGNORECASE)
+_MAY_BE = re.compile(rb"^(?:X-(?:Spam|Virus)-|Authentication-Results[ \t]*:)", re.IGNORECASE | re.MULTILINE)
+
+
+def forged(header: bytes, authserv_ids: Collection[str]) -> list[Field]:
+    """Those fields of a header section that came in from outside, in order."""
+    if _MAY_BE.search(header) is None:
+        return []  # nearly all mail
+    found = [field for field in fields(header) if _VERDICTS.fullmatch(field.name)]
+    return sorted([*found, *pretended(header, authserv_ids)], key=lambda field: field.start)
+
+
+def without(octets: bytes, removed: Collection[Field]) -> bytes:
+    """A header section, or a message that begins with one, without these fields; every other octet is as it came."""
+    kept, position = [], 0
+    for field in removed:
+        kept.append(octets[position : field.start])
+        position = field.end
+    return b"".join([*kept, octets[position:]])
