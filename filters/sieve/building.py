@@ -84,13 +84,14 @@ class Builder:
         return _block(tuple(steps))
 
     def _conditional(self, chain: Sequence[Node]) -> Op:
-        branches: list[tuple[Check, Op, Place]] = []
+        branches: list[tuple[Check, Op, Place, str]] = []
         for node in chain:
             try:
                 check = self.test(node.tests[0]) if node.tests else _always
             except CompileError:
                 check = _always
-            branches.append((check, _dropped if node.is_dropped else self.block(node.block), node.place))
+            label = f"{node.name} {node.tests[0].name}" if node.tests else node.name
+            branches.append((check, _dropped if node.is_dropped else self.block(node.block), node.place, label))
         return _conditional(tuple(branches))
 
     def test(self, node: Node) -> Check:
@@ -314,17 +315,18 @@ def _block(steps: tuple[tuple[Op, Place], ...]) -> Op:
     return execute
 
 
-def _conditional(branches: tuple[tuple[Check, Op, Place], ...]) -> Op:
+def _conditional(branches: tuple[tuple[Check, Op, Place, str], ...]) -> Op:
     def execute(run: Run) -> Signal | None:
-        for check, op, place in branches:
+        for check, op, place, label in branches:
             try:
                 holds = check(run)
             except ScriptError as error:
                 if error.place is None:
                     error.place, error.script = place, run.name
                 raise
+            if run.shared.steps is not None:
+                run.note(place, f"{label}: {'yes' if holds else 'no'}")
             if holds:
-                run.note(place, "the condition holds")
                 return op(run)
         return None
 

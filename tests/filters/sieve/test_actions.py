@@ -167,6 +167,16 @@ def test_a_sequence_of_scripts() -> None:
     assert (found.error_script, found.actions) == ("script1", (KEPT,))
 
 
+def test_steps_are_told() -> None:
+    """A traced run tells each condition and action with its line."""
+    found = result('require "fileinto";\nif size :over 1M {\n stop;\n} elsif true {\n fileinto "a";\n}\n')
+    assert [(step.script, step.line, step.text) for step in found.steps] == [
+        ("script0", 2, "if size: no"),
+        ("script0", 4, "elsif true: yes"),
+        ("script0", 5, 'file into "a"'),
+    ]
+
+
 def test_an_error_tells_its_place() -> None:
     """A mistake at run time is told with script and line, in included scripts too."""
     outside = Outside(scripts={("personal", "inner"): 'require "ihave";\n\nerror "Oh ${x}";'})
