@@ -21,6 +21,7 @@ from filters.verdict import (
     Quarantine,
     Refuse,
     RefuseDelivery,
+    RemoveField,
     Score,
     StripPart,
     Verdict,
@@ -54,6 +55,12 @@ class Decision:
     quarantine: Quarantine | None = None
     stripped: tuple[StripPart, ...] = ()
     drop: Drop | None = None
+    removed: tuple[RemoveField, ...] = ()
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether somebody gets something else than what came."""
+        return self.is_treated or bool(self.removed)
 
     @property
     def is_treated(self) -> bool:
@@ -128,6 +135,7 @@ def decide(results: Sequence[Result]) -> Decision:
         quarantine=next((verdict for verdict in verdicts if isinstance(verdict, Quarantine)), None),
         stripped=tuple(verdict for verdict in verdicts if isinstance(verdict, StripPart)),
         drop=next((verdict for verdict in verdicts if isinstance(verdict, Drop)), None),
+        removed=tuple(verdict for verdict in verdicts if isinstance(verdict, RemoveField)),
     )
 
 

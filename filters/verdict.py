@@ -76,7 +76,15 @@ class Drop:
     tenant_id: int | None = None  # for whose recipients; None: for all
 
 
-Verdict = Refuse | Score | AddField | Quarantine | StripPart | Drop
+@dataclass(frozen=True, slots=True)
+class RemoveField:
+    """Deliver the message without a field of its header section. The archive, and who gets it elsewhere, have it as it came."""
+
+    octets: bytes  # the whole field as it stands there, with its line end
+    reason: str
+
+
+Verdict = Refuse | Score | AddField | Quarantine | StripPart | Drop | RemoveField
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ from filters.authentication.message import SignedMessage
 from filters.authentication.overrides import Applied, Circumstances, Known, decide, list_id_of
 from filters.authentication.results import NO_SPF, Results, SpfResult
 from filters.authentication.telling import findings
+from filters.forged import forged
 from filters.ports import OnFailure, Resolver
 from filters.subject import Envelope, Subject
-from filters.verdict import AddField, Quarantine, Refuse, Verdict
+from filters.verdict import AddField, Quarantine, Refuse, RemoveField, Verdict
 from protocol import authentication_results
 from protocol.dmarc import Found
 from protocol.smtp.reply import reply
@@ -74,11 +75,21 @@ class Authentication:
         if self._note is not None and evidence.applied is not None:
             self._note(subject.envelope, evidence)
         body = authentication_results.render(self._rules.authserv_id, findings(results, subject.envelope))
-        told = AddField(authentication_results.NAME, body)
+        verdicts: list[Verdict] = [AddField(authentication_results.NAME, body), *self._forged(subject)]
         reason = f"DMARC policy of {results.dmarc.record_domain}"
         if results.disposition == "reject":
-            return told, Refuse(REFUSED, reason)
-        return (told, Quarantine(reason)) if results.disposition == "quarantine" else (told,)
+            verdicts.append(Refuse(REFUSED, reason))
+        elif results.disposition == "quarantine":
+            verdicts.append(Quarantine(reason))
+        return verdicts
+
+    def _forged(self, subject: Subject) -> list[RemoveField]:
+        """Fields from outside that look like ours. A known forwarder in front of us is not outside."""
+        if self._rules.known.forwards(subject.envelope.peer):
+            return []
+        header = subject.header
+        found = forged(header, [self._rules.authserv_id])
+        return [RemoveField(header[each.start : each.end], each.name.decode("latin-1")) for each in found]
 
     async def evaluate(self, subject: Subject) -> Results:
         """The results, found out once for each message, however many ask at the same time or soon after."""

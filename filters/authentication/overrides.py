@@ -29,6 +29,11 @@ class Known:
     sealers: frozenset[str] = frozenset()  # domains of ARC-Seal fields
     mailing_lists: frozenset[str] = frozenset()  # domains of lists, those below included
 
+    def forwards(self, peer: str) -> bool:
+        """Whether the host is a known forwarder."""
+        address = _address(peer)
+        return address is not None and any(address in network for network in self.forwarders)
+
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
@@ -72,8 +77,7 @@ def decide(
 
 
 def _excuse(circumstances: Circumstances, known: Known) -> Override | None:
-    address = _address(circumstances.peer)
-    if address is not None and any(address in network for network in known.forwarders):
+    if known.forwards(circumstances.peer):
         return Override("trusted_forwarder", "known forwarder")
     chain = circumstances.arc
     # All hops behind the one that saw the mail pass must be known: any of them could have made up what came before.
