@@ -70,7 +70,7 @@ def address_values(view: View, name: str, part: Part, delimiters: str) -> list[l
             if is_address(address):
                 value = part(_text(address.mailbox), _text(address.host), delimiters)
             else:
-                value = _text(address.mailbox) if part is _all else None
+                value = _text(address.mailbox) if part is _all and address.mailbox not in _NO_MAILBOX else None
             if value is not None:
                 found.append(value)
         if not found and part is _all:  # nothing that reads as addresses: the body itself

@@ -49,12 +49,17 @@ def _remembered(run: Run, key: tuple[str, ...], read: Callable[[Run], list[str]]
     found = known.get(key)
     if found is None:
         left, found = run.shared.limits.body_octets, []
-        for text in read(run):
+        for text in read(run) if _has_body(run) else ():
             found.append(text[:left])
             left = max(left - len(text), 0)
         run.spend(run.shared.message.size // 4096)
         known[key] = found
     return found
+
+
+def _has_body(run: Run) -> bool:
+    part = run.shared.message.root().part
+    return part is not None and part.body_start < run.shared.message.size
 
 
 def _raw(run: Run) -> list[str]:

@@ -50,6 +50,15 @@ def test_envelope_parts() -> None:
     )
 
 
+def test_what_is_no_address() -> None:
+    """It shows itself whole, and has no parts."""
+    for field, shown in ((b'"Test User"', '"Test User"'), (b"undisclosed", "undisclosed"), (b"", "")):
+        mail = b"From: " + field + b"\r\nTo: a@b.c\r\n\r\n"
+        quoted = shown.replace('"', '\\"')
+        assert holds(f'address "from" "{quoted}"', mail)
+        assert not holds('address :matches :domain "from" "*"', mail)
+
+
 def test_mailboxes() -> None:
     """Existence by name, by id, by special use, RFC 5490, RFC 9042 and RFC 8579."""
     outside = Outside(mailbox_ids={"F1"}, special_uses={"\\junk": "Junk"})
