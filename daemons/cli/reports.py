@@ -12,6 +12,7 @@ from config.settings import Settings
 from daemons.cli.common import fail, json_option, listed, owner_connection, run_async, settings_option, show
 from storage import report_listing as listing
 from storage import reports as received
+from storage.dmarc import list_sent
 from storage.errors import NotFoundError
 from storage.report_listing import Wanted
 
@@ -24,7 +25,7 @@ limit_option = click.option("--limit", type=click.IntRange(1, _MOST), default=10
 
 @click.group()
 def reports() -> None:
-    """DMARC and TLS reports and bounces that were received."""
+    """DMARC and TLS reports and bounces that were received, and DMARC reports that were sent."""
 
 
 @reports.command("watch")
@@ -82,6 +83,14 @@ def list_dmarc(settings: Settings, as_json: bool, **selection: Any) -> None:
     wanted = _wanted(**selection)
     rows = run_async(listed(settings, lambda connection: listing.list_dmarc(connection, wanted)))
     _show(rows, as_json=as_json, empty="no reports")
+
+
+@reports.command("dmarc-sent")
+@json_option
+@settings_option
+def list_dmarc_sent(settings: Settings, as_json: bool) -> None:
+    """List the days and domains whose mail to us was counted, and what became of our reports to them (RFC 9990)."""
+    _show(run_async(listed(settings, list_sent)), as_json=as_json, empty="no mail of domains that ask for reports")
 
 
 @reports.command("dmarc-sources")

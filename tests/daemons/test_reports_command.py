@@ -128,3 +128,22 @@ def test_refusals(populated: Postwerk, arguments: list[str], complaint: str) -> 
     with pytest.raises(Ended, match=complaint) as ended:
         populated("reports", *arguments)
     assert ended.value.code == os.EX_NOUSER
+
+
+def test_reports_that_were_sent(populated: Postwerk, settings: Settings) -> None:
+    """What was counted for DMARC reports of ours is shown by day and domain, with what became of the report."""
+    assert json.loads(populated("reports", "dmarc-sent", "--json")) == []
+
+    async def fill() -> None:
+        connection = await asyncpg.connect(settings.database.dsn)
+        kind = '{"dkim": "fail", "spf": "fail"}'
+        await connection.execute("INSERT INTO dmarc_outcome VALUES ('2026-11-21', 'example.net', '', $1, 7)", kind)
+        await connection.execute(
+            "INSERT INTO dmarc_report_sent VALUES ('example.net', '2026-11-21', now(), now(), 'sent by mail, id 1')"
+        )
+        await connection.close()
+
+    asyncio.run(fill())
+    (row,) = json.loads(populated("reports", "dmarc-sent", "--json"))
+    assert (row["day"], row["domain"], row["messages"], row["failed"]) == ("2026-11-21", "example.net", 7, 7)
+    assert row["outcome"] == "sent by mail, id 1"
