@@ -12,10 +12,13 @@ from protocol.domain import a_labels
 
 
 def build_authentication(context: Context) -> Authentication:
-    """The filter; what it counts comes to the database by itself, a minute later."""
+    """The filter; what it counts comes to the database a minute later, or when the process ends."""
     settings = context.settings.authenticity
-    names = Names(Resolver(context.settings.transport))
+    resolver = Resolver(context.settings.transport)
+    context.closing.push_async_callback(resolver.close)
+    names = Names(resolver)
     reports = DmarcReports(settings, context.settings.hostname, context.pool, names)
+    context.closing.push_async_callback(reports.close)
     rules = Rules(
         authserv_id=settings.authserv_id or context.settings.hostname,
         apply=settings.dmarc,

@@ -4,7 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from config.settings import Settings
 from daemons.sockets import server_tls_context
@@ -31,6 +31,9 @@ class Context:
     changes: ChangeHub
     tls: ssl.SSLContext | None  # None: no certificate is configured, so nothing offers TLS
     recorder: Recorder
+    closing: AsyncExitStack = field(
+        default_factory=AsyncExitStack
+    )  # what is to be closed while all of this is still open
 
 
 @asynccontextmanager
@@ -57,7 +60,8 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         recorder = Recorder(settings.trace, pool, keys)
         stack.push_async_callback(recorder.close)
         stack.push_async_callback(_end, asyncio.create_task(recorder.run(), name="trace"))
-        yield Context(settings, pool, keys, blobs, ingest, directory, hub, tls, recorder)
+        closing = await stack.enter_async_context(AsyncExitStack())
+        yield Context(settings, pool, keys, blobs, ingest, directory, hub, tls, recorder, closing)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -26,6 +26,7 @@ from protocol.message.address_list import parse
 from protocol.message.header import RawField, unfold
 
 AUTHORS = 5  # domains of From that are judged, ours; RFC 5322 allows any number, and mail has one
+_FIELD_OCTETS = 64 * 1024  # of one From field that are read, ours
 _SIGNERS = 10  # domains whose alignment is looked at
 _STRICTNESS = ("none", "quarantine", "reject")
 
@@ -48,7 +49,7 @@ class _Walk:
 
 def author_domains(fields: Sequence[RawField]) -> list[str]:
     """The domains of all addresses of these From fields, each once, in A-labels."""
-    addresses = [address for _, body, _ in fields for address in parse(unfold(body)) if address.host]
+    addresses = [address for _, body, _ in fields for address in parse(unfold(body[:_FIELD_OCTETS])) if address.host]
     names = [a_labels((address.host or b"").decode("utf-8", "replace").strip()) for address in addresses]
     return list(dict.fromkeys(name for name in names if is_domain(name)))
 

@@ -67,6 +67,18 @@ async def test_filter_by_name(context: Context, owner: Owner, monkeypatch: pytes
     assert [(row.domain, row.messages, row.failed) for row in await dmarc.list_sent(owner)] == [("example.net", 3, 2)]
 
 
+async def test_counts_are_kept_at_the_end(settings: Settings, names: NameServer, owner: Owner) -> None:
+    """A process that ends keeps what it has counted in its last minute."""
+    transport = Transport(resolvers=[names.address], resolver_timeout=Seconds(2))
+    authenticity = Authenticity(report_from="dmarc@example.test")
+    async with open_context(
+        msgspec.structs.replace(settings, transport=transport, authenticity=authenticity)
+    ) as context:
+        await Pipeline(content=content_filters(["authentication"], context)).check_content(arrived("192.0.2.1"))
+        assert await dmarc.list_sent(owner) == []
+    assert [row.messages for row in await dmarc.list_sent(owner)] == [1]
+
+
 async def test_dns_that_is_down(context: Context, names: NameServer) -> None:
     """Without the DNS mail comes in, and its results say why there are none."""
     names.is_down = True
