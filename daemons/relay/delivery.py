@@ -17,7 +17,7 @@ from daemons.relay.attempt import Attempt, Kind, text_of
 from daemons.relay.connection import Connection, OpenError, open_connection
 from daemons.relay.content import Contents
 from daemons.relay.destinations import Destination
-from daemons.relay.dispatcher import Dispatcher
+from daemons.relay.dispatcher import AWAY_SECONDS, Dispatcher
 from daemons.relay.envelope import transaction_of
 from daemons.relay.parcel import Parcel
 from daemons.relay.route import Route
@@ -30,7 +30,6 @@ from storage.outbound import Leased
 _log = logger("relay")
 _NO_REQUIRETLS = enhanced("5.7.30")
 _NO_CONTENT = enhanced("4.3.0")
-_AWAY_SECONDS = 1.0  # until the database is asked again for a content
 _WHOLE = frozenset({"MAIL", "DATA", "BDAT", "end of message"})  # the replies that speak for the whole transaction
 
 Opened = Callable[[Route, Connection | OpenError], None]
@@ -151,7 +150,7 @@ class Courier:
         except UnavailableError as error:
             # No try of theirs: they stay leased as long as that can be renewed, and are somebody's again when it is over.
             _log.error("content cannot be read yet", trace=parcel.leased[0].trace_id, error=str(error))
-            await asyncio.sleep(_AWAY_SECONDS)
+            await asyncio.sleep(AWAY_SECONDS)
             dispatcher.put_back(destination, parcel)
             return
         except (StorageError, OSError, asyncpg.PostgresError) as error:

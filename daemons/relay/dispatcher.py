@@ -22,10 +22,11 @@ from daemons.relay.route import Route, RouteError
 from daemons.relay.schedule import settle
 from daemons.relay.turns import Turns
 from protocol.status import enhanced
-from storage.errors import StorageError
+from storage.errors import StorageError, UnavailableError
 from storage.outbound import Leased
 
 _log = logger("relay")
+AWAY_SECONDS = 1.0  # until the database is asked again when it was away
 _ROUTING_AT_ONCE = 100  # domains that are looked up at a time
 # Whoever holds so many times of what is free gets no more: one alone three quarters of all, two three sevenths each, and
 # there is always something free for the next one.
@@ -131,12 +132,16 @@ class Dispatcher:
 
     def still_held(self, parcel: Parcel) -> bool:
         """Drop recipients from it whose lease has run out. Returns whether any are left."""
-        now = time.monotonic()
-        over = [each for each in parcel.leased if self._held.get(each.recipient_id, (each, 0.0))[1] < now]
-        if over:
-            self.release(over)
-            parcel.leased = [each for each in parcel.leased if each not in over]
+        parcel.leased = self._still_leased(parcel.leased)
         return bool(parcel.leased)
+
+    def _still_leased(self, leased: list[Leased]) -> list[Leased]:
+        now = time.monotonic()
+        over = [each for each in leased if self._held.get(each.recipient_id, (each, 0.0))[1] < now]
+        if not over:
+            return leased
+        self.release(over)
+        return [each for each in leased if each not in over]
 
     # In
 
@@ -169,6 +174,11 @@ class Dispatcher:
                 self.enqueue(group, route)
         except RouteError as error:
             await self.settle(group, no_route(error))
+        except UnavailableError as error:  # the database is away: no try of theirs
+            _log.error("no route can be looked for yet", error=str(error))
+            await asyncio.sleep(AWAY_SECONDS)
+            if not self._is_stopping and (rest := self._still_leased(group)):
+                self._unrouted.put_back(rest[0].sender, rest)
         except (StorageError, OSError) as error:
             _log.error("no route can be looked for", error=f"{type(error).__name__}: {error}")
             await self.settle(group, Attempt("deferred", _NO_DATABASE, _NO_DATABASE_TEXT, datetime.now(UTC)))

@@ -28,7 +28,7 @@ from protocol.smtp.parameters import MailParameters, RcptParameters
 from protocol.smtp.received import render_return_path
 from protocol.smtp.reply import Reply, reply
 from protocol.status import Enhanced
-from storage.errors import LeaseLostError, OverQuotaError, StorageError
+from storage.errors import LeaseLostError, OverQuotaError, StorageError, UnavailableError
 from storage.outbound import Leased
 from storage.rows import JournalEntry, NewMessage, Placement, Recipient, Stored
 
@@ -60,7 +60,7 @@ class LocalDelivery:
         return not domain.startswith("[") and await self._context.directory.domain_is_local(domain)
 
     async def deliver(self, dispatcher: Dispatcher, group: Sequence[Leased]) -> None:
-        """Deliver to these, whatever messages they are recipients of."""
+        """Deliver to these, whatever messages they are recipients of. Raises UnavailableError for those that are still leased."""
         messages: dict[int, list[Leased]] = {}
         for each in group:
             messages.setdefault(each.outbound_id, []).append(each)
@@ -82,6 +82,8 @@ class LocalDelivery:
                 dispatcher.release(each.leased for each in addressed)
         except LeaseLostError:
             dispatcher.release(each.leased for each in addressed)
+        except UnavailableError:
+            raise  # before anything was stored: the dispatcher comes again with those that are still leased
         except (StorageError, OSError) as error:
             _log.error("not delivered locally", trace=recipients[0].trace_id, error=f"{type(error).__name__}: {error}")
             answer = replies.MAILBOX_FULL_FOR_NOW if isinstance(error, OverQuotaError) else _UNKNOWN_NOW

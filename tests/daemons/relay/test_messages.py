@@ -112,21 +112,22 @@ async def test_content_that_cannot_be_read_waits(world: World) -> None:
     assert row["last_reply"].startswith("451 4.3.0")
 
 
-async def test_a_database_that_is_away_costs_no_attempt(world: World) -> None:
-    """While the database cannot be asked for a content its recipients wait; when it is back they are served at once."""
+@pytest.mark.parametrize("table", ["content", "domain"])
+async def test_a_database_that_is_away_costs_no_attempt(world: World, table: str) -> None:
+    """While the database cannot be asked, recipients wait, here and elsewhere; when it is back they are served at once."""
     mx = await world.mx("example.net")
-    await world.queue("bob@example.net")
-    blocked = "FROM pg_locks WHERE relation = 'content'::regclass AND NOT granted"
+    await world.queue("bob@example.net", world.person.login)
+    blocked = f"FROM pg_locks WHERE relation = '{table}'::regclass AND NOT granted"
     async with world.owner.transaction(), asyncio.timeout(20):
-        await world.owner.execute("LOCK TABLE content")
+        await world.owner.execute(f"LOCK TABLE {table}")
         world.start(retry_waits=[3600.0])
         ended = 0
-        while ended < 3:  # one reads ahead, and is no delivery yet
+        while ended < 4:  # one reads ahead, and is no delivery yet
             ended += len(await world.owner.fetch(f"SELECT pg_terminate_backend(pid) {blocked}"))
             await asyncio.sleep(0.01)
-    (row,) = await world.until_done()
-    assert (row["state"], row["tries"], len(mx.received)) == ("delivered", 1, 1)
-    assert len(await world.attempts()) == 1
+    rows = await world.until_done()
+    assert [(row["state"], row["tries"]) for row in rows] == [("delivered", 1)] * 2
+    assert (len(mx.received), len(await world.inbox()), len(await world.attempts())) == (1, 1, 2)
 
 
 # TLS
