@@ -24,6 +24,7 @@ from config.reports import Reports
 from config.search import Search
 from config.sending import Sending
 from config.smtp import Smtp
+from config.spam import Spam
 from config.srs import Srs
 from config.submission import Submission
 from config.tls import Tls
@@ -62,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     authenticity: Authenticity = Authenticity()
     antivirus: Antivirus = Antivirus()
     mime: Mime = Mime()
+    spam: Spam = Spam()
     imap: Imap = Imap()
     pop3: Pop3 = Pop3()
     authentication: Authentication = Authentication()

@@ -31,6 +31,7 @@ _COMMANDS = {
     "queue": ("daemons.cli.queueing", "queue"),
     "dkim": ("daemons.cli.dkim", "dkim"),
     "reports": ("daemons.cli.reports", "reports"),
+    "spam": ("daemons.cli.spam", "spam"),
     "archive": ("daemons.cli.archive", "archive"),
 }
 

@@ -1,0 +1,117 @@
+"""Rules about who sent a message: what authentication found, and what the recipient did with earlier mail of that address."""
+
+from filters.spam.rules import Question, Rule
+from filters.spam.sight import Sight, Standing
+
+_UNKNOWN = Standing()
+_BOUNCE_SENDERS = ("mailer-daemon", "postmaster", "")
+
+
+def _standing(sight: Sight) -> Standing:
+    """Of a sender who may be another one than it says, nothing is known: everybody can write any From."""
+    known = sight.circumstances
+    if known.standing is None or known.dmarc == "fail" or "pass" not in (known.dmarc, known.dkim, known.spf):
+        return _UNKNOWN
+    return known.standing
+
+
+def _null_but_no_bounce(sight: Sight) -> bool:
+    """RFC 5321 §4.5.5: the null reverse-path is for notifications."""
+    if sight.circumstances.reverse_path != "":
+        return False
+    is_report = (sight.root.type.lower(), sight.root.subtype.lower()) == (b"multipart", b"report")
+    return not is_report and not sight.has("AUTO-SUBMITTED") and sight.sender[1].lower() not in _BOUNCE_SENDERS
+
+
+def _junked(sight: Sight) -> bool:
+    """Also of a sender that nobody authenticated: who forges it sends no better mail."""
+    standing = sight.circumstances.standing
+    return standing is not None and standing.junked > standing.kept and not standing.answered
+
+
+RULES: tuple[Rule, ...] = (
+    Question(
+        "dmarc_fail",
+        2.5,
+        "the sender's domain disowns it (DMARC)",
+        "die Domain des Absenders erkennt sie nicht an (DMARC)",
+        lambda s: s.circumstances.dmarc == "fail",
+    ),
+    Question(
+        "dmarc_pass",
+        -0.5,
+        "the sender's domain vouches for it (DMARC)",
+        "die Domain des Absenders steht für sie ein (DMARC)",
+        lambda s: s.circumstances.dmarc == "pass",
+    ),
+    Question(
+        "spf_fail",
+        2.0,
+        "the sending host may not send for this domain (SPF)",
+        "der sendende Rechner darf nicht für diese Domain senden (SPF)",
+        lambda s: s.circumstances.spf == "fail",
+    ),
+    Question(
+        "spf_softfail",
+        0.8,
+        "the sending host should not send for this domain (SPF)",
+        "der sendende Rechner sollte nicht für diese Domain senden (SPF)",
+        lambda s: s.circumstances.spf == "softfail",
+    ),
+    Question(
+        "dkim_fail",
+        0.5,
+        "its signature is wrong (DKIM)",
+        "ihre Signatur ist falsch (DKIM)",
+        lambda s: s.circumstances.dkim == "fail",
+    ),
+    Question(
+        "dkim_pass",
+        -0.2,
+        "its signature is right (DKIM)",
+        "ihre Signatur stimmt (DKIM)",
+        lambda s: s.circumstances.dkim == "pass",
+    ),
+    Question(
+        "unauthenticated",
+        0.6,
+        "nothing proves who sent it",
+        "nichts belegt, wer sie gesandt hat",
+        lambda s: s.circumstances.spf in ("none", "neutral") and s.circumstances.dkim == "none",
+    ),
+    Question(
+        "no_pointer",
+        1.0,
+        "the sending host has no name in the DNS",
+        "der sendende Rechner hat keinen Namen im DNS",
+        lambda s: s.circumstances.has_pointer is False,
+    ),
+    Question(
+        "null_sender",
+        1.2,
+        "it comes from nobody and is no notification",
+        "sie kommt von niemandem und ist keine Benachrichtigung",
+        _null_but_no_bounce,
+    ),
+    Question(
+        "sender_answered",
+        -4.0,
+        "you have written to this sender",
+        "Sie haben diesem Absender geschrieben",
+        lambda s: _standing(s).answered > 0,
+    ),
+    Question(
+        "sender_kept",
+        -1.5,
+        "you have kept mail of this sender",
+        "Sie haben Nachrichten dieses Absenders behalten",
+        lambda s: _standing(s).kept > 2 * _standing(s).junked,
+    ),
+    Question(
+        "sender_junked",
+        2.5,
+        "you have thrown mail of this sender into Junk",
+        "Sie haben Nachrichten dieses Absenders als Junk aussortiert",
+        _junked,
+    ),
+)
