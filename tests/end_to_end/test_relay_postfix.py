@@ -3,9 +3,11 @@
 import email
 import email.policy
 import itertools
+import json
 import re
 import shutil
 import smtplib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import EmailMessage, Message
@@ -155,6 +157,29 @@ def test_recipients_of_one_message_go_together(pair: Pair) -> None:
     queued = {line for line in arrived[0].split(b"\r\n") if b"with ESMTPS id" in line}
     assert queued <= set(arrived[1].split(b"\r\n"))
     assert octets in _originals(bodies(pair.suite, pair.bob))
+    _check_trace(pair, arrived[0])
+
+
+def _check_trace(pair: Pair, octets: bytes) -> None:
+    """The id in our Received field leads from the login to what Postfix said, and to the mailbox here."""
+    found = re.search(rb" with ESMTPSA id ([0-9a-f]{16})", octets)
+    assert found is not None
+    deadline = time.monotonic() + 20
+    while True:  # notes are written within a second or so
+        (shown,) = json.loads(pair.suite.command("trace", found[1].decode(), "--json"))
+        notes = shown["notes"]
+        kinds = [note["kind"] for note in notes]
+        if kinds.count("delivered") == 2:
+            break
+        assert time.monotonic() < deadline, kinds
+        time.sleep(0.1)
+    assert kinds[0] == "received"
+    assert {"queued", "stored", "attempt"} <= set(kinds)
+    (stored,) = [note for note in notes if note["kind"] == "stored"]
+    assert (stored["mailbox"], stored["uid"] > 0) == (f"{pair.bob.login}/INBOX", True)
+    for attempt in (note for note in notes if note["kind"] == "attempt"):
+        assert attempt["reply"].startswith("250 2.0.0 Ok: ")
+        assert attempt["tls"].startswith("TLSv1.3 ")
 
 
 def test_internationalized_mail(pair: Pair) -> None:
