@@ -78,8 +78,8 @@ class StsPolicies:
 
     async def of(self, domain: str) -> Sts:
         """What counts for a domain now, an A-label in lower case. Raises StorageError."""
-        stored = await self._stored(domain)
         identifier = await self._identifier(domain)
+        stored = await self._stored(domain)  # last: what others have fetched meanwhile need not be fetched again
         if identifier is None or (stored is not None and stored.policy_id == identifier):
             if identifier is not None and stored is not None and self._age(stored) >= self._settings.sts_refresh:
                 self._refresh(domain, identifier)
@@ -98,7 +98,9 @@ class StsPolicies:
         """What is kept for the domain and still counts."""
         now, kept = self._now(), self._kept.get(domain)
         if kept is None or now - kept.read_at >= timedelta(seconds=_READ_SECONDS):
-            kept = self._remember(domain, await transport.sts_policy(self._pool, domain))
+            read = await transport.sts_policy(self._pool, domain)
+            fetched = self._kept.get(domain)  # while we read, perhaps
+            kept = self._remember(domain, read) if fetched is None or fetched is kept else fetched
         stored = kept.stored
         if stored is None or self._age(stored) >= stored.max_age:
             return None
