@@ -58,7 +58,7 @@ async def burst(context: Context, account: Person) -> Sending:
 async def test_everybody_is_told_once(
     context: Context, owner: Owner, account: Person, boss: Person, root: Person
 ) -> None:
-    """Administrators read it in the tenant's language, full mailbox or not, the operator in that of reports; the account does not."""
+    """Administrators read it in the tenant's language, however full, the operator in that of reports; the account does not."""
     await owner.execute("UPDATE account SET quota_octets = 0 WHERE account_id = $1", boss.account_id)
     sending = await burst(context, account)
     await asyncio.gather(*(Suspensions(context, sending, OPERATOR).look() for _ in range(3)))
