@@ -252,7 +252,8 @@ class Dispatcher:
                 self._end_an_idle_one()
                 return
             taken = self._ready.take(self._may_have_connection)
-            if taken is None:
+            if taken is None:  # what is free is kept for others, but what is idle need not be
+                self._end_an_idle_one()
                 return
             sender, destination = taken
             self._is_ready.discard(id(destination))
@@ -301,7 +302,7 @@ class Dispatcher:
             if self.still_held(taken[1]):
                 self._wish(destination)  # the window may have opened
                 return taken[1]
-        if self._ready and self._connections >= self.settings.connection_limit:
+        if self._ready:  # another destination waits for a connection to be free
             return None
         sleeper: asyncio.Future[Parcel | None] = asyncio.get_running_loop().create_future()
         destination.sleepers.append(sleeper)

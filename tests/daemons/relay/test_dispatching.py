@@ -342,6 +342,41 @@ async def test_work_is_not_given_to_a_connection_that_gives_up_waiting() -> None
     await dispatcher.ended()
 
 
+@pytest.mark.parametrize("is_idle", [True, False], ids=["idle", "about to be idle"])
+async def test_idle_connections_make_room_for_another_destination(is_idle: bool) -> None:
+    """A sender that has its share of the connections gets one for a new destination as soon as one of them is idle."""
+    carried: list[Parcel] = []
+
+    async def find_route(_: Leased) -> Route:
+        return Route((Host("mx.example.net", ("192.0.2.1",)),))
+
+    async def carry(dispatcher: Dispatcher, destination: Destination, parcel: Parcel) -> None:
+        work: Parcel | None = parcel
+        while work is not None:
+            carried.append(work)
+            work = await dispatcher.next_parcel(destination)
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    settings = quick(connection_limit=4, destination_connection_start=3, connection_idle_time=60.0)
+    dispatcher = Dispatcher(settings, find_route, nothing, nothing, carry)
+    for number in range(3):  # of four: the last one is kept for other senders
+        dispatcher.enqueue([leased(recipient_id=number, outbound_id=number)], await find_route(leased()))
+    (destination,) = dispatcher.destinations
+    while is_idle and len(destination.sleepers) < 3:
+        await asyncio.sleep(0)
+    elsewhere = leased(recipient_id=3, outbound_id=3, domain="example.org")
+    dispatcher.enqueue([elsewhere], Route((Host("mx.example.org", ("192.0.2.2",)),)))
+    async with asyncio.timeout(5):
+        while len(carried) < 4:
+            await asyncio.sleep(0)
+    assert carried[-1].leased == [elsewhere]
+    assert len(destination.sleepers) == 2
+    await dispatcher.drain()
+    await dispatcher.ended()
+
+
 def test_turns_go_round() -> None:
     """Parties take turns, each in order of priority and arrival; what is put back is first."""
     turns: Turns[int] = Turns()
