@@ -17,12 +17,14 @@ from config.imap import Imap
 from config.keeper import Keeper
 from config.listen import Listen
 from config.logs import Logs
+from config.managesieve import Managesieve
 from config.mime import Mime
 from config.pop3 import Pop3
 from config.relay import Relay
 from config.reports import Reports
 from config.search import Search
 from config.sending import Sending
+from config.sieve import Sieve
 from config.smtp import Smtp
 from config.spam import Spam
 from config.srs import Srs
@@ -66,6 +68,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     spam: Spam = Spam()
     imap: Imap = Imap()
     pop3: Pop3 = Pop3()
+    managesieve: Managesieve = Managesieve()
+    sieve: Sieve = Sieve()
     authentication: Authentication = Authentication()
     archive: Archive = Archive()
     search: Search = Search()

@@ -29,6 +29,14 @@ class Exchange:
         self._identity: Identity | None = None
         self._is_refused = False
 
+    @property
+    def is_proven(self) -> bool:
+        """Whether the last challenge was the mechanism's final message, to a client that has proven itself.
+
+        Where the protocol can carry it with the success, step(b"") then gives the Identity without a round trip.
+        """
+        return self._identity is not None
+
     async def step(self, response: bytes | None) -> sasl.Challenge | Identity:
         """Take the client's next response; None when it has sent none with the command."""
         if self._is_refused:

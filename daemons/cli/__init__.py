@@ -23,6 +23,7 @@ _COMMANDS = {
     "app-password": ("daemons.cli.credentials", "app_password"),
     "attack-events": ("daemons.cli.credentials", "attack_events"),
     "pop3": ("daemons.cli.policies", "pop3"),
+    "sieve": ("daemons.cli.scripts", "sieve"),
     "sending": ("daemons.cli.sending", "sending"),
     "trace": ("daemons.cli.traces", "trace"),
     "import": ("daemons.cli.transfer", "import_"),

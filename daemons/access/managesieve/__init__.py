@@ -1,0 +1,1 @@
+"""ManageSieve: how people put Sieve scripts on the server, RFC 5804."""

@@ -1,0 +1,162 @@
+"""`postwerk sieve`: the Sieve scripts of accounts."""
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, TypeVar
+
+import click
+
+from config.settings import Settings
+from daemons.access.managesieve.checking import compiled, told
+from daemons.cli.common import fail, json_option, owner_connection, run_async, settings_option, show
+from protocol.managesieve.names import ScriptNameError, script_name
+from protocol.sieve.errors import SieveError
+from storage import accounts, credentials, scripts
+from storage.errors import NotFoundError, OverQuotaError, TooManyError
+from storage.scripts import ActiveScriptError, Bounds
+
+if TYPE_CHECKING:
+    from storage.pool import Connection
+
+_T = TypeVar("_T")
+
+
+@click.group()
+def sieve() -> None:
+    """Sieve scripts of accounts, as ManageSieve clients see them."""
+
+
+@sieve.command("list")
+@click.argument("login")
+@json_option
+@settings_option
+def list_scripts(settings: Settings, login: str, as_json: bool) -> None:
+    """List an account's scripts."""
+    rows = _with_account(settings, login, scripts.list_scripts)
+    show([asdict(row) for row in rows], as_json=as_json, empty="no scripts")
+
+
+@sieve.command("get")
+@click.argument("login")
+@click.argument("name")
+@settings_option
+def get(settings: Settings, login: str, name: str) -> None:
+    """Print a script, octet for octet."""
+    wanted = _named(name)
+    found = _with_account(settings, login, lambda connection, account: scripts.read(connection, account, wanted))
+    if found is None:
+        _fail_missing(login, name)
+    click.echo(found.octets, nl=False)
+
+
+@sieve.command("put")
+@click.argument("login")
+@click.argument("name")
+@click.argument("file", type=click.File("rb"))
+@click.option("--activate", "is_active", is_flag=True, help="Make it the active one.")
+@settings_option
+def put(settings: Settings, login: str, name: str, file: BinaryIO, is_active: bool) -> None:
+    """Check a script and store it in place of the one of that name. FILE "-" is standard input."""
+    octets = file.read()
+    _checked(settings, octets, file.name)
+    wanted = _named(name)
+    limits = settings.managesieve
+    bounds = Bounds(limits.script_count_limit, limits.script_total_limit)
+
+    async def work(connection: "Connection", account_id: int) -> None:
+        try:
+            async with connection.transaction():
+                await scripts.put(connection, account_id, wanted, octets, bounds)
+                if is_active:
+                    await scripts.activate(connection, account_id, wanted)
+        except (TooManyError, OverQuotaError) as error:
+            fail(f"{login}: {error}", os.EX_CANTCREAT)
+
+    _with_account(settings, login, work)
+
+
+@sieve.command("activate")
+@click.argument("login")
+@click.argument("name", required=False)
+@click.option("--none", "is_none", is_flag=True, help="Let no script be active.")
+@settings_option
+def activate(settings: Settings, login: str, name: str | None, is_none: bool) -> None:
+    """Make a script the account's active one, of which there is at most one."""
+    if (name is None) != is_none:
+        fail("give either a script's name or --none", os.EX_USAGE)
+    wanted = _named(name) if name is not None else None
+
+    async def work(connection: "Connection", account_id: int) -> None:
+        try:
+            await scripts.activate(connection, account_id, wanted)
+        except NotFoundError:
+            _fail_missing(login, name or "")
+
+    _with_account(settings, login, work)
+
+
+@sieve.command("delete")
+@click.argument("login")
+@click.argument("name")
+@settings_option
+def delete(settings: Settings, login: str, name: str) -> None:
+    """Delete a script that is not active."""
+    wanted = _named(name)
+
+    async def work(connection: "Connection", account_id: int) -> None:
+        try:
+            await scripts.delete(connection, account_id, wanted)
+        except NotFoundError:
+            _fail_missing(login, name)
+        except ActiveScriptError:
+            fail(f"{name} is active: `postwerk sieve activate {login} --none` first", os.EX_USAGE)
+
+    _with_account(settings, login, work)
+
+
+@sieve.command("check")
+@click.argument("file", type=click.File("rb"))
+@settings_option
+def check(settings: Settings, file: BinaryIO) -> None:
+    """Tell what is wrong with a script, by line and column. FILE "-" is standard input."""
+    _checked(settings, file.read(), file.name)
+
+
+def _checked(settings: Settings, octets: bytes, name: str) -> None:
+    """Print all errors and end the command, or print the warnings."""
+    if not octets:
+        fail(f"{name}: the script is empty", os.EX_DATAERR)
+    try:
+        script = compiled(settings.sieve, octets)
+    except SieveError as error:
+        click.echo(told(error.faults), err=True)
+        count = len(error.faults)
+        fail(f"{name}: {count} error{'s' if count > 1 else ''}", os.EX_DATAERR)
+    if script.warnings:
+        click.echo(told(script.warnings), err=True)
+
+
+def _named(name: str) -> str:
+    try:
+        return script_name(name)
+    except ScriptNameError as error:
+        fail(str(error), os.EX_DATAERR)
+
+
+def _fail_missing(login: str, name: str) -> NoReturn:
+    fail(f"{login} has no script {name}", os.EX_NOUSER)
+
+
+def _with_account(settings: Settings, login: str, work: "Callable[[Connection, int], Awaitable[_T]]") -> _T:
+    """What `work` gives for the account."""
+
+    async def run() -> _T:
+        async with owner_connection(settings) as connection:
+            try:
+                account_id = await credentials.account_of(connection, accounts.login_name(login))
+            except NotFoundError:
+                fail(f"no account {login}", os.EX_NOUSER)
+            return await work(connection, account_id)
+
+    return run_async(run())
