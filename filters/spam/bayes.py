@@ -6,10 +6,10 @@ Fisher's method (chi-square), which stays in the middle when they contradict eac
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest, nsmallest
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from filters.spam.tokens import Token, shown
 
@@ -17,6 +17,9 @@ STRENGTH = 0.0178  # how many messages what was believed before counts for
 LEAST_DISTANCE = 0.375  # from one half; tokens that say less are passed over
 LEAST_LEARNED = 30  # messages of each kind, of a level that is to have a say
 _SHOWN = 5
+
+_Counted: TypeAlias = tuple[tuple[int, int] | None, ...]  # spam, ham at each level
+_Weight: TypeAlias = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +59,12 @@ def judge(
     heard = [level for level in levels if level.spam >= least_learned and level.ham >= least_learned]
     if not heard:
         return None
-    weigh = _Weights(heard).of
     strong: list[tuple[float, int]] = []
     spam = ham = 0.0
-    for token in {token for level in heard for token in level.counts if token in tokens}:
-        weight = weigh(token)
-        if weight is not None:
+    weights = _Weights(heard)
+    for token, counted in _counted(heard):
+        weight = weights[counted]
+        if weight is not None and token in tokens:
             strong.append((weight[0], token))
             spam += weight[1]
             ham += weight[2]
@@ -75,26 +78,31 @@ def judge(
     )
 
 
-class _Weights:
-    """What tokens say. Most have one of a few counts: what those say is worked out once."""
+def _counted(levels: Sequence[Level]) -> Iterable[tuple[int, _Counted]]:
+    """Each token with its counts at all levels; None where a level does not know it."""
+    if len(levels) == 1:
+        return zip(levels[0].counts, zip(levels[0].counts.values()), strict=True)
+    every = {token for level in levels for token in level.counts}
+    return [(token, tuple([level.counts.get(token) for level in levels])) for token in every]
+
+
+class _Weights(dict[_Counted, _Weight | None]):
+    """What counts say. Most tokens have one of a few counts: what those say is worked out once."""
 
     def __init__(self, levels: Sequence[Level]) -> None:
+        super().__init__()
         self._levels = levels
-        self._known: dict[tuple[tuple[int, int] | None, ...], tuple[float, float, float] | None] = {}
 
-    def of(self, token: int) -> tuple[float, float, float] | None:
+    def __missing__(self, counted: _Counted) -> _Weight | None:
         """The estimate and what it adds to the chi-square of spam and of ham; None when it says too little."""
-        counted = tuple([level.counts.get(token) for level in self._levels])
-        if counted not in self._known:
-            estimate = self._estimate(counted)
-            self._known[counted] = (
-                (estimate, -2.0 * math.log(1.0 - estimate), -2.0 * math.log(estimate))
-                if abs(estimate - 0.5) >= LEAST_DISTANCE
-                else None
-            )
-        return self._known[counted]
+        estimate = self._estimate(counted)
+        weight = None
+        if abs(estimate - 0.5) >= LEAST_DISTANCE:
+            weight = (estimate, -2.0 * math.log(1.0 - estimate), -2.0 * math.log(estimate))
+        self[counted] = weight
+        return weight
 
-    def _estimate(self, counted: Sequence[tuple[int, int] | None]) -> float:
+    def _estimate(self, counted: _Counted) -> float:
         """Robinson's f(w), level by level: each takes the estimate of the one above for what it believes before."""
         estimate = 0.5
         for level, each in zip(self._levels, counted, strict=True):
