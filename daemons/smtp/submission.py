@@ -55,6 +55,7 @@ class Submission(Session):
         super().__init__(shared)
         self._service = service
         self._failed_logins = 0
+        self._login_origin: Origin | None = None  # as of the last EHLO
 
     @property
     def is_trusted(self) -> bool:
@@ -71,7 +72,11 @@ class Submission(Session):
             until = datetime.now(UTC) + timedelta(seconds=limit_seconds)
             keywords.append(f"FUTURERELEASE {limit_seconds} {until:%Y-%m-%dT%H:%M:%SZ}")
         if self.is_secure and self.identity is None:
-            names = self._service.authenticator.mechanisms(self._login_origin())
+            assert self.session is not None
+            self._login_origin = self._service.authenticator.origin(
+                self, "smtp", allows_cleartext=False, client=self.session.host_name or ""
+            )
+            names = self._service.authenticator.mechanisms(self._login_origin)
             keywords.append(f"AUTH {b' '.join(names).decode()}")
         return keywords
 
@@ -98,7 +103,8 @@ class Submission(Session):
             return self._refuse(replies.AUTH_TWICE)
         if self._transaction is not None:
             return self._refuse(replies.AUTH_IN_TRANSACTION)
-        exchange = self._service.authenticator.exchange(command.mechanism, self._login_origin())
+        assert self._login_origin is not None, "an EHLO within TLS came before"
+        exchange = self._service.authenticator.exchange(command.mechanism, self._login_origin)
         if exchange is None:
             return self._refuse(replies.MECHANISM_UNKNOWN)
         try:
@@ -144,14 +150,6 @@ class Submission(Session):
             self._write(replies.AUTH_FAILED)
             self._hang_up(replies.TOO_MANY_LOGINS)
         self._refuse(replies.AUTH_ACTING if isinstance(error, ActingError) else replies.AUTH_FAILED)
-
-    def _login_origin(self) -> Origin:
-        return self._service.authenticator.origin(self, "smtp", allows_cleartext=False, client=self._client)
-
-    @property
-    def _client(self) -> str:
-        assert self.session is not None
-        return self.session.host_name or ""
 
     # -- the envelope -----------------------------------------------------------------------------------------------
 
