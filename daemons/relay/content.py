@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from daemons.delivery import THREAD_OCTETS
-from daemons.relay.signing import Signer
+from daemons.relay.signing import Signer, once
 from filters.subject import HEADER_LIMIT
 from protocol.message import scan
 from protocol.message.header import fields
@@ -38,7 +38,7 @@ class Content:
     def pieces(self) -> AsyncIterator[bytes]:
         """All of it, in pieces."""
         if self.octets is not None:
-            return _once(self.octets)
+            return once(self.octets)
         assert self.read is not None
         return self.read()
 
@@ -73,13 +73,13 @@ class Contents:
             original = await self._blobs.read(content_id)
             body = _body_of(original, declared)
             if body == "7BIT" or (capabilities.has_binarymime if body == "BINARYMIME" else capabilities.has_8bitmime):
-                signature = await self._signer.content_fields(leased.tenant_id, content_id, leased.account_id)
+                signature = await self._signer.content_fields(leased.tenant_id, content_id, leased.account_id, original)
             elif (converted := await _converted(original)) is None:
                 signature = b""  # it will not be sent
             else:
                 original, body = converted, "7BIT"
                 signature = await self._signer.fields(
-                    leased.tenant_id, _once(original), account_id=leased.account_id, head=head
+                    leased.tenant_id, once(original), account_id=leased.account_id, head=head
                 )
             octets = b"".join((signature, head, original))
             end = original.find(b"\r\n\r\n")
@@ -129,7 +129,3 @@ async def _converted(octets: bytes) -> bytes | None:
 
 def _convert(octets: bytes) -> bytes:
     return b"".join(without_8bit(octets, scan(octets)))
-
-
-async def _once(octets: bytes) -> AsyncIterator[bytes]:
-    yield octets

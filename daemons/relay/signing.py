@@ -99,8 +99,10 @@ class Signer:
         lifetime = int(self._context.settings.dkim.signature_lifetime)
         return signature_fields(keys, header, hashed.digest(), at=int(time.time()), lifetime=lifetime)
 
-    async def content_fields(self, tenant_id: int, content_id: int, account_id: int | None) -> bytes:
-        """fields() of a stored content, remembered: one content goes to many destinations."""
+    async def content_fields(
+        self, tenant_id: int, content_id: int, account_id: int | None, original: bytes | None = None
+    ) -> bytes:
+        """fields() of a stored content, remembered: one content goes to many destinations. original: it, if it is at hand."""
         name = (tenant_id, content_id, account_id)
         known = self._fields.get(name)
         if known is not None and known[0] > time.monotonic():
@@ -108,7 +110,7 @@ class Signer:
             return known[1]
         task = self._signing.get(name)
         if task is None:
-            task = self._signing[name] = asyncio.create_task(self._sign(name), name="signing")
+            task = self._signing[name] = asyncio.create_task(self._sign(name, original), name="signing")
             task.add_done_callback(lambda ended: self._end(name, ended))
         return await asyncio.shield(task)  # who gives up waiting takes nothing from the others
 
@@ -117,11 +119,12 @@ class Signer:
         if not ended.cancelled():
             ended.exception()  # whoever still waits gets it; that nobody does is no error
 
-    async def _sign(self, name: _Name) -> bytes:
+    async def _sign(self, name: _Name, original: bytes | None) -> bytes:
         tenant_id, content_id, account_id = name
         until, changes = time.monotonic() + _CACHED_SECONDS, self._changes
         head = await self._context.blobs.head(content_id)
-        fields = await self.fields(tenant_id, self._original(content_id), account_id=account_id, head=head)
+        pieces = self._original(content_id) if original is None else once(original)
+        fields = await self.fields(tenant_id, pieces, account_id=account_id, head=head)
         _MESSAGES.labels(str(fields.count(b"DKIM-Signature:"))).inc()
         if self._context.changes.is_connected and changes == self._changes:
             self._fields[name] = (until, fields)
@@ -165,6 +168,11 @@ class Signer:
         return SigningKey(
             a_labels(row.domain), row.selector, row.algorithm, load_private_key(row.unwrap(wrapper), is_trusted=True)
         )
+
+
+async def once(octets: bytes) -> AsyncIterator[bytes]:
+    """A message that is at hand, as one that comes in pieces."""
+    yield octets
 
 
 def _is_passed_on(header: Sequence[RawField]) -> bool:
