@@ -3,8 +3,8 @@
 A token is a number of 63 bits, so that what is stored says nothing of what was written; its text is kept only as long as a
 message is being judged, to explain the verdict. Numbers are the same in every process and on every machine.
 
-Whoever changes what the tokens of a message are gives TOKENS_VERSION the next number: what was learned by another version is
-left out of account until it is learned again.
+Whoever changes what the tokens of a message are gives TOKENS_VERSION the next number: then a message that was learned counts
+anew when it is learned again, and the tokens of before stay until they are forgotten with their corpus.
 """
 
 import re
