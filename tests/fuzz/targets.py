@@ -8,7 +8,7 @@ and with every input that has broken one of them.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tests.fuzz import grammar, messages, reporting, seeds, sending, sessions, transport
+from tests.fuzz import grammar, messages, reporting, scripts, seeds, sending, sessions, transport
 
 MAX_OCTETS = 4096  # of one input
 
@@ -33,6 +33,7 @@ TARGETS: dict[str, Target] = {
     "imap-names": Target(grammar.names, seeds.names),
     "pop3-session": Target(sessions.pop3, seeds.pop3_streams),
     "pop3-message": Target(sessions.pop3_message, seeds.mails),
+    "managesieve-session": Target(scripts.managesieve, scripts.streams),
     "sasl": Target(sessions.sasl, seeds.sasl_exchanges),
     "inflate": Target(sessions.inflate, seeds.deflated),
     "message": Target(messages.message, seeds.mails),
