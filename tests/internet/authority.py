@@ -72,7 +72,9 @@ class Authority:
             .add_extension(x509.KeyUsage(False, False, False, False, False, True, True, False, False), critical=True)
             .sign(signer, hashes.SHA256())
         )
-        self.own: Certified = Certified(key, certificate, () if above is None else (above.own.certificate, *above.own.above))
+        self.own: Certified = Certified(
+            key, certificate, () if above is None else (above.own.certificate, *above.own.above)
+        )
 
     def issue(self, *names: str, starts: timedelta = -_DAY, ends: timedelta = 30 * _DAY) -> Certified:
         """A server's certificate for these names or addresses; starts and ends count from now. The root is not shown."""
