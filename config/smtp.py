@@ -51,6 +51,12 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     hop_limit: Annotated[
         Count, Meta(description="Received fields at which a message is taken to go in circles. Reply 554 5.4.6.")
     ] = 100
+    forward_limit: Annotated[
+        Count,
+        Meta(
+            description="Addresses that one recipient's forwarding may lead to, those on the way among them. Reply 550 5.2.4."
+        ),
+    ] = 100
     connection_limit: Annotated[
         Count, Meta(description="Connections of one process. Reply 421 4.3.2. Trusted networks are not limited.")
     ] = 4000

@@ -12,7 +12,7 @@ from storage.errors import ExistsError, NotFoundError, UnavailableError
 from storage.mailboxes import DEFAULT_MAILBOXES
 from storage.notifications import DIRECTORY, ChangeHub
 from storage.pool import Connection, Pool, reported
-from storage.rows import AccountRow, AddressRow, DomainRow, Login, Recipient, TenantRow
+from storage.rows import AccountRow, AddressRow, Destination, DomainRow, Login, Recipient, TenantRow
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -21,14 +21,18 @@ _CACHED_NAMES = 20_000
 
 # The first of the candidates that the domain has: the address itself, the address without its +detail, the catch-all.
 _RESOLVE = """
-SELECT a.tenant_id, a.account_id, m.mailbox_id, NOT a.receives OR a.is_disabled AS is_disabled,
+SELECT d.tenant_id, f.forward_paths, f.keeps, a.tenant_id AS owner_id, a.account_id, m.mailbox_id,
+       NOT a.receives OR a.is_disabled AS is_disabled, a.account_id IS NOT NULL AND
        EXISTS (SELECT FROM room_left(a.account_id) AS room WHERE room.octets <= 0 OR room.messages <= 0) AS is_over_quota
   FROM domain AS d
-  JOIN address AS r USING (domain_id)
-  JOIN account AS a USING (account_id)
-  JOIN mailbox AS m ON m.account_id = a.account_id AND m.name = 'INBOX'
- WHERE d.name = $1 AND r.local_part = ANY ($2::text[])
- ORDER BY array_position($2::text[], r.local_part) LIMIT 1
+ CROSS JOIN unnest($2::text[]) WITH ORDINALITY AS candidate (local_part, place)
+  LEFT JOIN (address AS r
+             JOIN account AS a USING (account_id)
+             JOIN mailbox AS m ON m.account_id = a.account_id AND m.name = 'INBOX')
+    ON r.domain_id = d.domain_id AND r.local_part = candidate.local_part
+  LEFT JOIN address_forward AS f ON f.domain_id = d.domain_id AND f.local_part = candidate.local_part
+ WHERE d.name = $1 AND (r.address_id IS NOT NULL OR f.domain_id IS NOT NULL)
+ ORDER BY candidate.place LIMIT 1
 """
 
 
@@ -47,7 +51,8 @@ def login_name(name: str) -> str:
     return local_part.lower() + at + domain_name(domain)
 
 
-def _split(address: str) -> tuple[str, str]:
+def split_address(address: str) -> tuple[str, str]:
+    """Local part and domain in the forms in which addresses are stored; "@domain" is a catch-all."""
     local_part, _, domain = address.rpartition("@")
     return local_part.lower(), domain_name(domain)
 
@@ -58,29 +63,40 @@ class Directory:
     def __init__(self, pool: Pool, hub: ChangeHub) -> None:
         self._pool = pool
         self._hub = hub
-        self._recipients: dict[tuple[str, str], tuple[float, Recipient | None]] = {}
+        self._destinations: dict[tuple[str, str], tuple[float, Destination | None]] = {}
         self._domains: dict[str, tuple[float, bool]] = {}
         self._logins: dict[str, tuple[float, Login | None]] = {}
         self.close: Callable[[], None] = hub.on(DIRECTORY, self.clear)
 
     def clear(self) -> None:
         """Forget everything; called when identities changed anywhere."""
-        self._recipients.clear()
+        self._destinations.clear()
         self._domains.clear()
         self._logins.clear()
 
     async def resolve(self, local_part: str, domain: str) -> Recipient | None:
+        """Whose address it is, whatever it forwards; None when it is no account's. Raises UnavailableError."""
+        found = await self.destination(local_part, domain)
+        return None if found is None else found.recipient
+
+    async def destination(self, local_part: str, domain: str) -> Destination | None:
         """Where mail for the address goes; None when there is no such address. Raises UnavailableError."""
         name = (local_part.lower(), domain_name(domain))
-        known = self._recipients.get(name)
+        known = self._destinations.get(name)
         if known is not None and known[0] > time.monotonic():
             return known[1]
         candidates = list(dict.fromkeys([name[0], name[0].partition("+")[0], ""]))
         row = await self._row(_RESOLVE, name[1], candidates)
         found = None
         if row is not None:
-            found = Recipient(*row)
-        self._remember(self._recipients, name, found)
+            tenant_id, forward_paths, keeps, *recipient = row
+            found = Destination(
+                tenant_id,
+                Recipient(*recipient) if recipient[0] is not None else None,
+                tuple(forward_paths or ()),
+                keeps is not False,
+            )
+        self._remember(self._destinations, name, found)
         return found
 
     async def domain_is_local(self, domain: str) -> bool:
@@ -192,7 +208,7 @@ async def add_account(
 
     Raises NotFoundError when the tenant has no such domain, ExistsError when login or address is taken.
     """
-    local_part, domain = _split(login)
+    local_part, domain = split_address(login)
     async with connection.transaction():
         account_id = await _added(
             connection,
@@ -226,7 +242,7 @@ async def list_accounts(connection: Connection) -> list[AccountRow]:
 
 async def remove_account(connection: Connection, login: str) -> None:
     """Remove the account with its mailboxes and addresses; what is archived stays archived. Raises NotFoundError."""
-    local_part, domain = _split(login)
+    local_part, domain = split_address(login)
     name = f"{local_part}@{domain}"
     boxes = "(SELECT mailbox_id FROM mailbox JOIN account USING (account_id) WHERE login = $1)"
     async with connection.transaction():
@@ -240,7 +256,7 @@ async def remove_account(connection: Connection, login: str) -> None:
 
 async def set_password(connection: Connection, login: str, password_hash: str, *, scram: str | None = None) -> None:
     """Replace the hash and, with it, the SCRAM verifier of the same password. Raises NotFoundError."""
-    local_part, domain = _split(login)
+    local_part, domain = split_address(login)
     statement = (
         "UPDATE account SET password_hash = $2, scram_sha_256 = $3 WHERE login = $1 AND kind = 'person' RETURNING 1"
     )
@@ -252,8 +268,8 @@ async def add_address(connection: Connection, address: str, login: str) -> int:
 
     Raises NotFoundError when the account's tenant has no such domain, ExistsError.
     """
-    local_part, domain = _split(address)
-    owner = "@".join(_split(login))
+    local_part, domain = split_address(address)
+    owner = "@".join(split_address(login))
     return await _added(
         connection,
         "INSERT INTO address (tenant_id, domain_id, local_part, account_id) SELECT d.tenant_id, domain_id, $1, account_id "
@@ -272,12 +288,14 @@ async def list_addresses(connection: Connection) -> list[AddressRow]:
 
 
 async def remove_address(connection: Connection, address: str) -> None:
-    """Raises NotFoundError."""
+    """Whatever it stands for: an account, what it forwards to, or both. Raises NotFoundError."""
     statement = (
-        "DELETE FROM address USING domain AS d "
-        "WHERE d.domain_id = address.domain_id AND local_part = $1 AND d.name = $2 RETURNING 1"
+        "WITH d AS (SELECT domain_id FROM domain WHERE name = $2), "
+        "f AS (DELETE FROM address_forward USING d WHERE address_forward.domain_id = d.domain_id AND local_part = $1 RETURNING 1), "
+        "a AS (DELETE FROM address USING d WHERE address.domain_id = d.domain_id AND local_part = $1 RETURNING 1) "
+        "SELECT 1 FROM (TABLE f UNION ALL TABLE a) AS removed LIMIT 1"
     )
-    await _removed(connection, statement, *_split(address))
+    await _removed(connection, statement, *split_address(address))
 
 
 async def _added(connection: Connection, statement: str, *arguments: object) -> int:

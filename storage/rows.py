@@ -22,6 +22,21 @@ class Recipient:
 
 
 @dataclass(frozen=True, slots=True)
+class Destination:
+    """What becomes of mail for one address."""
+
+    tenant_id: int
+    recipient: Recipient | None  # the account of the address
+    forward_paths: tuple[str, ...] = ()  # addr-specs
+    keeps: bool = True  # False: the account gets nothing, only those do
+
+    @property
+    def is_plain(self) -> bool:
+        """Nothing is passed on."""
+        return not self.forward_paths
+
+
+@dataclass(frozen=True, slots=True)
 class AppPassword:
     """A random password for one program or device."""
 
@@ -315,6 +330,16 @@ class TeamRow:
     quota_octets: int | None
     used_octets: int
     members: int  # persons with any right
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardRow:
+    """One address that forwards."""
+
+    address: str
+    forward_paths: list[str]
+    keeps: bool
+    login: str | None  # of the account of the address
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from daemons.cli.common import (
     yes_option,
 )
 from protocol.address import AddressError, parse_addr_spec
-from storage import accounts, credentials
+from storage import accounts, credentials, forwards
 from storage.errors import ExistsError, NotFoundError
 from storage.pool import Connection
 from storage.sent import set_copies
@@ -158,7 +158,7 @@ def remove_account(settings: Settings, login: str, is_sure: bool) -> None:
 
 @click.group()
 def address() -> None:
-    """Addresses of accounts, beyond the login. "@example.org" catches what has no other address."""
+    """Addresses of accounts, beyond the login, and addresses that forward. "@example.org" catches what has no other address."""
 
 
 @address.command("add")
@@ -219,6 +219,57 @@ def remove_address(settings: Settings, address: str) -> None:
                 await accounts.remove_address(connection, address)
             except NotFoundError:
                 fail(f"no address {address}", os.EX_NOUSER)
+
+    run_async(run())
+
+
+@address.command("forward")
+@click.argument("address")
+@click.argument("targets", metavar="TARGET...", nargs=-1, required=True)
+@click.option("--keep/--no-keep", "keeps", default=True, help="The account of ADDRESS, if any, gets a copy. [--keep]")
+@settings_option
+def forward_address(settings: Settings, address: str, targets: tuple[str, ...], keeps: bool) -> None:
+    """Pass mail for ADDRESS on to each TARGET, here or on other hosts, in place of what it forwarded to before."""
+    _checked(address if not address.startswith("@") else f"x{address}")
+    names = list(dict.fromkeys(map(_checked, targets)))
+    if accounts.login_name(address) in map(accounts.login_name, names):
+        fail(f"{address} would forward to itself: --keep keeps a copy", os.EX_DATAERR)
+    if len(names) >= settings.smtp.forward_limit:
+        fail(f"{len(names)} targets: smtp.forward_limit is {settings.smtp.forward_limit}", os.EX_DATAERR)
+
+    async def run() -> None:
+        async with owner_connection(settings) as connection:
+            try:
+                await forwards.set_forward(connection, address, names, keeps=keeps)
+            except NotFoundError:
+                fail(f"the domain of {address} is none of ours", os.EX_NOUSER)
+
+    run_async(run())
+
+
+@address.command("forwards")
+@json_option
+@settings_option
+def list_forwards(settings: Settings, as_json: bool) -> None:
+    """List addresses that forward, with whose account they are and whether it keeps a copy."""
+    rows = [asdict(row) for row in run_async(listed(settings, forwards.list_forwards))]
+    if not as_json:
+        rows = [row | {"forward_paths": " ".join(row["forward_paths"])} for row in rows]
+    show(rows, as_json=as_json, empty="no address forwards")
+
+
+@address.command("unforward")
+@click.argument("address")
+@settings_option
+def unforward_address(settings: Settings, address: str) -> None:
+    """Pass mail for ADDRESS on no more; its account, if it has one, gets all of it."""
+
+    async def run() -> None:
+        async with owner_connection(settings) as connection:
+            try:
+                await forwards.remove_forward(connection, address)
+            except NotFoundError:
+                fail(f"{address} does not forward", os.EX_NOUSER)
 
     run_async(run())
 

@@ -5,10 +5,12 @@ of tenants its recipients belong to, and so is stored whole or not at all; a ten
 The report of delivery that the sender asked for is stored in the same group.
 """
 
+import asyncio
 import mmap
 import secrets
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from config.smtp import Smtp
@@ -21,12 +23,13 @@ from daemons.smtp import replies
 from daemons.smtp.journal import journal_envelope
 from daemons.smtp.notes import Notes
 from daemons.smtp.reports import Reports
-from daemons.smtp.transaction import Addressee, Origin, Transaction
+from daemons.smtp.transaction import Addressee, Forwarded, Origin, Transaction
 from daemons.smtp.treatment import Treated, treating
 from filters.pipeline import PASSED, Decision, Pipeline
 from filters.subject import HEADER_LIMIT, Envelope, Subject
 from filters.verdict import Refuse
-from protocol.smtp.command import Rcpt
+from protocol.address import AddrSpec
+from protocol.smtp.command import Mail, Rcpt
 from protocol.smtp.received import Hop, render_received, render_return_path
 from protocol.smtp.reply import Reply
 from protocol.status import enhanced
@@ -59,7 +62,7 @@ class Acceptance:
         Over SMTP all replies are the same. Never raises: what nobody foresaw is logged with an id and becomes 451 4.3.0.
         """
         transaction_id = new_transaction_id()
-        number = max(1, len(transaction.addressees))
+        number = transaction.answer_count
         try:
             answers = await self._accept(transaction, origin, transaction_id, is_lmtp=is_lmtp)
         except StorageError as error:
@@ -83,11 +86,11 @@ class Acceptance:
         if decision.refusal is not None:
             log.info("message refused", id=transaction_id, reason=decision.refusal.reason)
             notes.refused(decision.refusal.reply, decision.refusal.reason)
-            return [decision.refusal.reply] * max(1, len(transaction.addressees))
+            return [decision.refusal.reply] * transaction.answer_count
         message.head = self._head(transaction, origin, transaction_id, received_at, decision)
         message.facts = await facts_of(transaction.file.original)
         notes.read(message.facts)
-        tenant_ids = [addressee.recipient.tenant_id for addressee in transaction.addressees]
+        tenant_ids = _concerned(transaction)
         original = transaction.file.original
         async with treating(self._context, decision, original, tenant_ids, transaction_id) as message.treated:
             return await (self._store_each(message, notes) if is_lmtp else self._store_all(message, notes))
@@ -142,13 +145,20 @@ class Acceptance:
         return await self._pipeline.check_content(Subject(envelope, octets))
 
     async def _store_all(self, message: "_Message", notes: Notes) -> list[Reply]:
-        everyone = message.transaction.addressees
-        group = [*message.for_tenants_of(everyone), *self._returns(message), *await self._reports_of(message, everyone)]
-        answer = await self._store(group, message.transaction, notes)
-        return [answer] * max(1, len(everyone))
+        transaction = message.transaction
+        group = message.for_tenants_of(transaction.addressees, transaction.forwarded)
+        group += [*self._returns(message), *await self._onward(message)]
+        group += await self._reports_of(message, transaction.everyone)
+        answer = await self._store(group, transaction, notes)
+        return [answer] * transaction.answer_count
 
     async def _store_each(self, message: "_Message", notes: Notes) -> list[Reply]:
-        """LMTP answers for each recipient (RFC 2033 §4.2): when they cannot be served together, each is served alone."""
+        """LMTP answers for each recipient (RFC 2033 §4.2): when they cannot be served together, each is served alone.
+
+        With one that forwards they are served together or not at all: what is passed on is passed on once.
+        """
+        if message.transaction.forwarded:
+            return await self._store_all(message, notes)
         everyone = message.transaction.addressees
         group = [*message.for_tenants_of(everyone), *await self._reports_of(message, everyone)]
         together = await self._store(group, message.transaction, notes)
@@ -171,9 +181,19 @@ class Acceptance:
             return []
         return message.returns(self._context.settings.relay.lifetime)
 
+    async def _onward(self, message: "_Message") -> list[NewMessage]:
+        """What addresses of ours forward to other hosts, queued for the tenants that forward."""
+        if not any(forwarded.onward for forwarded in message.transaction.forwarded):
+            return []
+        # A large message is a file: what it needs is found out by reading that.
+        return await asyncio.to_thread(message.onward, self._context.settings.relay.lifetime)
+
     async def _reports_of(self, message: "_Message", addressees: Sequence[Addressee]) -> list[NewMessage]:
         served = [each for each in addressees if not message.is_discarded_by(each.recipient.tenant_id)]
-        return await self._reports.of_delivery(message.transaction, served, message.transaction_id, message.received_at)
+        expanded = [each for each in message.transaction.expanded if not message.is_discarded_by(each.tenant_id)]
+        return await self._reports.of_delivery(
+            message.transaction, served, message.transaction_id, message.received_at, expanded
+        )
 
     async def _report_late(self, message: "_Message", stored: Sequence[Addressee]) -> None:
         """One report for all who were served alone. It cannot undo what they were answered: if it fails, it is lost."""
@@ -216,14 +236,22 @@ class _Message:
         """Whether the tenant's people do not get it."""
         return tenant_id in self.treated and self.treated[tenant_id].rest is None
 
-    def for_tenants_of(self, addressees: Sequence[Addressee]) -> list[NewMessage]:
-        """One NewMessage per tenant, with one placement per mailbox, however often the mailbox is addressed."""
-        tenants: dict[int, list[Addressee]] = {}
+    def for_tenants_of(self, addressees: Sequence[Addressee], forwarded: Sequence[Forwarded] = ()) -> list[NewMessage]:
+        """One NewMessage per tenant, with one placement per mailbox, however often the mailbox is addressed.
+
+        Whose address forwards has it in the journal, too; in its mailboxes it may be in none.
+        """
+        tenants: dict[int, _Own] = defaultdict(_Own)
         for addressee in addressees:
-            tenants.setdefault(addressee.recipient.tenant_id, []).append(addressee)
+            tenants[addressee.recipient.tenant_id].add(addressee)
+        for each in forwarded:
+            tenants[each.tenant_id].rcpts.append(each.rcpt)
+            for addressee in each.local:
+                is_told = addressee.recipient.tenant_id == each.tenant_id
+                tenants[addressee.recipient.tenant_id].add(addressee, is_told=is_told)
         return [message for tenant_id, own in tenants.items() for message in self._for_tenant(tenant_id, own)]
 
-    def _for_tenant(self, tenant_id: int, own: Sequence[Addressee]) -> list[NewMessage]:
+    def _for_tenant(self, tenant_id: int, own: "_Own") -> list[NewMessage]:
         treated = self.treated.get(tenant_id)
         whole = NewMessage(
             tenant_id=tenant_id,
@@ -231,12 +259,14 @@ class _Message:
             original=self.transaction.file.original,
             facts=self.facts,
             placements=[
-                Placement(inbox_id, internaldate=self.received_at)
-                for inbox_id in dict.fromkeys(addressee.recipient.inbox_id for addressee in own)
+                Placement(inbox_id, internaldate=self.received_at) for inbox_id in dict.fromkeys(own.inbox_ids)
             ],
-            journal=JournalEntry("in", self._envelope(own, treated.mark if treated else None), self.received_at),
+            journal=JournalEntry("in", self._envelope(own.rcpts, treated.mark if treated else None), self.received_at),
         )
-        return [whole] if treated is None else treated.applied(whole)
+        messages = [whole] if treated is None else treated.applied(whole)
+        return [
+            each for each in messages if each.journal is not None or each.placements
+        ]  # what all forward is not kept
 
     def returns(self, lifetime_seconds: float) -> list[NewMessage]:
         """One NewMessage per tenant with bounces that go back by the queue."""
@@ -244,41 +274,78 @@ class _Message:
         for rerouted in self.transaction.returned:
             rcpt = Rcpt(rerouted.returned.forward_path, rerouted.rcpt.parameters)
             tenants.setdefault(rerouted.returned.tenant_id, []).append(rcpt)
-        original = self.transaction.file.original
-        parameters = self.transaction.mail.parameters
+        mail = self.transaction.mail
         return [
             message
             for tenant_id, rcpts in tenants.items()
-            for message in messages_of(
-                Outgoing(
-                    tenant_id=tenant_id,
-                    account_id=None,
-                    mail=self.transaction.mail,
-                    addressees=(),
-                    remote=rcpts,
-                    origin=self._origin,
-                    trace_id=self.transaction_id,
-                    accepted_at=self.received_at,
-                    expires_at=self.received_at + timedelta(seconds=lifetime_seconds),
-                    head=self.head,
-                    original=original,
-                    facts=self.facts,
-                    body="7BIT" if is_ascii(original) else "8BITMIME",
-                    is_smtputf8=parameters.is_smtputf8,
-                )
-            )
+            for message in messages_of(self._outgoing(tenant_id, mail, rcpts, lifetime_seconds))
         ]
 
-    def _envelope(self, addressees: Sequence[Addressee], mark: Mapping[str, object] | None) -> bytes:
-        rcpts = [addressee.rcpt for addressee in addressees]
+    def onward(self, lifetime_seconds: float) -> list[NewMessage]:
+        """One NewMessage per tenant and envelope sender with what is forwarded to other hosts. Reads files: blocking I/O."""
+        senders: dict[tuple[int, AddrSpec | None], list[Rcpt]] = {}
+        for forwarded in self.transaction.forwarded:
+            for each in forwarded.onward:
+                if not (self.is_discarded_by(forwarded.tenant_id) or self.is_discarded_by(each.tenant_id)):
+                    senders.setdefault((each.tenant_id, each.reverse_path), []).append(each.rcpt)
+        messages = []
+        for (tenant_id, reverse_path), rcpts in senders.items():
+            mail = replace(self.transaction.mail, reverse_path=reverse_path)
+            messages += messages_of(self._outgoing(tenant_id, mail, rcpts, lifetime_seconds))
+        return messages
+
+    def _outgoing(self, tenant_id: int, mail: Mail, rcpts: Sequence[Rcpt], lifetime_seconds: float) -> Outgoing:
+        """As it came, or as the tenant's people get it."""
+        original, facts = self.transaction.file.original, self.facts
+        treated = self.treated.get(tenant_id)
+        if treated is not None and treated.rest is not None and treated.facts is not None:
+            original, facts = treated.rest, treated.facts
+        return Outgoing(
+            tenant_id=tenant_id,
+            account_id=None,
+            mail=mail,
+            addressees=(),
+            remote=rcpts,
+            origin=self._origin,
+            trace_id=self.transaction_id,
+            accepted_at=self.received_at,
+            expires_at=self.received_at + timedelta(seconds=lifetime_seconds),
+            head=self.head,
+            original=original,
+            facts=facts,
+            body="7BIT" if is_ascii(original) else "8BITMIME",
+            is_smtputf8=mail.parameters.is_smtputf8,
+        )
+
+    def _envelope(self, rcpts: Sequence[Rcpt], mark: Mapping[str, object] | None) -> bytes:
         return journal_envelope(self.transaction.mail, rcpts, self._origin, self.transaction_id, self.received_at, mark)
+
+
+@dataclass(slots=True)
+class _Own:
+    """A tenant's part of a message."""
+
+    rcpts: list[Rcpt] = field(default_factory=list)  # as the journal names them
+    inbox_ids: list[int] = field(default_factory=list)
+
+    def add(self, addressee: Addressee, *, is_told: bool = False) -> None:
+        """is_told: the journal has the recipient by another name."""
+        self.inbox_ids.append(addressee.recipient.inbox_id)
+        if not is_told:
+            self.rcpts.append(addressee.rcpt)
+
+
+def _concerned(transaction: Transaction) -> list[int]:
+    """Whose recipients they are, and whose addresses pass them on; each once."""
+    own = [addressee.recipient.tenant_id for addressee in transaction.addressees]
+    return list(dict.fromkeys(own + [each for forwarded in transaction.forwarded for each in forwarded.tenant_ids]))
 
 
 def _tenant_ids(transaction: Transaction) -> tuple[int, ...]:
     """Whose recipients they are; none when some of them are elsewhere, where no tenant decides."""
     if transaction.remote or transaction.returned:
         return ()
-    return tuple(dict.fromkeys(addressee.recipient.tenant_id for addressee in transaction.addressees))
+    return tuple(_concerned(transaction))
 
 
 def hop_count(octets: bytes | mmap.mmap) -> int:

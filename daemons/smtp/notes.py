@@ -57,7 +57,7 @@ class Notes:
         for tenant_id, paths in self._concerned():
             self._note(tenant_id, "received", paths)
             self._note_checks(tenant_id)
-        for addressee in self._transaction.addressees:
+        for addressee in self._transaction.everyone:
             recipient = addressee.recipient
             one = placed.get((recipient.tenant_id, recipient.inbox_id))
             if one is not None:
@@ -104,6 +104,13 @@ class Notes:
             if self._sender is not None and addressee.recipient.tenant_id == self._sender.tenant_id:
                 continue
             tenants.setdefault(addressee.recipient.tenant_id, []).append(_path(addressee.rcpt))
+        for forwarded in self._transaction.forwarded:
+            tenants.setdefault(forwarded.tenant_id, []).append(_path(forwarded.rcpt))
+            foreign = [(each.recipient.tenant_id, each.rcpt) for each in forwarded.local]
+            foreign += [(each.tenant_id, each.rcpt) for each in forwarded.onward]
+            for tenant_id, rcpt in foreign:
+                if tenant_id != forwarded.tenant_id:
+                    tenants.setdefault(tenant_id, []).append(_path(rcpt))
         for rerouted in self._transaction.returned:
             tenants.setdefault(rerouted.returned.tenant_id, []).append(_path(rerouted.rcpt))
         return tenants.items()

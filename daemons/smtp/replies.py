@@ -65,6 +65,8 @@ RELAY_DENIED = reply(550, "5.7.1", "relaying denied")
 MAILBOX_DISABLED = reply(550, "5.2.1", "mailbox is disabled")
 MAILBOX_FULL_FOR_NOW = reply(452, "4.2.2", "mailbox is full, try again later")
 MAILBOX_FULL = reply(552, "5.2.2", "mailbox is full")
+FORWARDS_TOO_FAR = reply(550, "5.2.4", "mailbox forwards to too many addresses")
+FORWARDS_IN_CIRCLES = reply(550, "5.4.6", "mailbox forwards in circles")
 TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "too many recipients in one transaction")
 MAILBOX_GONE = reply(451, "4.2.1", "mailbox has just changed, try again later")
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from daemons.context import Context
 from daemons.outgoing import compose, new_transaction_id
-from daemons.smtp.transaction import Addressee, Transaction
+from daemons.smtp.transaction import Addressee, Forwarded, Transaction
 from protocol.address import AddrSpec
-from protocol.message.dsn import RETURNED_HEADER_LIMIT, Language, Outcome, Report, language_of, render
+from protocol.message.dsn import RETURNED_HEADER_LIMIT, Action, Language, Outcome, Report, language_of, render
+from protocol.smtp.command import Rcpt
 from protocol.status import enhanced
 from storage.rows import NewMessage
 
@@ -29,15 +30,23 @@ class Reports:
         self._language: Language = language
 
     async def of_delivery(
-        self, transaction: Transaction, addressees: Sequence[Addressee], transaction_id: str, received_at: datetime
+        self,
+        transaction: Transaction,
+        addressees: Sequence[Addressee],
+        transaction_id: str,
+        received_at: datetime,
+        expanded: Sequence[Forwarded] = (),
     ) -> list[NewMessage]:
         """The one report that is due once the message is stored for these addressees, or none.
+
+        It tells of addresses that stand for several, too: what comes of each of those it does not know (RFC 3461 §5.2.7.3).
 
         Raises UnavailableError when the directory cannot be asked.
         """
         reverse_path = transaction.mail.reverse_path
         told = [addressee for addressee in addressees if "SUCCESS" in (addressee.rcpt.parameters.notify or ())]
-        if reverse_path is None or not told:
+        several = [each for each in expanded if "SUCCESS" in (each.rcpt.parameters.notify or ())]
+        if reverse_path is None or not (told or several):
             return []
         parameters = transaction.mail.parameters
         directory = self._context.directory
@@ -47,7 +56,8 @@ class Reports:
             hostname=self._hostname,
             author=self._author,
             reverse_path=reverse_path,
-            outcomes=[self._outcome(addressee) for addressee in told],
+            outcomes=[self._outcome(each.rcpt, "delivered") for each in told]
+            + [self._outcome(each.rcpt, "expanded") for each in several],
             arrived_at=received_at,
             envid=parameters.envid,
             ret=parameters.ret,
@@ -62,19 +72,21 @@ class Reports:
             date=received_at,
         )
         # The report belongs to the sender's tenant; for a remote sender, to that of the first who got the message.
-        tenant_id = sender.tenant_id if sender is not None else told[0].recipient.tenant_id
+        tenant_id = told[0].recipient.tenant_id if told else several[0].tenant_id
+        if sender is not None:
+            tenant_id = sender.tenant_id
         trace_id = new_transaction_id()
         return await compose(
             self._context, tenant_id, None, [reverse_path], octets, trace_id=trace_id, accepted_at=received_at
         )
 
-    def _outcome(self, addressee: Addressee) -> Outcome:
-        path = addressee.rcpt.forward_path
+    def _outcome(self, rcpt: Rcpt, action: Action) -> Outcome:
+        path = rcpt.forward_path
         return Outcome(
             recipient=path if path.domain else AddrSpec(path.local_part, self._hostname),  # <Postmaster>
-            action="delivered",
+            action=action,
             status=_DELIVERED,
-            orcpt=addressee.rcpt.parameters.orcpt,
+            orcpt=rcpt.parameters.orcpt,
         )
 
 

@@ -28,7 +28,8 @@ from daemons.forwarding import Forwarding, Returned
 from daemons.smtp import replies
 from daemons.smtp.acceptance import Acceptance
 from daemons.smtp.conversation import Conversation, HangUpError
-from daemons.smtp.transaction import Addressee, Origin, Rerouted, Transaction
+from daemons.smtp.forwards import Forwards, refusal_of
+from daemons.smtp.transaction import Addressee, Forwarded, Origin, Rerouted, Transaction
 from protocol.address import AddrSpec
 from protocol.smtp.command import (
     NEEDS_SMTPUTF8,
@@ -265,35 +266,44 @@ class Session(Conversation):
             transaction.addressees.append(Addressee(command, found))
         elif isinstance(found, Returned):
             transaction.returned.append(Rerouted(command, found))
+        elif isinstance(found, Forwarded):
+            self._take_forwarded(transaction, found)
+            if found.is_expanded:
+                transaction.expanded.append(found)
         else:
             transaction.remote.append(command)
         return self._write(replies.RECIPIENT_OK)
 
-    async def _resolve(self, command: Rcpt, transaction: Transaction) -> Recipient | Returned | Reply | None:
+    def _take_forwarded(self, transaction: Transaction, forwarded: Forwarded) -> None:
+        transaction.forwarded.append(forwarded)
+
+    async def _resolve(
+        self, command: Rcpt, transaction: Transaction
+    ) -> Recipient | Forwarded | Returned | Reply | None:
         """Where mail for the recipient goes; None: elsewhere, by the queue. Raises UnavailableError."""
         path = command.forward_path
         if transaction.mail.reverse_path is None and not self._shared.is_lmtp and is_rewritten(path.local_part):
             returned = await self._shared.forwarding.reverse_of(path)
             if returned is not None:
                 return returned
-        return await self._resolve_local(path)
+        return await self._resolve_local(command, transaction)
 
-    async def _resolve_local(self, forward_path: AddrSpec) -> Recipient | Reply:
-        directory, postmaster = self._shared.directory, self._shared.postmaster
+    async def _resolve_local(self, command: Rcpt, transaction: Transaction) -> Recipient | Forwarded | Reply:
+        directory, postmaster, forward_path = self._shared.directory, self._shared.postmaster, command.forward_path
         wanted = forward_path if forward_path.domain else postmaster
-        found = await directory.resolve(wanted.local_part, wanted.domain)
+        found = await directory.destination(wanted.local_part, wanted.domain)
         if found is None:
             if forward_path.domain and not await directory.domain_is_local(wanted.domain):
                 return replies.RELAY_DENIED
             if wanted.local_part.lower() == "postmaster":  # every domain has one, RFC 5321 §4.5.1
-                found = await directory.resolve(postmaster.local_part, postmaster.domain)
+                wanted = postmaster
+                found = await directory.destination(wanted.local_part, wanted.domain)
             if found is None:
                 return replies.MAILBOX_UNKNOWN
-        if found.is_disabled:
-            return replies.MAILBOX_DISABLED
-        if found.is_over_quota:
-            return replies.MAILBOX_FULL if self._limits.over_quota_is_permanent else replies.MAILBOX_FULL_FOR_NOW
-        return found
+        if found.is_plain and found.recipient is not None:
+            return refusal_of(found.recipient, self._limits) or found.recipient
+        forwards = Forwards(directory, self._shared.forwarding, self._limits)
+        return await forwards.expanded(command, wanted, found, transaction.mail.reverse_path)
 
     # -- the message ------------------------------------------------------------------------------------------------
 
@@ -387,7 +397,7 @@ class Session(Conversation):
         """The message is complete: answer for it, once, or once per recipient over LMTP, and close the transaction."""
         try:
             if transaction.refusal is not None:
-                answers = [transaction.refusal] * max(1, len(transaction.addressees))
+                answers = [transaction.refusal] * transaction.answer_count
             elif self.transport is None:
                 raise HangUpError  # nobody would hear that we took it: the client sends it again
             else:

@@ -17,7 +17,7 @@ from daemons.smtp.conversation import HangUpError
 from daemons.smtp.sending import Sending
 from daemons.smtp.session import Session, Shared
 from daemons.smtp.submitted import Submitted
-from daemons.smtp.transaction import Transaction
+from daemons.smtp.transaction import Forwarded, Transaction
 from daemons.sockets import Networks
 from protocol import sasl
 from protocol.smtp.command import Auth, Mail, Rcpt, StartTls
@@ -184,7 +184,14 @@ class Submission(Session):
                 return replies.HOLD_IS_OVER
         return replies.HOLD_TOO_LONG if hold_for_seconds > limit_seconds else None
 
-    async def _resolve(self, command: Rcpt, transaction: Transaction) -> Recipient | Returned | Reply | None:
+    def _take_forwarded(self, transaction: Transaction, forwarded: Forwarded) -> None:
+        # The sender is ours, so its name stays; and what waits in the queue waits for those who get it.
+        transaction.addressees += forwarded.local
+        transaction.remote += [each.rcpt for each in forwarded.onward]
+
+    async def _resolve(
+        self, command: Rcpt, transaction: Transaction
+    ) -> Recipient | Forwarded | Returned | Reply | None:
         identity, forward_path = self.identity, command.forward_path
         assert identity is not None, "MAIL is refused before the login"
         refusal = self._service.sending.check(identity)
@@ -193,7 +200,7 @@ class Submission(Session):
         domain = forward_path.domain
         if domain and not await self._shared.directory.domain_is_local(domain):
             return None if is_routable(domain) else replies.DOMAIN_UNROUTABLE
-        return await self._resolve_local(forward_path)
+        return await self._resolve_local(command, transaction)
 
     # -- the message ------------------------------------------------------------------------------------------------
 

@@ -236,7 +236,7 @@ class Submitted(Acceptance):
             if not outgoing.waits:
                 addressees: Sequence[Addressee] = transaction.addressees
                 group += await self._reports.of_delivery(
-                    transaction, addressees, outgoing.trace_id, outgoing.accepted_at
+                    transaction, addressees, outgoing.trace_id, outgoing.accepted_at, transaction.expanded
                 )
             answer = await self._store(group, transaction, notes)
             is_stored = answer.is_positive

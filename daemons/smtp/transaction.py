@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from protocol.address import AddrSpec
 from protocol.smtp.command import Mail, Rcpt
 from protocol.smtp.data import ChunkReader
 from protocol.smtp.reply import Reply
@@ -42,6 +43,36 @@ class Rerouted:
     returned: "Returned"
 
 
+@dataclass(frozen=True, slots=True)
+class Onward:
+    """Where an address of ours forwards to on another host."""
+
+    rcpt: Rcpt  # to that host
+    reverse_path: AddrSpec | None  # from there on: one of ours, unless it is null
+    tenant_id: int  # who forwards: it is queued for that tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """One accepted RCPT for an address that forwards, and everybody behind it."""
+
+    rcpt: Rcpt
+    tenant_id: int  # whose address it is
+    local: tuple[Addressee, ...]
+    onward: tuple[Onward, ...]
+
+    @property
+    def is_expanded(self) -> bool:
+        """There is more than one in place of the address."""
+        return len(self.local) + len(self.onward) > 1
+
+    @property
+    def tenant_ids(self) -> list[int]:
+        """Who takes part in it, each once."""
+        concerned = [each.recipient.tenant_id for each in self.local] + [each.tenant_id for each in self.onward]
+        return list(dict.fromkeys([self.tenant_id, *concerned]))
+
+
 @dataclass(slots=True)
 class Transaction:
     """From MAIL to the reply to the message, or to RSET."""
@@ -51,6 +82,8 @@ class Transaction:
     addressees: list[Addressee] = field(default_factory=list)
     remote: list[Rcpt] = field(default_factory=list)  # accepted ones that the queue will carry elsewhere
     returned: list[Rerouted] = field(default_factory=list)
+    forwarded: list[Forwarded] = field(default_factory=list)
+    expanded: list[Forwarded] = field(default_factory=list)  # RCPTs in whose place there are several
     begun_at: datetime | None = None  # when MAIL came; what a user says of time counts from then
     has_refused_recipients: bool = False
     chunks: ChunkReader | None = None  # since the first BDAT
@@ -60,7 +93,17 @@ class Transaction:
     @property
     def recipient_count(self) -> int:
         """How many recipients were accepted."""
-        return len(self.addressees) + len(self.remote) + len(self.returned)
+        return len(self.addressees) + len(self.remote) + len(self.returned) + len(self.forwarded)
+
+    @property
+    def answer_count(self) -> int:
+        """How many replies LMTP gives to the message (RFC 2033 §4.2)."""
+        return max(1, len(self.addressees) + len(self.forwarded))
+
+    @property
+    def everyone(self) -> list[Addressee]:
+        """Who gets it here, those behind addresses that forward among them."""
+        return self.addressees + [each for forwarded in self.forwarded for each in forwarded.local]
 
     @property
     def is_binary(self) -> bool:
@@ -70,7 +113,8 @@ class Transaction:
     @property
     def rcpts(self) -> list[Rcpt]:
         """The accepted recipients, local ones first."""
-        return [addressee.rcpt for addressee in self.addressees] + self.remote
+        local: list[Addressee | Forwarded] = [*self.addressees, *self.forwarded]
+        return [each.rcpt for each in local] + self.remote
 
     def refuse(self, answer: Reply) -> None:
         """Accept nothing of this message any more: the first reason stays."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 from protocol.status import Enhanced
 
-Action = Literal["failed", "delayed", "relayed", "delivered"]  # action-value, RFC 3464 §2.3.3; we expand no lists
+Action = Literal["failed", "delayed", "relayed", "expanded", "delivered"]  # action-value, RFC 3464 §2.3.3
 Language = Literal["en", "de"]
 
 
@@ -41,6 +41,10 @@ WORDS: Mapping[Language, Words] = {
                 "Mail passed on",
                 "Your message was passed on, for these recipients, to servers that do not\r\nconfirm delivery:",
             ),
+            "expanded": (
+                "Mail passed on",
+                "Your message was passed on to everybody that these addresses stand for;\r\nnothing confirms that they got it:",
+            ),
             "delivered": ("Mail delivered", "Your message was delivered to these recipients:"),
         },
         said="The server {name} said:",
@@ -64,6 +68,10 @@ WORDS: Mapping[Language, Words] = {
             "relayed": (
                 "Nachricht weitergegeben",
                 "Ihre Nachricht wurde für diese Empfänger an Server weitergegeben, die\r\nkeine Zustellung bestätigen:",
+            ),
+            "expanded": (
+                "Nachricht weitergegeben",
+                "Ihre Nachricht wurde an alle weitergegeben, für die diese Adressen stehen;\r\nderen Empfang wird nicht bestätigt:",
             ),
             "delivered": ("Nachricht zugestellt", "Ihre Nachricht wurde diesen Empfängern zugestellt:"),
         },

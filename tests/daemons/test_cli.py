@@ -170,6 +170,10 @@ def test_accounts(populated: Postwerk) -> None:
         (["address", "add", "info@example.test", "x@example.test"], os.EX_NOUSER, "no account x@example.test"),
         (["address", "add", "alice@example.test", "alice@example.test"], os.EX_CANTCREAT, "exists already"),
         (["address", "remove", "x@example.test"], os.EX_NOUSER, "no address x@example.test"),
+        (["address", "forward", "x@elsewhere.test", "y@example.net"], os.EX_NOUSER, "none of ours"),
+        (["address", "forward", "x@example.test", "X@Example.Test"], os.EX_DATAERR, "would forward to itself"),
+        (["address", "forward", "x@example.test", "nonsense"], os.EX_DATAERR, "nonsense is not an address"),
+        (["address", "unforward", "x@example.test"], os.EX_NOUSER, "x@example.test does not forward"),
         (["tenant", "remove", "example", "--yes"], os.EX_CANTCREAT, "still in use"),
     ],
 )
@@ -192,6 +196,32 @@ def test_addresses(populated: Postwerk) -> None:
     assert json.loads(populated("address", "show", "info@example.test", "--json"))[0]["login"] == "alice@example.test"
     populated("address", "remove", "info@example.test")
     assert len(json.loads(populated("address", "list", "--json"))) == 2
+
+
+def test_addresses_that_forward(populated: Postwerk) -> None:
+    """An address forwards to others, of nobody's account or of one that keeps a copy or not, until that is ended."""
+    populated("address", "forward", "Sales@example.test", "x@example.net", "y@example.net", "x@example.net")
+    populated("address", "forward", "alice@example.test", "z@example.net")
+    populated("address", "forward", "alice@example.test", "alice@example.net", "--no-keep")
+    assert json.loads(populated("address", "forwards", "--json")) == [
+        {
+            "address": "alice@example.test",
+            "forward_paths": ["alice@example.net"],
+            "keeps": False,
+            "login": "alice@example.test",
+        },
+        {
+            "address": "sales@example.test",
+            "forward_paths": ["x@example.net", "y@example.net"],
+            "keeps": True,
+            "login": None,
+        },
+    ]
+    assert "x@example.net y@example.net" in populated("address", "forwards")
+    populated("address", "unforward", "alice@example.test")
+    populated("address", "remove", "sales@example.test")
+    assert json.loads(populated("address", "forwards", "--json")) == []
+    assert len(json.loads(populated("address", "list", "--json"))) == 1
 
 
 def test_pop3_policies(populated: Postwerk) -> None:
