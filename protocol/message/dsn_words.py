@@ -71,7 +71,7 @@ WORDS: Mapping[Language, Words] = {
             ),
             "expanded": (
                 "Nachricht weitergegeben",
-                "Ihre Nachricht wurde an alle weitergegeben, für die diese Adressen stehen;\r\nderen Empfang wird nicht bestätigt:",
+                "Ihre Nachricht wurde an alle weitergegeben, für die diese Adressen stehen;\r\ndie Zustellung an sie bestätigt niemand:",
             ),
             "delivered": ("Nachricht zugestellt", "Ihre Nachricht wurde diesen Empfängern zugestellt:"),
         },
