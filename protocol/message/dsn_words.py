@@ -71,7 +71,8 @@ WORDS: Mapping[Language, Words] = {
             ),
             "expanded": (
                 "Nachricht weitergegeben",
-                "Ihre Nachricht wurde an alle weitergegeben, für die diese Adressen stehen;\r\ndie Zustellung an sie bestätigt niemand:",
+                "Ihre Nachricht wurde an alle weitergegeben, für die diese Adressen stehen;\r\n"
+                "die Zustellung an sie bestätigt niemand:",
             ),
             "delivered": ("Nachricht zugestellt", "Ihre Nachricht wurde diesen Empfängern zugestellt:"),
         },
