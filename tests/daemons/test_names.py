@@ -29,7 +29,7 @@ async def test_answers(names: tuple[Names, NameServer]) -> None:
     server.add("mx.example.net", "AAAA", "2001:db8::1")
     server.add("1.2.0.192.in-addr.arpa", "PTR", "MX.example.net.")
     server.add("alias.example.net", "CNAME", "mx.example.net.")
-    assert await asking.texts("example.net") == [b"v=spf1 -all", "ü".encode()]
+    assert sorted(await asking.texts("example.net")) == [b"v=spf1 -all", "ü".encode()]
     assert sorted(await asking.exchangers("example.net")) == [(0, ""), (10, "mx.example.net")]
     assert await asking.addresses("alias.example.net") == ["192.0.2.1", "2001:db8::1"]
     assert await asking.family("mx.example.net", "AAAA") == ["2001:db8::1"]
