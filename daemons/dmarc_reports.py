@@ -120,14 +120,14 @@ class DmarcReports:
         if self._author is None:
             return 0
         sent, now = 0, self._now()
-        while claimed := await dmarc.claim_dmarc_reports(
+        while claimed := await dmarc.REPORTS.claim(
             self._pool, now, _AT_ONCE, claim_seconds=_CLAIM_SECONDS, spread_seconds=_SPREAD_SECONDS
         ):
             for day, domain in claimed:
                 outcomes = await self._report(self._author, day, domain, send)
                 is_sent = any(outcome.startswith("sent") for outcome in outcomes)
                 if is_sent or not outcomes or now.date() - day > _TRIED_FOR:
-                    await dmarc.dmarc_report_done(self._pool, day, domain, "; ".join(outcomes))
+                    await dmarc.REPORTS.done(self._pool, day, domain, "; ".join(outcomes))
                 sent += is_sent
         return sent
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
+from storage.daily_reports import DailyReports
 from storage.pool import Connection, Pool, reported
 
 _COUNT = """
@@ -19,19 +20,7 @@ _KINDS = """
 SELECT kind::text, messages FROM dmarc_outcome WHERE day = $1 AND domain = $2 ORDER BY messages DESC, digest LIMIT $3
 """
 # A day's domains that have no report yet, or whose report somebody began and did not finish in time.
-_CLAIM = """
-INSERT INTO dmarc_report_sent AS r (day, domain, claimed_until)
-SELECT DISTINCT s.day, s.domain, now() + make_interval(secs => $3)
-  FROM dmarc_outcome AS s LEFT JOIN dmarc_report_sent AS known USING (day, domain)
- WHERE s.day < ($1 AT TIME ZONE 'UTC')::date
-   AND (s.day + 1)::timestamp AT TIME ZONE 'UTC' + make_interval(secs => (hashtext(s.domain) & 2147483647) % $4::integer) <= $1
-   AND (known.domain IS NULL OR (known.sent_at IS NULL AND known.claimed_until < now()))
- LIMIT $2
-    ON CONFLICT (day, domain) DO UPDATE SET claimed_until = EXCLUDED.claimed_until
-       WHERE r.sent_at IS NULL AND r.claimed_until < now()
-RETURNING r.day, r.domain
-"""
-_DONE = "UPDATE dmarc_report_sent SET sent_at = now(), outcome = $3 WHERE day = $1 AND domain = $2"
+REPORTS = DailyReports("dmarc_outcome", "dmarc_report_sent")
 _LIST = """
 SELECT s.day, s.domain, sum(s.messages)::bigint AS messages,
        coalesce(sum(s.messages) FILTER (WHERE s.kind ->> 'dkim' = 'fail' AND s.kind ->> 'spf' = 'fail'), 0)::bigint AS failed,
@@ -66,24 +55,6 @@ async def outcomes_of(pool: Pool, day: date, domain: str, limit: int) -> list[tu
     """The kinds of a day's mail of a domain, and how many messages each, the most frequent first. Raises StorageError."""
     async with reported():
         return [(row[0], row[1]) for row in await pool.fetch(_KINDS, day, domain, limit)]
-
-
-async def claim_dmarc_reports(
-    pool: Pool, now: datetime, limit: int, *, claim_seconds: float, spread_seconds: int
-) -> list[tuple[date, str]]:
-    """Days that are over, and domains, whose reports are this process's to send for that time.
-
-    Each domain has its own moment within `spread_seconds` after midnight. Raises StorageError.
-    """
-    async with reported():
-        rows = await pool.fetch(_CLAIM, now, limit, claim_seconds, spread_seconds)
-    return [(row[0], row[1]) for row in rows]
-
-
-async def dmarc_report_done(pool: Pool, day: date, domain: str, outcome: str) -> None:
-    """The report needs nothing more. Raises StorageError."""
-    async with reported():
-        await pool.execute(_DONE, day, domain, outcome)
 
 
 async def list_sent(connection: Connection) -> list[SentRow]:

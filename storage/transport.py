@@ -12,6 +12,7 @@ from datetime import date, datetime
 
 import asyncpg
 
+from storage.daily_reports import DailyReports
 from storage.errors import NotFoundError
 from storage.pool import Connection, Pool, reported
 
@@ -44,19 +45,7 @@ SELECT * FROM unnest($1::date[], $2::text[], $3::bytea[], $4::text[]::jsonb[], $
 _KINDS = "SELECT kind::text, sessions FROM tls_session WHERE day = $1 AND domain = $2 ORDER BY digest"
 
 # A day's domains that have no report yet, or whose report somebody began and did not finish in time. Each goes to one process.
-_CLAIM = """
-INSERT INTO tls_report_sent AS r (day, domain, claimed_until)
-SELECT DISTINCT s.day, s.domain, now() + make_interval(secs => $3)
-  FROM tls_session AS s LEFT JOIN tls_report_sent AS known USING (day, domain)
- WHERE s.day < ($1 AT TIME ZONE 'UTC')::date
-   AND (s.day + 1)::timestamp AT TIME ZONE 'UTC' + make_interval(secs => (hashtext(s.domain) & 2147483647) % $4::integer) <= $1
-   AND (known.domain IS NULL OR (known.sent_at IS NULL AND known.claimed_until < now()))
- LIMIT $2
-    ON CONFLICT (day, domain) DO UPDATE SET claimed_until = EXCLUDED.claimed_until
-       WHERE r.sent_at IS NULL AND r.claimed_until < now()
-RETURNING r.day, r.domain
-"""
-_DONE = "UPDATE tls_report_sent SET sent_at = now(), outcome = $3 WHERE day = $1 AND domain = $2"
+REPORTS = DailyReports("tls_session", "tls_report_sent")
 _LIST_REPORTS = """
 SELECT s.day, s.domain, sum(s.sessions)::bigint AS sessions,
        coalesce(sum(s.sessions) FILTER (WHERE s.kind ->> 'failure' IS NOT NULL), 0)::bigint AS failed, r.sent_at, r.outcome
@@ -168,24 +157,6 @@ async def sessions_of(pool: Pool, day: date, domain: str) -> list[tuple[str, int
     """The kinds of a day's sessions with a domain, and how many there were of each. Raises StorageError."""
     async with reported():
         return [(row[0], row[1]) for row in await pool.fetch(_KINDS, day, domain)]
-
-
-async def claim_reports(
-    pool: Pool, now: datetime, limit: int, *, claim_seconds: float, spread_seconds: int
-) -> list[tuple[date, str]]:
-    """Days that are over, and domains, whose reports are this process's to send for that time.
-
-    Each domain has its own moment within `spread_seconds` after midnight. Raises StorageError.
-    """
-    async with reported():
-        rows = await pool.fetch(_CLAIM, now, limit, claim_seconds, spread_seconds)
-    return [(row[0], row[1]) for row in rows]
-
-
-async def report_done(pool: Pool, day: date, domain: str, outcome: str) -> None:
-    """The report needs nothing more. Raises StorageError."""
-    async with reported():
-        await pool.execute(_DONE, day, domain, outcome)
 
 
 async def list_reports(connection: Connection) -> list[ReportRow]:

@@ -141,14 +141,14 @@ class TlsReports:
         if self._contact is None:
             return 0
         sent, now = 0, self._now()
-        while claimed := await transport.claim_reports(
+        while claimed := await transport.REPORTS.claim(
             self._pool, now, _AT_ONCE, claim_seconds=_CLAIM_SECONDS, spread_seconds=_SPREAD_SECONDS
         ):
             for day, domain in claimed:
                 outcomes = await self._report(self._contact, day, domain)
                 is_sent = any(outcome.startswith("sent") for outcome in outcomes)
                 if is_sent or not outcomes or now.date() - day > _TRIED_FOR:
-                    await transport.report_done(self._pool, day, domain, "; ".join(outcomes))
+                    await transport.REPORTS.done(self._pool, day, domain, "; ".join(outcomes))
                 sent += is_sent
         return sent
 

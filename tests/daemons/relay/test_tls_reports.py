@@ -242,7 +242,7 @@ async def test_report_of_a_process_that_died(stage: Stage, owner: Owner) -> None
         reports.note(DOMAIN, STS, GOOD)
         await reports.flush()
         stage.now += timedelta(days=1)
-        claimed = await transport.claim_reports(stage.pool, stage.now, 10, claim_seconds=60, spread_seconds=1)
+        claimed = await transport.REPORTS.claim(stage.pool, stage.now, 10, claim_seconds=60, spread_seconds=1)
         assert claimed == [(datetime(2026, 11, 22).date(), DOMAIN)]
         assert await reports.send_due() == 0
         await owner.execute("UPDATE tls_report_sent SET claimed_until = now() - interval '1 second'")
@@ -260,7 +260,7 @@ async def test_reports_are_spread_over_the_night(stage: Stage) -> None:
         for _ in range(5):
             claimed.append(
                 len(
-                    await transport.claim_reports(stage.pool, stage.now, 100, claim_seconds=60, spread_seconds=4 * 3600)
+                    await transport.REPORTS.claim(stage.pool, stage.now, 100, claim_seconds=60, spread_seconds=4 * 3600)
                 )
             )
             stage.now += timedelta(hours=1)
