@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import socket
+from datetime import timedelta
 
 import pytest
 
@@ -240,7 +241,9 @@ async def test_leases_are_renewed(world: World) -> None:
     async with asyncio.timeout(10):
         while not mx.verbs["DATA"]:
             await asyncio.sleep(0.01)
-    await asyncio.sleep(1.5)
+        (begun,) = await world.rows()
+        while (await world.rows())[0]["next_attempt_at"] < begun["next_attempt_at"] + timedelta(seconds=1.2):
+            await asyncio.sleep(0.01)  # until the lease has been renewed for twice its time
     mx.gates["DOT"].set()
     (row,) = await world.until_done()
     assert (row["attempts"], len(mx.received)) == (1, 1)
