@@ -36,6 +36,7 @@ class Antivirus:
 
     name = "antivirus"
     on_failure: OnFailure = "defer"
+    needs: Sequence[str] = ()
 
     def __init__(
         self,

@@ -55,6 +55,7 @@ class Mime:
 
     name = "mime"
     on_failure: OnFailure = "defer"
+    needs: Sequence[str] = ()
     limit_seconds = 30.0
 
     def __init__(self, rules: MimeRules) -> None:

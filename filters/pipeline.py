@@ -1,7 +1,8 @@
 """Runs the filters of a stage and folds their verdicts into one decision. A filter may fail; none may lose mail.
 
 Envelope filters run one after the other and the first refusal ends the stage. Content filters see the same message and
-run at the same time; their results are folded in the configured order, so that the outcome never depends on timing.
+run at the same time, unless one needs what others find out; their results are folded in the configured order, so that the
+outcome never depends on timing.
 """
 
 import asyncio
@@ -17,6 +18,8 @@ from filters.verdict import (
     AddField,
     Disposition,
     Drop,
+    Finding,
+    Junk,
     Keep,
     Quarantine,
     Refuse,
@@ -53,6 +56,7 @@ class Decision:
     fields: bytes = b""  # header fields to add on top
     score: float = 0.0
     quarantine: Quarantine | None = None
+    junk: Junk | None = None
     stripped: tuple[StripPart, ...] = ()
     drop: Drop | None = None
     removed: tuple[RemoveField, ...] = ()
@@ -72,6 +76,20 @@ class Decision:
         if not self.is_treated:
             return self
         return decide([replace(each, verdicts=_of_tenant(each.verdicts, tenant_id)) for each in self.results])
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether it may come to something else for one account than for another."""
+        return any(
+            getattr(verdict, "account_id", None) is not None for each in self.results for verdict in each.verdicts
+        )
+
+    def for_account(self, tenant_id: int, account_id: int) -> "Decision":
+        """What it comes to for one account, what is meant for it alone included."""
+        if not self.is_personal:
+            return self.for_tenant(tenant_id)
+        own = [_of_account(_of_tenant(each.verdicts, tenant_id), account_id) for each in self.results]
+        return decide([replace(each, verdicts=verdicts) for each, verdicts in zip(self.results, own, strict=True)])
 
 
 PASSED = Decision()
@@ -105,10 +123,14 @@ class Pipeline:
         return decide(results)
 
     async def check_content(self, subject: Subject) -> Decision:
-        """Run all content filters at the same time."""
+        """Run all content filters at the same time; one that needs others waits for these."""
         if not self._content:
             return PASSED
-        return decide(await asyncio.gather(*(_checked(each, partial(each.check, subject)) for each in self._content)))
+        running: list[asyncio.Task[Result]] = []
+        for each in self._content:
+            needed = [task for task in running if task.get_name() in each.needs]
+            running.append(asyncio.create_task(_content_checked(each, subject, needed), name=each.name))
+        return decide(await asyncio.gather(*running))
 
     async def dispose(self, subject: Subject, recipient: AddrSpec) -> Disposition:
         """What becomes of one recipient's copy: the first filter with an opinion decides, the inbox is the default."""
@@ -122,10 +144,10 @@ class Pipeline:
 
 
 def decide(results: Sequence[Result]) -> Decision:
-    """Fold the filters' results, in order, into one decision."""
+    """Fold the filters' results, in order, into one decision. What concerns single accounts waits for for_account()."""
     if not results:
         return PASSED
-    verdicts = [verdict for result in results for verdict in result.verdicts]
+    verdicts = [verdict for result in results for verdict in result.verdicts if _is_for_all(verdict)]
     refusals = [verdict for verdict in verdicts if isinstance(verdict, Refuse)]
     return Decision(
         results=tuple(results),
@@ -133,6 +155,7 @@ def decide(results: Sequence[Result]) -> Decision:
         fields=b"".join(verdict.octets for verdict in verdicts if isinstance(verdict, AddField)),
         score=sum(verdict.points for verdict in verdicts if isinstance(verdict, Score)),
         quarantine=next((verdict for verdict in verdicts if isinstance(verdict, Quarantine)), None),
+        junk=next((verdict for verdict in verdicts if isinstance(verdict, Junk)), None),
         stripped=tuple(verdict for verdict in verdicts if isinstance(verdict, StripPart)),
         drop=next((verdict for verdict in verdicts if isinstance(verdict, Drop)), None),
         removed=tuple(verdict for verdict in verdicts if isinstance(verdict, RemoveField)),
@@ -144,8 +167,36 @@ def _of_tenant(verdicts: Sequence[Verdict], tenant_id: int) -> tuple[Verdict, ..
     return tuple(
         verdict
         for verdict in verdicts
-        if not isinstance(verdict, Quarantine | StripPart | Drop) or verdict.tenant_id in (None, tenant_id)
+        if not isinstance(verdict, Quarantine | Junk | StripPart | Drop) or verdict.tenant_id in (None, tenant_id)
     )
+
+
+def _of_account(verdicts: Sequence[Verdict], account_id: int) -> tuple[Verdict, ...]:
+    """Without what is meant for other accounts; what is meant for this one is for all who are asked about: it alone."""
+    own: list[Verdict] = []
+    for verdict in verdicts:
+        if _is_for_all(verdict):
+            own.append(verdict)
+        elif (
+            isinstance(verdict, Refuse | Score | AddField | Quarantine | Junk | Drop)
+            and verdict.account_id == account_id
+        ):
+            own.append(replace(verdict, account_id=None))
+    return tuple(own)
+
+
+def _is_for_all(verdict: Verdict) -> bool:
+    return getattr(verdict, "account_id", None) is None
+
+
+async def _content_checked(each: ContentFilter, subject: Subject, needed: Sequence[asyncio.Task[Result]]) -> Result:
+    if needed:
+        results = await asyncio.gather(*needed)
+        notes = tuple(
+            verdict.value for result in results for verdict in result.verdicts if isinstance(verdict, Finding)
+        )
+        subject = replace(subject, notes=subject.notes + notes)
+    return await _checked(each, partial(each.check, subject))
 
 
 async def _checked(each: Filter, check: Callable[[], Awaitable[Sequence[Verdict]]]) -> Result:

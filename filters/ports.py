@@ -37,6 +37,10 @@ class EnvelopeFilter(Filter, Protocol):
 class ContentFilter(Filter, Protocol):
     """Runs once per message, at its end and before the reply."""
 
+    @property
+    def needs(self) -> Sequence[str]:
+        """Names of filters before this one whose findings it wants: it waits for them. They may have failed."""
+
     async def check(self, subject: Subject, /) -> Sequence[Verdict]:
         """Judge the message."""
 

@@ -2,10 +2,23 @@
 
 import mmap
 from dataclasses import dataclass
+from typing import TypeVar
 
 from protocol.address import AddrSpec
 
 HEADER_LIMIT = 1024 * 1024  # octets; a header section without an end is cut here
+
+
+_Noted = TypeVar("_Noted")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account that is to get the message."""
+
+    tenant_id: int
+    account_id: int
+    address: AddrSpec  # by which the message names it
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +33,8 @@ class Envelope:
     reverse_path: AddrSpec | None
     forward_paths: tuple[AddrSpec, ...]
     tenant_ids: tuple[int, ...] = ()  # the tenants of all recipients; empty when some recipient belongs to none
+    accounts: tuple[Account, ...] = ()  # those of this host that get it, each once
+    login: str = ""  # who submits it; "": mail from elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +43,11 @@ class Subject:
 
     envelope: Envelope
     original: bytes | mmap.mmap
+    notes: tuple[object, ...] = ()  # what the filters that this one needs have found out
+
+    def noted(self, kind: type[_Noted]) -> _Noted | None:
+        """What another filter found out, by its type; None when it failed, is not configured, or is not needed."""
+        return next((note for note in self.notes if isinstance(note, kind)), None)
 
     @property
     def header(self) -> bytes:

@@ -19,6 +19,7 @@ class Refuse:
 
     reply: Reply
     reason: str  # for the log
+    account_id: int | None = None  # whom it concerns; None: all. SMTP has one reply: it counts when all of them refuse
 
     def __post_init__(self) -> None:
         if self.reply.is_positive:
@@ -31,6 +32,7 @@ class Score:
 
     points: float
     reason: str
+    account_id: int | None = None  # for whom; None: for all
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class AddField:
 
     name: str
     value: str
+    account_id: int | None = None  # in whose copy; None: in all
 
     def __post_init__(self) -> None:
         if _FIELD_NAME.fullmatch(self.name) is None or _BARE_BREAK.search(self.value) is not None:
@@ -52,10 +55,20 @@ class AddField:
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """Accept the message, but keep it from the inbox."""
+    """Accept the message, but keep it from all mailboxes until somebody releases it."""
 
     reason: str
     tenant_id: int | None = None  # for whose recipients; None: for all
+    account_id: int | None = None  # for whom; None: for all of the tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Junk:
+    r"""Deliver to the \Junk mailbox unless a rule of the recipient files it elsewhere."""
+
+    reason: str
+    tenant_id: int | None = None  # for whose recipients; None: for all
+    account_id: int | None = None  # for whom; None: for all of the tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,7 @@ class Drop:
 
     reason: str
     tenant_id: int | None = None  # for whose recipients; None: for all
+    account_id: int | None = None  # to whom it is not delivered; None: to nobody of the tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +98,14 @@ class RemoveField:
     reason: str
 
 
-Verdict = Refuse | Score | AddField | Quarantine | StripPart | Drop | RemoveField
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a filter found out that others may need (`needs`, Subject.noted). It says nothing about the message."""
+
+    value: object
+
+
+Verdict = Refuse | Score | AddField | Quarantine | Junk | StripPart | Drop | RemoveField | Finding
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from filters.authentication.telling import findings
 from filters.forged import forged
 from filters.ports import OnFailure, Resolver
 from filters.subject import Envelope, Subject
-from filters.verdict import AddField, Quarantine, Refuse, RemoveField, Verdict
+from filters.verdict import AddField, Finding, Quarantine, Refuse, RemoveField, Verdict
 from protocol import authentication_results
 from protocol.dmarc import Found
 from protocol.smtp.reply import reply
@@ -49,6 +49,7 @@ class Authentication:
 
     name = "authentication"
     on_failure: OnFailure = "pass"  # mail without results is still mail
+    needs: Sequence[str] = ()
     limit_seconds = 30.0
 
     def __init__(
@@ -75,7 +76,8 @@ class Authentication:
         if self._note is not None and evidence.applied is not None:
             self._note(subject.envelope, evidence)
         body = authentication_results.render(self._rules.authserv_id, findings(results, subject.envelope))
-        verdicts: list[Verdict] = [AddField(authentication_results.NAME, body), *self._forged(subject)]
+        field = AddField(authentication_results.NAME, body)
+        verdicts: list[Verdict] = [field, Finding(results), *self._forged(subject)]
         reason = f"DMARC policy of {results.dmarc.record_domain}"
         if results.disposition == "reject":
             verdicts.append(Refuse(REFUSED, reason))

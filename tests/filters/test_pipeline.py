@@ -12,7 +12,10 @@ from filters.verdict import (
     AddField,
     Discard,
     Disposition,
+    Drop,
     FileInto,
+    Finding,
+    Junk,
     Keep,
     Quarantine,
     Refuse,
@@ -44,6 +47,7 @@ class Fixed:
     ) -> None:
         self.name = name
         self.on_failure: OnFailure = on_failure
+        self.needs: Sequence[str] = ()
         self.limit_seconds = 0.05
         self.runs = 0
         self._verdicts = verdicts
@@ -182,3 +186,39 @@ def test_a_refusal_is_negative() -> None:
 def test_header(original: bytes, header: bytes) -> None:
     """The header section ends at the first empty line; a message without one is all header."""
     assert Subject(ENVELOPE, original).header == header
+
+
+class Reader:
+    """A filter that scores by what another one found out."""
+
+    name = "reader"
+    on_failure: OnFailure = "pass"
+    limit_seconds = 1.0
+    needs = ("finder",)
+
+    async def check(self, subject: Subject) -> Sequence[Verdict]:
+        return [Score(float(subject.noted(int) or -1), "as it was told")]
+
+
+async def test_a_filter_is_told_what_those_it_needs_have_found() -> None:
+    """Of a filter that it does not need, or that failed, it hears nothing."""
+    found = Fixed(Finding(7), name="finder")
+    other = Fixed(Finding(8), name="other")
+    assert (await Pipeline(content=[found, other, Reader()]).check_content(SUBJECT)).score == 7
+    failing = Fixed(name="finder", on_failure="pass", error=RuntimeError())
+    assert (await Pipeline(content=[other, failing, Reader()]).check_content(SUBJECT)).score == -1
+
+
+async def test_what_is_meant_for_one_account_concerns_no_other() -> None:
+    """Scores, fields, refusals and what becomes of the copy, each for one account or for all."""
+    verdicts: list[Verdict] = [
+        Score(1, "all"), Score(2, "one", 5), AddField("X-A", "all"), AddField("X-B", "one", 5),
+        Refuse(REJECT.reply, "one", 6), Drop("one", 1, 7), Junk("tenant", 2),
+    ]  # fmt: skip
+    decision = await Pipeline(content=[Fixed(*verdicts)]).check_content(SUBJECT)
+    assert (decision.score, decision.fields, decision.refusal, decision.drop) == (1, b"X-A: all\r\n", None, None)
+    own = decision.for_account(1, 5)
+    assert (own.score, own.fields, own.junk) == (3, b"X-A: all\r\nX-B: one\r\n", None)
+    assert decision.for_account(1, 6).refusal == Refuse(REJECT.reply, "one")
+    assert decision.for_account(1, 7).drop is not None
+    assert decision.for_account(2, 8).junk is not None

@@ -288,6 +288,7 @@ class Judge:
 
     name = "judge"
     on_failure: OnFailure = "defer"
+    needs: tuple[str, ...] = ()
     limit_seconds = 5.0
 
     def __init__(self, *verdicts: Verdict) -> None:

@@ -20,6 +20,7 @@ class Judging:
 
     name = "judging"
     on_failure: Literal["defer", "pass"] = "pass"
+    needs: tuple[str, ...] = ()
     limit_seconds = 5.0
 
     def __init__(self, *verdicts: Verdict) -> None:

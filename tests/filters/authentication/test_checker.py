@@ -12,7 +12,7 @@ from filters.authentication.overrides import Known
 from filters.authentication.results import Override
 from filters.pipeline import Pipeline
 from filters.subject import Envelope, Subject
-from filters.verdict import AddField, Quarantine, Refuse, Verdict
+from filters.verdict import AddField, Finding, Quarantine, Refuse, Verdict
 from protocol.address import AddrSpec
 from tests.filters.authentication.names import Names
 from tests.filters.authentication.test_dkim import KEYS, RECORD, sign
@@ -38,8 +38,9 @@ class Stage:
         return Authentication(rules, self.names, note=lambda envelope, found: self.noted.append((envelope, found)))
 
     async def check(self, octets: bytes = MAIL, *, envelope: Envelope | None = None, **changes: Any) -> list[Verdict]:
-        """The verdicts on a message."""
-        return list(await self.filter(**changes).check(Subject(envelope or arrived(), octets)))
+        """The verdicts on a message, without what other filters are told."""
+        verdicts = await self.filter(**changes).check(Subject(envelope or arrived(), octets))
+        return [verdict for verdict in verdicts if not isinstance(verdict, Finding)]
 
 
 def arrived(
