@@ -151,8 +151,8 @@ class Ingest:
         """Store all messages of the group, or none. Returns when they are durable and visible.
 
         Raises MailboxNotFoundError when a placement's mailbox is gone, LeaseLostError when a settlement is not the caller's
-        to make any more, UnavailableError when database or disk cannot be used. The caller may be cancelled while it waits;
-        the messages are then stored all the same, or not at all.
+        to make any more, what an effect raises, UnavailableError when database or disk cannot be used. The caller may be
+        cancelled while it waits; the messages are then stored all the same, or not at all.
         """
         if self._is_closed:
             raise UnavailableError("shutting down")
@@ -273,9 +273,10 @@ class Ingest:
                 self._in_flight = frozenset()
 
     async def _insert(self, plans: list[_Plan], written: _Written) -> list[asyncpg.Record]:
-        """Run the ingest statement, and in the same transaction take away what is replaced and settle what is reported.
+        """Run the ingest statement, and in the same transaction take away what is replaced, settle what is reported, apply effects.
 
-        Raises NotFoundError when a replaced message is gone already, LeaseLostError when a lease is: then nothing is stored.
+        Raises NotFoundError when a replaced message is gone already, LeaseLostError when a lease is, and whatever effects do:
+        then nothing is stored.
         """
         messages = [plan.message for plan in plans]
         outbound = [message.outbound for message in messages if message.outbound is not None]
@@ -283,7 +284,8 @@ class Ingest:
         arguments = _arguments(plans, written) + (_outbound_arguments(plans) if outbound else [])
         replaced = [message.replaces for message in messages if message.replaces is not None]
         settlements = [settlement for message in messages for settlement in message.settles]
-        if not replaced and not settlements:
+        effects = [(effect, plan.content_id) for plan in plans for effect in plan.message.effects]
+        if not replaced and not settlements and not effects:
             async with reported():
                 return await self._pool.fetch(statement, *arguments)
         locked = {mailbox_id for mailbox_id, _ in replaced}
@@ -299,6 +301,8 @@ class Ingest:
             for mailbox_id, uid in replaced:
                 if not await remove(connection, mailbox_id, [uid]):
                     raise NotFoundError("the message to be replaced")
+            for effect, content_id in sorted(effects, key=lambda each: each[0].lock()):
+                await effect.apply(connection, content_id)
         return rows
 
     async def _number(self, plans: list[_Plan]) -> None:

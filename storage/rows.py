@@ -6,6 +6,8 @@ from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
+from storage.effects import Effect
+
 # System flags as bits of message.flags (RFC 3501 §2.3.2). \Recent is no stored flag: it follows from mailbox.recent_uid.
 SEEN, ANSWERED, FLAGGED, DELETED, DRAFT = 1, 2, 4, 8, 16
 
@@ -219,6 +221,7 @@ class NewMessage:
     replaces: tuple[int, int] | None = None  # (mailbox, UID) of a message that goes in the same transaction
     outbound: Outbound | None = None  # remote recipients, queued in the same transaction
     settles: Sequence[Settlement] = ()  # what it reports of: settled in the same transaction, or it is not stored
+    effects: Sequence[Effect] = ()  # what else is done in the same transaction
 
 
 @dataclass(frozen=True, slots=True)
