@@ -58,6 +58,8 @@ def _default(field: Any) -> Any:
 def _assignment(key: str, value: Any) -> str:
     if value is None:
         return f"{key} ="
+    if isinstance(value, dict):
+        return f"{key} = {{{', '.join(_assignment(name, item) for name, item in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"{key} = [{', '.join(_value(item) for item in value)}]"
     return f"{key} = {_value(value)}"

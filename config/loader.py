@@ -54,8 +54,7 @@ def _explain(message: str) -> str:
 
 def dump(settings: Settings) -> str:
     """The settings as TOML that load() reads back to an equal value. Unset keys are left out: TOML has no null."""
-    tables = msgspec.to_builtins(settings, enc_hook=_encode)
-    return tomli_w.dumps(_without_unset(tables))
+    return tomli_w.dumps(_without_unset(msgspec.to_builtins(settings, enc_hook=_encode)))
 
 
 def _encode(value: Any) -> Any:
@@ -64,9 +63,7 @@ def _encode(value: Any) -> Any:
     raise NotImplementedError(type(value))
 
 
-def _without_unset(tables: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: _without_unset(value) if isinstance(value, dict) else value
-        for key, value in tables.items()
-        if value is not None
-    }
+def _without_unset(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_unset(item) for key, item in value.items() if item is not None}
+    return [_without_unset(item) for item in value] if isinstance(value, list) else value

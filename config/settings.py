@@ -13,6 +13,7 @@ from config.authentication import Authentication
 from config.authenticity import Authenticity
 from config.database import Database
 from config.dkim import Dkim
+from config.filtering import Filtering
 from config.imap import Imap
 from config.keeper import Keeper
 from config.listen import Listen
@@ -62,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     submission: Submission = Submission()
     relay: Relay = Relay()
     transport: Transport = Transport()
+    filtering: Filtering = Filtering()
     authenticity: Authenticity = Authenticity()
     antivirus: Antivirus = Antivirus()
     mime: Mime = Mime()

@@ -34,6 +34,7 @@ class Context:
     closing: AsyncExitStack = field(
         default_factory=AsyncExitStack
     )  # what is to be closed while all of this is still open
+    is_rehearsal: bool = False  # somebody only asks what would happen: nothing is counted, learned, remembered or sent
 
 
 @asynccontextmanager

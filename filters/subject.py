@@ -1,10 +1,11 @@
 """What a filter looks at: the envelope, and at the content stage the message itself. Nothing here can be changed by one."""
 
 import mmap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from protocol.address import AddrSpec
+from protocol.message.mime import Scanner
 
 HEADER_LIMIT = 1024 * 1024  # octets; a header section without an end is cut here
 
@@ -44,6 +45,17 @@ class Subject:
     envelope: Envelope
     original: bytes | mmap.mmap
     notes: tuple[object, ...] = ()  # what the filters that this one needs have found out
+    _scans: list[Scanner] = field(default_factory=list, repr=False, compare=False)  # one at most, for all filters
+
+    @property
+    def scanned(self) -> Scanner:
+        """The tree of parts and the header fields, read once for all filters.
+
+        Of a message that takes long the pipeline has read them in a thread before it asks the filters.
+        """
+        if not self._scans:
+            self._scans.append(Scanner(self.original))
+        return self._scans[0]
 
     def noted(self, kind: type[_Noted]) -> _Noted | None:
         """What another filter found out, by its type; None when it failed, is not configured, or is not needed."""

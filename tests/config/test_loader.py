@@ -80,7 +80,7 @@ def test_bad_quantities(value: object) -> None:
 
 
 def test_the_example_is_a_configuration() -> None:
-    """With its comments taken away it is the default, but for what has no default, one issuer of tokens and one route."""
+    """With its comments taken away it is the default, but for what has none: issuers, routes, policies."""
     lines = (line.removeprefix("# ") for line in example().splitlines() if not line.startswith("##"))
     settings = parse("\n".join(line for line in lines if not line.endswith(" =")))
     (issuer,) = settings.authentication.issuers
@@ -92,7 +92,25 @@ def test_the_example_is_a_configuration() -> None:
             assert found == default
             continue
         for key, value in msgspec.structs.asdict(default).items():
-            assert value is None or key in ("issuers", "routes") or getattr(found, key) == value, f"{section}.{key}"
+            assert value is None or key in ("issuers", "routes", "policies") or getattr(found, key) == value, (
+                f"{section}.{key}"
+            )
+
+
+def test_a_filter_has_one_entry() -> None:
+    """What differs for a filter stands in one place; what is left out is not written out either."""
+    entry = "[[filtering.policies]]\nfilter='mime'\ntime_limit='5 s'\n"
+    settings = parse(entry)
+    policy = settings.filtering.of("mime")
+    assert policy is not None
+    assert policy.time_limit == Seconds(5)
+    assert policy.on_failure is None
+    assert settings.filtering.of("spam") is None
+    assert parse(dump(settings)) == settings
+    with pytest.raises(ConfigError, match="filtering: policies: mime has two entries"):
+        parse(entry + entry)
+    with pytest.raises(ConfigError, match="time_limit: more than 0 s"):
+        parse("[[filtering.policies]]\nfilter='mime'\ntime_limit='0 s'")
 
 
 def test_issuers_are_checked() -> None:
