@@ -1,10 +1,11 @@
 """What the pipeline calls, and what filters need from outside. The daemons bring implementations; tests bring their own."""
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
-from filters.subject import Envelope, Subject
+from filters.sender_lists import SenderList
+from filters.subject import Account, Envelope, Subject
 from filters.verdict import Disposition, Verdict
 from protocol.address import AddrSpec
 
@@ -93,3 +94,10 @@ class InfectedActions(Protocol):
 
     async def action_of(self, tenant_id: int) -> InfectedAction:
         """Of one tenant."""
+
+
+class SenderLists(Protocol):
+    """The senders that accounts and their tenants have listed."""
+
+    async def of(self, accounts: Sequence[Account]) -> Mapping[int, SenderList]:
+        """What each of them has listed, by account_id."""

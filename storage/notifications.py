@@ -16,13 +16,15 @@ from storage.pool import AWAY, server_settings
 
 _RECONNECT_SECONDS = 0.5
 _PROBE_SECONDS = 10.0
-MAILBOX, DIRECTORY, JOURNAL, OUTBOUND, ACCOUNT, SHARING = (
+MAILBOX, DIRECTORY, JOURNAL, OUTBOUND, ACCOUNT, SHARING, SCRIPTS, LISTED = (
     "postwerk_mailbox",
     "postwerk_directory",
     "postwerk_journal",
     "postwerk_outbound",
     "postwerk_account",
     "postwerk_sharing",
+    "postwerk_scripts",
+    "postwerk_listed",
 )
 
 Callback = Callable[[], None]
@@ -41,6 +43,7 @@ class AccountEvent:
 
 
 AccountCallback = Callable[[AccountEvent | None], None]  # None: anything may have changed
+ScriptsCallback = Callable[[int], None]  # the account; 0: it may be any
 
 
 class ChangeHub:
@@ -56,6 +59,7 @@ class ChangeHub:
         self._mailboxes: dict[int, tuple[MailboxCallback, ...]] = {}
         self._accounts: dict[tuple[str, int], tuple[AccountCallback, ...]] = {}
         self._channels: dict[str, tuple[Callback, ...]] = {}
+        self._scripts: dict[str, tuple[ScriptsCallback, ...]] = {}
         self._wanted: set[str] = set()
         self._news = asyncio.Event()  # wanted has grown, or the connection has ended
         self.is_connected = False
@@ -74,6 +78,11 @@ class ChangeHub:
         """Call back when annotations changed that all accounts of the tenant share. Returns the function that ends it."""
         self.want(ACCOUNT)
         return _subscribe(self._accounts, ("tenant", tenant_id), callback)
+
+    def subscribe_scripts(self, callback: ScriptsCallback) -> Callback:
+        """Call back when what runs over an account's mail may have changed. Returns the function that ends it."""
+        self.want(SCRIPTS)
+        return _subscribe(self._scripts, SCRIPTS, callback)
 
     def on(self, channel: str, callback: Callback) -> Callback:
         """Call back on every notification of DIRECTORY, JOURNAL, OUTBOUND or SHARING. Returns the function that ends it."""
@@ -102,13 +111,13 @@ class ChangeHub:
         connection = await asyncpg.connect(self._dsn, server_settings=server_settings(self._role), timeout=10)
         connection.add_termination_listener(lambda _: self._news.set())
         listening: set[str] = set()
+        heard = {MAILBOX: self._on_mailbox, ACCOUNT: self._on_account, SCRIPTS: self._on_scripts}
         try:
             while not connection.is_closed():
                 self._news.clear()
                 if fresh := self._wanted - listening:
                     for channel in sorted(fresh):
-                        heard = {MAILBOX: self._on_mailbox, ACCOUNT: self._on_account}.get(channel, self._on_channel)
-                        await connection.add_listener(channel, heard)
+                        await connection.add_listener(channel, heard.get(channel, self._on_channel))
                     listening |= fresh
                     self.is_connected = True
                     self._call_all()  # anything may have changed before we listened
@@ -134,6 +143,10 @@ class ChangeHub:
         for callback in self._accounts.get((whose, int(number)), ()):
             callback(event)
 
+    def _on_scripts(self, _connection: Any, _process: int, _channel: str, payload: object) -> None:
+        for callback in self._scripts.get(SCRIPTS, ()):
+            callback(int(str(payload)))
+
     def _on_channel(self, _connection: Any, _process: int, channel: str, _payload: object) -> None:
         for callback in self._channels.get(channel, ()):
             callback()
@@ -145,6 +158,9 @@ class ChangeHub:
         for callbacks in tuple(self._channels.values()):
             for callback in callbacks:
                 callback()
+        for readers in tuple(self._scripts.values()):
+            for reader in readers:
+                reader(0)
         for hearers in tuple(self._accounts.values()):
             for hearer in hearers:
                 hearer(None)
