@@ -20,7 +20,9 @@ from config.listen import Listen
 from config.logs import Logs
 from config.managesieve import Managesieve
 from config.mime import Mime
+from config.notifier import Notifier
 from config.pop3 import Pop3
+from config.quarantine import Quarantine
 from config.relay import Relay
 from config.reports import Reports
 from config.search import Search
@@ -68,6 +70,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     antivirus: Antivirus = Antivirus()
     mime: Mime = Mime()
     spam: Spam = Spam()
+    quarantine: Quarantine = Quarantine()
+    notifier: Notifier = Notifier()
     imap: Imap = Imap()
     pop3: Pop3 = Pop3()
     managesieve: Managesieve = Managesieve()

@@ -20,6 +20,7 @@ _DEAD_CONTENT = """
   AND NOT EXISTS (SELECT FROM journal AS r WHERE r.content_id = c.content_id)
   AND NOT EXISTS (SELECT FROM archive_message AS r WHERE r.content_id = c.content_id)
   AND NOT EXISTS (SELECT FROM outbound_message AS r WHERE r.content_id = c.content_id)
+  AND NOT EXISTS (SELECT FROM quarantine AS r WHERE r.content_id = c.content_id)
 """
 # Limits are written into the statements: with a parameter the generic plan must expect a tenth of the table, and sorts it.
 _CONTENTS = f"""

@@ -1,0 +1,32 @@
+"""The section [quarantine]: what is kept from recipients, for how long, and when they are told."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from config.units import DAY, Seconds
+
+OF_FILTERS = ("authentication", "antivirus", "mime")  # which know the verdict
+
+
+class Quarantine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The quarantine. Tenants may differ in each of these: `postwerk quarantine policy`."""
+
+    junk: Annotated[
+        list[str],
+        Meta(
+            description="Filters for which quarantine means the Junk mailbox: authentication (DMARC p=quarantine), mime, "
+            "antivirus. What another filter wants in quarantine as well goes there. With antivirus people get viruses.",
+        ),
+    ] = msgspec.field(default_factory=lambda: ["authentication"])
+    retention: Annotated[
+        Seconds, Meta(description="How long a message waits for a decision; then it is deleted. The archive keeps it.")
+    ] = Seconds(30 * DAY)
+    notice: Annotated[
+        Seconds,
+        Meta(
+            description="Least time between two messages that tell an account what was put in quarantine for it. The first "
+            "comes within keeper.interval. 0: nobody is told."
+        ),
+    ] = Seconds(DAY)
