@@ -19,9 +19,11 @@ from prometheus_client import Counter, Gauge
 
 from config.antivirus import Antivirus as Limits
 from config.listen import split_address
+from daemons.breakers import build_breaker
 from daemons.context import Context
 from daemons.logs import logger
 from filters.antivirus import Antivirus
+from filters.breaker import Breaker
 from filters.ports import InfectedAction, TooLargeError
 from storage import antivirus as storage
 
@@ -173,8 +175,9 @@ def _judged(answer: str) -> str | None:
 class ClamdScanner:
     """The Scanner of filters/ports.py: scans in a bounded number of threads, none of which outlives its time."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, breaker: Breaker | None = None) -> None:
         self._limits = limits
+        self._breaker = breaker or Breaker("clamd")
         self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="clamd")
 
     def __repr__(self) -> str:
@@ -186,7 +189,7 @@ class ClamdScanner:
         try:
             if len(octets) > self._limits.stream_limit:
                 raise TooLargeError
-            found = await self._within_limit(lambda call: call.scan(octets))
+            found = await self._breaker.call(lambda: self._within_limit(lambda call: call.scan(octets)))
             outcome = "clean" if found is None else "infected"
             return found
         except TooLargeError:
@@ -268,7 +271,7 @@ def build_antivirus(context: Context) -> Antivirus:
     """The filter as configured."""
     limits = context.settings.antivirus
     return Antivirus(
-        ClamdScanner(limits),
+        ClamdScanner(limits, build_breaker(context, "clamd")),
         TenantActions(context),
         unavailable=limits.unavailable,
         too_large=limits.too_large,

@@ -28,4 +28,4 @@ def build_authentication(context: Context) -> Authentication:
             mailing_lists=frozenset(a_labels(domain) for domain in settings.mailing_lists),
         ),
     )
-    return Authentication(rules, names, note=reports.note if reports.is_on else None)
+    return Authentication(rules, names, note=reports.note if reports.is_on and not context.is_rehearsal else None)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -23,6 +23,21 @@ _REQUEST_SECONDS = 10.0
 
 connections_accepted = Counter("postwerk_connections", "Connections accepted.", ["protocol"])
 messages_accepted = Counter("postwerk_messages_accepted", "Messages acknowledged.", ["protocol"])
+filter_seconds = Histogram(
+    "postwerk_filter_seconds",
+    "Time that a filter took for one check, waiting included.",
+    ["filter"],
+    buckets=(0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0),
+)
+filter_verdicts = Counter(
+    "postwerk_filter_verdicts", "What filters came to, by kind of verdict.", ["filter", "verdict"]
+)
+service_available = Gauge(
+    "postwerk_service_available",
+    "Whether a service that filters ask is asked; 0: it gave no answer lately, and is left alone.",
+    ["service"],
+    multiprocess_mode="livemin",
+)
 logins = Counter("postwerk_logins", "Logins, by outcome.", ["protocol", "outcome"])
 
 

@@ -1,11 +1,14 @@
 """Fields that only this host may write: mail from outside that has them only looks as if it had been checked (RFC 8601 §5).
 
-The filters and the archive see the message as it came; what is delivered goes `without` them.
+They go whatever filters there are. The filters and the archive see the message as it came; what is delivered goes `without` them.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
+from filters.subject import Subject
+from filters.verdict import RemoveField
 from protocol.authentication_results import pretended
 from protocol.message.header import Field, fields
 
@@ -28,3 +31,20 @@ def without(octets: bytes, removed: Collection[Field]) -> bytes:
         kept.append(octets[position : field.start])
         position = field.end
     return b"".join([*kept, octets[position:]])
+
+
+@dataclass(frozen=True, slots=True)
+class ForgedFields:
+    """What the pipeline asks about every message."""
+
+    authserv_id: str  # our name in Authentication-Results
+    forwards: Callable[[str], bool]  # whether a peer is a forwarder of ours: its fields are no forgery
+
+    def __call__(self, subject: Subject) -> list[RemoveField]:
+        """The fields to remove from this message."""
+        envelope = subject.envelope
+        if envelope.is_authenticated or self.forwards(envelope.peer):
+            return []
+        header = subject.header
+        found = forged(header, [self.authserv_id])
+        return [RemoveField(header[each.start : each.end], each.name.decode("latin-1")) for each in found]

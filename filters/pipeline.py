@@ -2,17 +2,17 @@
 
 Envelope filters run one after the other and the first refusal ends the stage. Content filters see the same message and
 run at the same time, unless one needs what others find out; their results are folded in the configured order, so that the
-outcome never depends on timing.
+outcome never depends on timing. What a configuration wants otherwise than a filter has it (`Policy`) goes before the filter's own.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from filters.ports import ContentFilter, DeliveryFilter, EnvelopeFilter, Filter
+from filters.ports import ContentFilter, DeliveryFilter, EnvelopeFilter, Filter, OnFailure
 from filters.subject import Envelope, Subject
 from filters.verdict import (
     AddField,
@@ -33,8 +33,11 @@ from protocol.address import AddrSpec
 from protocol.smtp.reply import reply
 
 FILTER_UNAVAILABLE = reply(451, "4.7.0", "message cannot be checked now, try again later")
+FORGED = "forged"  # under this name the pipeline tells of what it removes itself
 
+_THREAD_OCTETS = 64 << 10  # reading the structure of more than this would hold up others
 _Answer = TypeVar("_Answer")
+_Filter = TypeVar("_Filter", bound=Filter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Result:
     verdicts: tuple[Verdict, ...]
     elapsed_seconds: float
     failure: str = ""  # the kind of exception; "" when it did its work
+    error: Exception | None = field(default=None, repr=False, compare=False)  # the same, for the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,27 @@ class Decision:
 PASSED = Decision()
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is wanted otherwise than a filter has it. None: as the filter has it."""
+
+    on_failure: OnFailure | None = None
+    limit_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Member(Generic[_Filter]):
+    """A filter as it is run."""
+
+    filter: _Filter
+    on_failure: OnFailure
+    limit_seconds: float
+
+    @property
+    def name(self) -> str:
+        return self.filter.name
+
+
 class Pipeline:
     """The filters of all three stages, in their configured order."""
 
@@ -103,44 +128,73 @@ class Pipeline:
         envelope: Sequence[EnvelopeFilter] = (),
         content: Sequence[ContentFilter] = (),
         delivery: Sequence[DeliveryFilter] = (),
+        *,
+        forged: Callable[[Subject], Sequence[RemoveField]] | None = None,
+        policies: Mapping[str, Policy] | None = None,
+        observe: Callable[[Result], None] | None = None,
     ) -> None:
-        self._envelope = tuple(envelope)
-        self._content = tuple(content)
-        self._delivery = tuple(delivery)
+        """forged finds fields that no message from outside may have, whatever filters there are; observe is told each result."""
+        policies = policies or {}
+        self._envelope = [_member(each, policies) for each in envelope]
+        self._content = [_member(each, policies) for each in content]
+        self._delivery = [_member(each, policies) for each in delivery]
+        self._forged = forged
+        self._observe = observe
 
     @property
     def has_content_filters(self) -> bool:
         """Whether check_content looks at the message at all."""
-        return bool(self._content)
+        return bool(self._content) or self._forged is not None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the content filters, in their order."""
+        return tuple(each.name for each in self._content)
 
     async def check_envelope(self, subject: Envelope) -> Decision:
-        """Run the envelope filters until one refuses."""
+        """Run the envelope filters until one refuses. Each knows what those before it have found out."""
         results: list[Result] = []
         for each in self._envelope:
-            results.append(await _checked(each, partial(each.check, subject)))
+            results.append(self._observed(await _checked(each, partial(each.filter.check, subject))))
+            subject = replace(subject, notes=subject.notes + tuple(findings(results[-1:])))
             if any(isinstance(verdict, Refuse) for verdict in results[-1].verdicts):
                 break
         return decide(results)
 
     async def check_content(self, subject: Subject) -> Decision:
         """Run all content filters at the same time; one that needs others waits for these."""
-        if not self._content:
-            return PASSED
+        results = self._removing(subject)
+        if self._content and len(subject.original) > _THREAD_OCTETS:
+            await asyncio.to_thread(lambda: subject.scanned)
         running: list[asyncio.Task[Result]] = []
         for each in self._content:
-            needed = [task for task in running if task.get_name() in each.needs]
+            needed = [task for task in running if task.get_name() in each.filter.needs]
             running.append(asyncio.create_task(_content_checked(each, subject, needed), name=each.name))
-        return decide(await asyncio.gather(*running))
+        results += [self._observed(result) for result in await asyncio.gather(*running)]
+        return decide(results)
 
     async def dispose(self, subject: Subject, recipient: AddrSpec) -> Disposition:
         """What becomes of one recipient's copy: the first filter with an opinion decides, the inbox is the default."""
         for each in self._delivery:
-            disposition, failure = await _limited(each, partial(each.dispose, subject, recipient))
-            if failure and each.on_failure == "defer":
+            disposition, failure = await _limited(each, partial(each.filter.dispose, subject, recipient))
+            if failure is not None and each.on_failure == "defer":
                 return RefuseDelivery(FILTER_UNAVAILABLE)
             if disposition is not None:
                 return disposition
         return Keep()
+
+    def _removing(self, subject: Subject) -> list[Result]:
+        """The result that tells of forged fields. Nearly all mail has none, and then there is nothing to tell."""
+        if self._forged is None:
+            return []
+        started = time.monotonic()
+        found = tuple(self._forged(subject))
+        return [self._observed(Result(FORGED, found, time.monotonic() - started))] if found else []
+
+    def _observed(self, result: Result) -> Result:
+        if self._observe is not None:
+            self._observe(result)
+        return result
 
 
 def decide(results: Sequence[Result]) -> Decision:
@@ -189,28 +243,42 @@ def _is_for_all(verdict: Verdict) -> bool:
     return getattr(verdict, "account_id", None) is None
 
 
-async def _content_checked(each: ContentFilter, subject: Subject, needed: Sequence[asyncio.Task[Result]]) -> Result:
+def _member(each: _Filter, policies: Mapping[str, Policy]) -> _Member[_Filter]:
+    policy = policies.get(each.name, Policy())
+    limit = each.limit_seconds if policy.limit_seconds is None else policy.limit_seconds
+    return _Member(each, policy.on_failure or each.on_failure, limit)
+
+
+async def _content_checked(
+    each: _Member[ContentFilter], subject: Subject, needed: Sequence[asyncio.Task[Result]]
+) -> Result:
     if needed:
         results = await asyncio.gather(*needed)
         notes = tuple(
             verdict.value for result in results for verdict in result.verdicts if isinstance(verdict, Finding)
         )
         subject = replace(subject, notes=subject.notes + notes)
-    return await _checked(each, partial(each.check, subject))
+    return await _checked(each, partial(each.filter.check, subject))
 
 
-async def _checked(each: Filter, check: Callable[[], Awaitable[Sequence[Verdict]]]) -> Result:
+async def _checked(each: _Member[_Filter], check: Callable[[], Awaitable[Sequence[Verdict]]]) -> Result:
     started = time.monotonic()
-    verdicts, failure = await _limited(each, check)
-    if failure and each.on_failure == "defer":
-        verdicts = (Refuse(FILTER_UNAVAILABLE, f"{each.name} failed"),)
-    return Result(each.name, tuple(verdicts or ()), time.monotonic() - started, failure)
+    verdicts, error = await _limited(each, check)
+    elapsed = time.monotonic() - started
+    if error is None and not all(isinstance(verdict, Verdict) for verdict in verdicts or ()):
+        error = TypeError("what the filter returns is no verdict")
+    if error is None:
+        return Result(each.name, tuple(verdicts or ()), elapsed)
+    refusal = (Refuse(FILTER_UNAVAILABLE, f"{each.name} failed"),) if each.on_failure == "defer" else ()
+    return Result(each.name, refusal, elapsed, type(error).__name__, error)
 
 
-async def _limited(each: Filter, work: Callable[[], Awaitable[_Answer]]) -> tuple[_Answer | None, str]:
-    """The filter's answer and "", or None and the kind of its failure."""
+async def _limited(
+    each: _Member[_Filter], work: Callable[[], Awaitable[_Answer]]
+) -> tuple[_Answer | None, Exception | None]:
+    """The filter's answer, or its failure."""
     try:
         async with asyncio.timeout(each.limit_seconds):
-            return await work(), ""
+            return await work(), None
     except Exception as error:  # whatever a filter raises, its policy decides about the mail
-        return None, type(error).__name__
+        return None, error

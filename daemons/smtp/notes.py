@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from daemons.smtp.authors import read_heading
 from daemons.smtp.transaction import Origin, Transaction
 from daemons.traces import Kind, Recorder
-from filters.pipeline import Decision, Result
-from filters.verdict import AddField, Drop, Quarantine, Refuse, Score, StripPart
+from filters.pipeline import Decision
+from filters.words import told
 from protocol.smtp.command import Rcpt
 from protocol.smtp.reply import Reply
 from storage.rows import ContentFacts, NewMessage, Stored
@@ -92,8 +92,14 @@ class Notes:
 
     def _note_checks(self, tenant_id: int) -> None:
         if self._checks is not None:
-            said = [f"{result.name}: {_verdicts(result)}" for result in self._checks.results]
-            self._recorder.note(tenant_id, self.trace_id, "checked", score=self._checks.score, verdicts=said)
+            checks = self._checks.for_tenant(tenant_id)
+            accounts = {
+                each.recipient.account_id: _path(each.rcpt)
+                for each in self._transaction.everyone
+                if each.recipient.tenant_id == tenant_id
+            }
+            said = [f"{result.name}: {told(result, accounts)}" for result in checks.results]
+            self._recorder.note(tenant_id, self.trace_id, "checked", score=checks.score, verdicts=said)
 
     def _concerned(self) -> Iterable[tuple[int, list[str]]]:
         """The tenants that may know of the message, each with what it may know of the recipients."""
@@ -118,25 +124,3 @@ class Notes:
 
 def _path(rcpt: Rcpt) -> str:
     return str(rcpt.forward_path)
-
-
-def _verdicts(result: Result) -> str:
-    """What one filter said, for people."""
-    said = []
-    for verdict in result.verdicts:
-        match verdict:
-            case Refuse(reason=reason):
-                said.append(f"refuse ({reason})")
-            case Score(points=points, reason=reason):
-                said.append(f"{points:+g} ({reason})")
-            case AddField(name=name, value=value):
-                said.append(f"{name}: {' '.join(value.split())}")
-            case Quarantine(reason=reason):
-                said.append(f"quarantine ({reason})")
-            case Drop(reason=reason):
-                said.append(f"discard ({reason})")
-            case StripPart(part=part, reason=reason):
-                said.append(f"strip {'.'.join(map(str, part))} ({reason})")
-    if result.failure:
-        said.append(f"failed ({result.failure})")
-    return ", ".join(said) or "pass"

@@ -15,7 +15,7 @@ from config.smtp import Smtp
 from daemons import antivirus, metrics
 from daemons.authentication import build_authenticator
 from daemons.context import Context
-from daemons.filtering import content_filters
+from daemons.filtering import build_pipeline
 from daemons.forwarding import Forwarding
 from daemons.logs import logger
 from daemons.postmaster import postmaster_of
@@ -129,7 +129,7 @@ class Listeners:
 
 def pipeline_of(limits: Smtp, context: Context) -> Pipeline:
     """The configured filters. Raises StorageError for a name that no filter has."""
-    return Pipeline(content=content_filters(limits.filters, context))
+    return build_pipeline(context, limits.filters)
 
 
 def share(context: Context, admission: Admission, spool: Spool, forwarding: Forwarding) -> Shared:

@@ -13,10 +13,9 @@ from filters.authentication.message import SignedMessage
 from filters.authentication.overrides import Applied, Circumstances, Known, decide, list_id_of
 from filters.authentication.results import NO_SPF, Results, SpfResult
 from filters.authentication.telling import findings
-from filters.forged import forged
 from filters.ports import OnFailure, Resolver
 from filters.subject import Envelope, Subject
-from filters.verdict import AddField, Finding, Quarantine, Refuse, RemoveField, Verdict
+from filters.verdict import AddField, Finding, Quarantine, Refuse, Verdict
 from protocol import authentication_results
 from protocol.dmarc import Found
 from protocol.smtp.reply import reply
@@ -77,21 +76,13 @@ class Authentication:
             self._note(subject.envelope, evidence)
         body = authentication_results.render(self._rules.authserv_id, findings(results, subject.envelope))
         field = AddField(authentication_results.NAME, body)
-        verdicts: list[Verdict] = [field, Finding(results), *self._forged(subject)]
+        verdicts: list[Verdict] = [field, Finding(results)]
         reason = f"DMARC policy of {results.dmarc.record_domain}"
         if results.disposition == "reject":
             verdicts.append(Refuse(REFUSED, reason))
         elif results.disposition == "quarantine":
             verdicts.append(Quarantine(reason))
         return verdicts
-
-    def _forged(self, subject: Subject) -> list[RemoveField]:
-        """Fields from outside that look like ours. A known forwarder in front of us is not outside."""
-        if self._rules.known.forwards(subject.envelope.peer):
-            return []
-        header = subject.header
-        found = forged(header, [self._rules.authserv_id])
-        return [RemoveField(header[each.start : each.end], each.name.decode("latin-1")) for each in found]
 
     async def evaluate(self, subject: Subject) -> Results:
         """The results, found out once for each message, however many ask at the same time or soon after."""

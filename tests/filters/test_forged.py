@@ -1,12 +1,20 @@
 """Fields that only this host may write are found, and taken out without touching another octet."""
 
+from ipaddress import ip_network
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filters.forged import forged, without
+from filters.authentication.overrides import Known
+from filters.forged import ForgedFields, forged, without
+from filters.mime import Mime, MimeRules
+from filters.pipeline import PASSED, Pipeline
+from filters.subject import Envelope, Subject
 from protocol.message.header import fields
 
 OURS = ["mx.example.test"]
+FORWARDERS = Known(forwarders=(ip_network("198.51.100.0/24"),))
 HEADER = (
     b"Received: from x\r\n"
     b"x-spam-status: No,\r\n\tscore=-100\r\n"
@@ -50,3 +58,31 @@ def test_none_is_left(header: bytes) -> None:
     starts = {field.start for field in found}
     kept = [header[field.start : field.end] for field in fields(header) if field.start not in starts]
     assert [rest[field.start : field.end] for field in fields(rest)] == kept
+
+
+def _subject(peer: str = "192.0.2.1", *, is_authenticated: bool = False) -> Subject:
+    envelope = Envelope("id", peer, "client.example", False, is_authenticated, None, ())
+    return Subject(envelope, HEADER + b"\r\nbody\r\n")
+
+
+@pytest.mark.parametrize("filters", [0, 1], ids=["without filters", "with a filter"])
+async def test_forged_fields_go_whatever_filters_there_are(filters: int) -> None:
+    """RFC 8601 §5: what only looks like our judgement is taken out, also where nothing is configured to judge."""
+    pipeline = Pipeline(
+        content=[Mime(MimeRules())] * filters, forged=ForgedFields("MX.example.test", FORWARDERS.forwards)
+    )
+    decision = await pipeline.check_content(_subject())
+    assert [verdict.octets.partition(b":")[0] for verdict in decision.removed] == [
+        b"x-spam-status",
+        b"Authentication-Results",
+        b"X-Virus-Scanned",
+    ]
+    assert decision.is_changed
+    assert not decision.is_treated
+
+
+async def test_what_is_no_forgery_stays() -> None:
+    """A known forwarder has checked mail for us, and users of ours may write what they like."""
+    pipeline = Pipeline(forged=ForgedFields("mx.example.test", FORWARDERS.forwards))
+    assert await pipeline.check_content(_subject("198.51.100.7")) is PASSED
+    assert await pipeline.check_content(_subject(is_authenticated=True)) is PASSED

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from filters.pipeline import FILTER_UNAVAILABLE, PASSED, Pipeline
+from filters.pipeline import FILTER_UNAVAILABLE, PASSED, Pipeline, Policy, Result
 from filters.ports import OnFailure
 from filters.subject import Envelope, Subject
 from filters.verdict import (
@@ -222,3 +222,55 @@ async def test_what_is_meant_for_one_account_concerns_no_other() -> None:
     assert decision.for_account(1, 6).refusal == Refuse(REJECT.reply, "one")
     assert decision.for_account(1, 7).drop is not None
     assert decision.for_account(2, 8).junk is not None
+
+
+async def test_the_configuration_goes_before_the_filter() -> None:
+    """What becomes of mail when a filter fails, and how long it may take, is the operator's choice."""
+    passing = Pipeline(content=[Fixed(error=OSError("x"))], policies={"fixed": Policy(on_failure="pass")})
+    assert (await passing.check_content(SUBJECT)).refusal is None
+    deferring = Pipeline(content=[Stuck(on_failure="pass")], policies={"fixed": Policy("defer", 0.001)})
+    decision = await deferring.check_content(SUBJECT)
+    assert decision.refusal is not None
+    assert decision.refusal.reply is FILTER_UNAVAILABLE
+    assert decision.results[0].elapsed_seconds < 0.05
+
+
+async def test_every_result_is_told() -> None:
+    """Whoever counts hears of each filter, of both stages, once; of the failures with what was wrong."""
+    heard: list[Result] = []
+    error = ValueError("x")
+    pipeline = Pipeline(
+        envelope=[Fixed(name="first")],
+        content=[Fixed(Score(1, "a"), name="second"), Fixed(name="third", error=error)],
+        observe=heard.append,
+    )
+    await pipeline.check_envelope(ENVELOPE)
+    await pipeline.check_content(SUBJECT)
+    assert [(each.name, each.failure) for each in heard] == [("first", ""), ("second", ""), ("third", "ValueError")]
+    assert heard[2].error is error
+
+
+async def test_what_is_no_verdict_is_a_failure() -> None:
+    """A filter that returns anything else has failed, and its policy decides."""
+    decision = await Pipeline(content=[Fixed("reject")]).check_content(SUBJECT)  # type: ignore[arg-type]
+    assert decision.results[0].failure == "TypeError"
+    assert decision.refusal is not None
+
+
+async def test_a_message_is_read_once() -> None:
+    """All filters look at the same tree of parts, whatever the size of the message."""
+    scans: list[object] = []
+
+    class Looking(Fixed):
+        async def check(self, subject: Envelope | Subject) -> Sequence[Verdict]:
+            assert isinstance(subject, Subject)
+            scans.append(subject.scanned)
+            return ()
+
+    first, second = Looking(name="first"), Looking(name="second")
+    second.needs = ["first"]
+    for size in (10, 100_000):
+        scans.clear()
+        await Pipeline(content=[first, second]).check_content(Subject(ENVELOPE, b"Subject: x\r\n\r\n" + b"x" * size))
+        assert len({id(each) for each in scans}) == 1
+        assert len(scans) == 2

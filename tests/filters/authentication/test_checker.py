@@ -221,16 +221,3 @@ async def test_cost(stage: Stage) -> None:
         best = min(best, time.process_time() - began)
     print(f"{best * 1000:.2f} ms")
     assert best < 0.01
-
-
-async def test_forged_fields(stage: Stage) -> None:
-    """RFC 8601 §5: what comes from outside and looks like our own judgement is taken out, unless a known forwarder brings it."""
-    forged = b"Authentication-Results: MX.example.test;\r\n dmarc=pass\r\nX-Spam-Flag: NO\r\nX-Spam-Flag: NO\r\n"
-    octets = b"Authentication-Results: other.test; dmarc=pass\r\n" + forged + MAIL
-    decision = await Pipeline(content=[stage.filter()]).check_content(Subject(arrived(), octets))
-    assert [verdict.reason for verdict in decision.removed] == ["Authentication-Results", "X-Spam-Flag", "X-Spam-Flag"]
-    assert b"".join(verdict.octets for verdict in decision.removed) == forged
-    assert decision.is_changed
-    assert not decision.is_treated
-    known = Known(forwarders=(ip_network("192.0.2.0/24"),))
-    assert [type(verdict) for verdict in await stage.check(octets, known=known)] == [AddField]
