@@ -4,6 +4,7 @@ import mmap
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from filters.verdict import Score
 from protocol.address import AddrSpec
 from protocol.message.mime import Scanner
 
@@ -36,6 +37,12 @@ class Envelope:
     tenant_ids: tuple[int, ...] = ()  # the tenants of all recipients; empty when some recipient belongs to none
     accounts: tuple[Account, ...] = ()  # those of this host that get it, each once
     login: str = ""  # who submits it; "": mail from elsewhere
+    notes: tuple[object, ...] = ()  # what envelope filters have found out so far
+    scores: tuple[Score, ...] = ()  # what they have against it, or for it: part of the score that a spam filter comes to
+
+    def noted(self, kind: type[_Noted]) -> _Noted | None:
+        """What an envelope filter has found out, by its type; None when none has."""
+        return next((note for note in self.notes if isinstance(note, kind)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +65,12 @@ class Subject:
         return self._scans[0]
 
     def noted(self, kind: type[_Noted]) -> _Noted | None:
-        """What another filter found out, by its type; None when it failed, is not configured, or is not needed."""
-        return next((note for note in self.notes if isinstance(note, kind)), None)
+        """What another filter found out, by its type; None when it failed, is not configured, or is not needed.
+
+        What envelope filters found out needs no asking for.
+        """
+        notes = (*self.notes, *self.envelope.notes)
+        return next((note for note in notes if isinstance(note, kind)), None)
 
     @property
     def header(self) -> bytes:
