@@ -10,5 +10,7 @@ CREATE TABLE simple_settings (
     changed_at  timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX simple_settings_junk ON simple_settings (account_id) WHERE junk_days IS NOT NULL;
+CREATE TRIGGER scripts_changed AFTER INSERT OR UPDATE OF sieve OR DELETE ON simple_settings
+    FOR EACH ROW EXECUTE FUNCTION notify_scripts();
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON simple_settings TO postwerk_daemon;

@@ -60,6 +60,17 @@ async def test_a_script_counts_from_the_next_message_on(
     assert await filtered() is None
 
 
+async def test_simple_settings_count_from_the_next_message_on(
+    filtered: Filtered, context: Context, owner: Owner, account: Person
+) -> None:
+    """What they are compiled to runs like a script of the account's own."""
+    assert await filtered() is None
+    told = await changed(context)
+    await settings.write(owner, account.account_id, "{}", b'require "fileinto"; fileinto "Simple";')
+    await heard_of(told)
+    assert mailboxes(await filtered()) == ["Simple"]
+
+
 async def test_others_scripts_are_not_ones_own(
     filtered: Filtered, context: Context, owner: Owner, account: Person
 ) -> None:
