@@ -74,8 +74,11 @@ _FIND = (
 )
 _LOCK = "SELECT FROM spam_corpus WHERE corpus_id = $1 FOR NO KEY UPDATE"
 _CORPORA = """
-SELECT tenant_id, account_id, corpus_id, spam, ham FROM spam_corpus
- WHERE tenant_id IS NULL OR (tenant_id = $1 AND account_id IS NULL) OR (tenant_id = $1 AND account_id = $2)
+SELECT corpus_id, tenant_id, account_id, spam, ham FROM spam_corpus
+ WHERE (tenant_id IS NULL OR (tenant_id = ANY ($1::bigint[]) AND account_id IS NULL)
+        OR (tenant_id = ANY ($1::bigint[]) AND account_id = ANY ($2::bigint[])))
+   AND spam >= $3 AND ham >= $3
+ ORDER BY tenant_id IS NOT NULL, account_id IS NOT NULL
 """
 _COUNTS = """
 SELECT t.corpus_id, array_agg(t.token) AS tokens, array_agg(t.spam) AS spam, array_agg(t.ham) AS ham
@@ -154,18 +157,46 @@ async def unlearn(connection: Connection, whose: Whose, digest: bytes, tokens: S
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What was learned for one account, tenant, or everybody."""
+
+    corpus_id: int
+    whose: Whose
+    spam: int
+    ham: int
+
+
+async def corpora_of(pool: "Pool | Connection", everyone: Sequence[Whose], least_learned: int = 0) -> list[Corpus]:
+    """Where something was learned that concerns these, so many messages of each kind at least; the widest level first.
+
+    Raises UnavailableError.
+    """
+    tenant_ids = list({each.tenant_id for each in everyone if each.tenant_id is not None})
+    account_ids = [each.account_id for each in everyone if each.account_id is not None]
+    async with reported():
+        rows = await pool.fetch(_CORPORA, tenant_ids, account_ids, least_learned)
+    return [Corpus(row[0], Whose(row[1], row[2]), row[3], row[4]) for row in rows]
+
+
+async def counts_in(
+    pool: "Pool | Connection", corpora: Sequence[Corpus], tokens: Sequence[int]
+) -> dict[Whose, Learned]:
+    """What is known of these tokens in each corpus. Raises UnavailableError."""
+    if not corpora:
+        return {}
+    async with reported():
+        rows = await pool.fetch(_COUNTS, [corpus.corpus_id for corpus in corpora], tokens)
+    found = {
+        row["corpus_id"]: dict(zip(row["tokens"], zip(row["spam"], row["ham"], strict=True), strict=True))
+        for row in rows
+    }
+    return {each.whose: Learned(each.spam, each.ham, found.get(each.corpus_id, {})) for each in corpora}
+
+
 async def counts(pool: "Pool | Connection", whose: Whose, tokens: Sequence[int]) -> list[Learned]:
     """What is known of these tokens, the widest level first. Raises UnavailableError."""
-    async with reported():
-        rows = await pool.fetch(_CORPORA, whose.tenant_id, whose.account_id)
-        if not rows:
-            return []
-        rows.sort(key=lambda row: (row["tenant_id"] is not None, row["account_id"] is not None))
-        found = {
-            row["corpus_id"]: dict(zip(row["tokens"], zip(row["spam"], row["ham"], strict=True), strict=True))
-            for row in await pool.fetch(_COUNTS, [row["corpus_id"] for row in rows], tokens)
-        }
-    return [Learned(row["spam"], row["ham"], found.get(row["corpus_id"], {})) for row in rows]
+    return list((await counts_in(pool, await corpora_of(pool, [whose]), tokens)).values())
 
 
 @dataclass(frozen=True, slots=True)

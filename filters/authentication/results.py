@@ -110,3 +110,12 @@ class Results:
     def has_temporary_error(self) -> bool:
         """Whether a second try may find out more."""
         return "temperror" in (self.spf.result, self.dmarc.result, *(each.result for each in self.dkim))
+
+    def vouch_for(self, domain: str) -> bool:
+        """Whether they prove that the message comes from this domain (A-labels): signed or sent by it, or by one above it."""
+        if self.dmarc.result == "pass" and self.dmarc.author_domain == domain:
+            return True
+        vouching = [each.domain for each in self.dkim if each.result == "pass"]
+        if self.spf.result == "pass" and self.spf.scope == "mfrom":
+            vouching.append(self.spf.domain)
+        return any(name and f".{domain}".endswith(f".{name}") for name in vouching)

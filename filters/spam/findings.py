@@ -17,7 +17,6 @@ class SpamFinding:
 
     verdict: SpamVerdict
     thresholds: Thresholds  # those that hold for it
-    is_allowed: bool = False  # the recipient's list of allowed senders has the sender: no score does any harm
 
     @property
     def score(self) -> float:
@@ -32,7 +31,7 @@ class SpamFinding:
     @property
     def action(self) -> Action:
         """What the thresholds say. Whether mail is filed into Junk is the owner's own decision: the verdicts know."""
-        return "pass" if self.is_allowed else self.thresholds.action(self.score)
+        return self.thresholds.action(self.score)
 
     @property
     def is_spam(self) -> bool:
@@ -43,7 +42,7 @@ class SpamFinding:
     def sieve_score(self) -> float:
         """From 0 to 1 for Sieve's spamtest, RFC 5235 §2.1."""
         junk, reject = self.thresholds.junk, self.thresholds.reject
-        if self.is_allowed or self.score <= 0.0:
+        if self.score <= 0.0:
             return 0.0
         if self.score < junk:
             return _SPAM * self.score / junk
