@@ -101,3 +101,20 @@ class SenderLists(Protocol):
 
     async def of(self, accounts: Sequence[Account]) -> Mapping[int, SenderList]:
         """What each of them has listed, by account_id."""
+
+
+class Allowances(Protocol):
+    """How much of something somebody has left, in all processes together."""
+
+    async def take(self, what: str, whose: str, amount: int, limit: int) -> bool:
+        """Use up so much of it, if there is as much; 0: whether there is anything. It comes back steadily, limit in an hour."""
+
+
+class Greylist(Protocol):
+    """Who has tried before."""
+
+    async def is_on(self, tenant_id: int) -> bool:
+        """Whether the tenant wants strangers to be put off."""
+
+    async def admits(self, tenant_id: int, source: str, sender: str, recipient: str) -> bool:
+        """Whether this try is let in; it is remembered. source: a network, or a domain that is proven."""
