@@ -1,9 +1,9 @@
 """What scripts may ask, answered from the database: the owner's mailboxes, annotations, lists and memory."""
 
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from daemons.context import Context
+from daemons.notifying import can_notify
 from daemons.scripting.known import KnownScripts
 from daemons.scripting.listed import holder_of
 from daemons.scripting.owners import AccountOwner
@@ -81,5 +81,5 @@ class DatabasePorts:
         return await self._known.named(self._owner, name, location)
 
     async def can_notify(self, uri: str) -> bool:
-        """RFC 5435 §4: what is said of a web address before it is tried."""
-        return bool(urlsplit(uri).hostname)
+        """RFC 5435 §5: what is said of a web address or a number before it is tried."""
+        return can_notify(self._context.settings.notifier, uri)

@@ -12,8 +12,9 @@ from filters.sieve.flags import split_flags
 from filters.sieve.mailto import MailtoError, parse_mailto
 from filters.sieve.state import Check, Op, Run, ScriptError
 from protocol.sieve.validation import Node
+from protocol.sms import SmsError, parse_sms
 
-METHODS = ("mailto", "https", "http")  # schemes that notifications go by
+METHODS = ("mailto", "https", "sms")  # schemes that notifications go by
 _OPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*=[^\r\n]*")  # RFC 5435 §3.6
 _DAY = 86_400
 _PROHIBITED = "local policy prohibits the use of a notify action"
@@ -108,6 +109,12 @@ def method_fault(uri: str) -> str:
             parse_mailto(uri)
         except MailtoError as error:
             return f"invalid mailto URI: {error}"
+        return ""
+    if scheme.lower() == "sms":
+        try:
+            parse_sms(uri)
+        except SmsError as error:
+            return f"invalid sms URI: {error}"
         return ""
     return "" if rest.startswith("//") and not re.search(r"[\s<>\"\x00-\x20\x7f]", rest) else "invalid URI"
 

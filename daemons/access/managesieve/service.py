@@ -11,9 +11,9 @@ from daemons.access.managesieve.checking import Checker, told
 from daemons.authentication import Authenticator, DeniedError, Exchange, Identity, Origin
 from daemons.context import Context
 from daemons.logs import logger
+from daemons.notifying import methods_of
 from daemons.sieve import capabilities_of
 from daemons.sockets import Connection
-from filters.sieve.answering import METHODS
 from protocol import sasl
 from protocol.managesieve import response
 from protocol.managesieve.command import (
@@ -163,7 +163,7 @@ class _Conversation:
             mechanisms=[name.decode() for name in mechanisms],
             may_start_tls=self._may_start_tls,
             sieve=self._service.may_require,
-            notify=METHODS,
+            notify=methods_of(self._service.context.settings.notifier),
             max_redirects=self._service.sieve.redirects,
             owner=self._identity.login if self._identity is not None else None,
         )
