@@ -12,7 +12,7 @@ from filters.archives import is_archive, read_archive
 from filters.ports import OnFailure
 from filters.subject import Subject
 from filters.verdict import Quarantine, Refuse, StripPart, Verdict
-from protocol.message import Part, scan
+from protocol.message import Part
 from protocol.message.documents import document_name
 from protocol.message.stripping import PartPath, body, leaves
 from protocol.smtp.reply import Reply, reply
@@ -63,11 +63,11 @@ class Mime:
 
     async def check(self, subject: Subject) -> Sequence[Verdict]:
         """Judge the structure of the message, and its attachments."""
-        original = subject.original
+        original, root = subject.original, subject.scanned.root
         if len(original) > _THREAD_OCTETS:
-            found = await asyncio.to_thread(self._look, original)
+            found = await asyncio.to_thread(self._look, original, root)
         else:
-            found = self._look(original)
+            found = self._look(original, root)
         if isinstance(found, Refuse):
             return [found]
         verdicts: list[Verdict] = []
@@ -75,8 +75,7 @@ class Mime:
             verdicts += self._judge(unwanted, is_submitted=subject.envelope.is_authenticated)
         return verdicts
 
-    def _look(self, original: bytes | mmap.mmap) -> Refuse | list[_Unwanted]:
-        root = scan(original)
+    def _look(self, original: bytes | mmap.mmap, root: Part) -> Refuse | list[_Unwanted]:
         count, depth = _extent(root)
         if count > self._rules.part_limit:
             return Refuse(TOO_MANY_PARTS, f"{count} parts")

@@ -294,8 +294,8 @@ def test_postmaster_setting() -> None:
 
 def test_unknown_filter(context: Context) -> None:
     """A filter that does not exist stops the process instead of letting mail by unchecked."""
-    with pytest.raises(StorageError, match=r"smtp\.filters: there is no filter 'spam'"):
-        pipeline_of(Smtp(filters=["spam"]), context)
+    with pytest.raises(StorageError, match=r"smtp\.filters: there is no filter 'unknown'"):
+        pipeline_of(Smtp(filters=["unknown"]), context)
 
 
 def _with(context: Context, settings: Settings) -> Context:
