@@ -3,6 +3,7 @@
 X-Spam-Status has the form that SpamAssassin made known, so that programs which read it read ours.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -61,6 +62,11 @@ class Reason:
         """In plain words."""
         return self.de if language == "de" else self.en
 
+    @property
+    def plain(self) -> str:
+        """The same without the words of the message that Bayes names, and with its points."""
+        return f"{self.en.partition(':')[0]} ({self.points:+.1f})"
+
 
 @dataclass(frozen=True, slots=True)
 class SpamVerdict:
@@ -79,30 +85,24 @@ class SpamVerdict:
         listed = [f"{each.text(language)} ({each.points:+.1f})" for each in self.reasons[:_REASONS_LISTED]]
         return "; ".join(listed) or {"en": "nothing was found", "de": "nichts wurde gefunden"}[language]
 
+    @property
+    def plain(self) -> str:
+        """The same without any word of the message itself; "" when nothing was found."""
+        return "; ".join(each.plain for each in self.reasons[:_REASONS_LISTED])
+
     def fields(self, thresholds: Thresholds) -> list[AddField]:
         """What the message's header is to say. ASCII, and folded: no word of the message itself gets into it."""
         is_spam = self.score >= thresholds.junk
         tests = ", ".join(each.name for each in self.reasons[:_REASONS_LISTED]) or "none"
         status = f"{'Yes' if is_spam else 'No'}, score={self.score:.1f} required={thresholds.junk:.1f} tests={tests}"
-        plain = "; ".join(
-            f"{each.name_in_words} ({each.points:+.1f})" for each in map(_Plain, self.reasons[:_REASONS_LISTED])
-        )
         found = [AddField(STATUS_FIELD, _folded(status)), AddField(SCORE_FIELD, f"{self.score:.1f}")]
         if self.score >= 1.0:
             found.append(AddField(LEVEL_FIELD, "*" * min(int(self.score), 50)))
         if self.score >= thresholds.tag:
             found.append(AddField(FLAG_FIELD, "YES"))
-        if plain:
-            found.append(AddField(REASONS_FIELD, _folded(plain)))
+        if self.reasons:
+            found.append(AddField(REASONS_FIELD, _folded(self.plain)))
         return found
-
-
-class _Plain:
-    """A reason as it may stand in a header: without the words of the message that Bayes names."""
-
-    def __init__(self, reason: Reason) -> None:
-        self.points = reason.points
-        self.name_in_words = reason.en.partition(":")[0]
 
 
 class Scorer:
@@ -122,13 +122,23 @@ class Scorer:
 
     def combine(self, sight: Sight, opinion: Opinion | None) -> SpamVerdict:
         """Rules and Bayes together."""
+        return summed(self.found(sight), opinion)
+
+    def found(self, sight: Sight) -> list[Reason]:
+        """What the rules find; GTUBE stands alone."""
         if has_gtube(sight):
-            return SpamVerdict(_GTUBE_RULE.points, (_reason(_GTUBE_RULE),), opinion)
-        reasons = [_reason(rule) for rule in self._book.ask(sight)]
-        if opinion is not None and (learned := _learned(opinion)) is not None:
-            reasons.append(learned)
-        reasons.sort(key=lambda each: (-abs(each.points), each.name))
-        return SpamVerdict(round(sum(each.points for each in reasons), 2), tuple(reasons), opinion)
+            return [_reason(_GTUBE_RULE)]
+        return [_reason(rule) for rule in self._book.ask(sight)]
+
+
+def summed(reasons: Sequence[Reason], opinion: Opinion | None = None) -> SpamVerdict:
+    """Reasons and Bayes together."""
+    if any(each.name == _GTUBE_RULE.name for each in reasons):
+        return SpamVerdict(_GTUBE_RULE.points, (_reason(_GTUBE_RULE),), opinion)
+    learned = _learned(opinion) if opinion is not None else None
+    whole = [*reasons, learned] if learned is not None else list(reasons)
+    whole.sort(key=lambda each: (-abs(each.points), each.name))
+    return SpamVerdict(round(sum(each.points for each in whole), 2), tuple(whole), opinion)
 
 
 def has_gtube(sight: Sight) -> bool:

@@ -29,7 +29,7 @@ def _junked(sight: Sight) -> bool:
     return standing is not None and standing.junked > standing.kept and not standing.answered
 
 
-RULES: tuple[Rule, ...] = (
+_COMMON_RULES: tuple[Rule, ...] = (
     Question(
         "dmarc_fail",
         2.5,
@@ -93,6 +93,9 @@ RULES: tuple[Rule, ...] = (
         "sie kommt von niemandem und ist keine Benachrichtigung",
         _null_but_no_bounce,
     ),
+)
+# What these say differs from account to account.
+STANDING_RULES: tuple[Question, ...] = (
     Question(
         "sender_answered",
         -4.0,
@@ -115,3 +118,4 @@ RULES: tuple[Rule, ...] = (
         _junked,
     ),
 )
+RULES: tuple[Rule, ...] = (*_COMMON_RULES, *STANDING_RULES)
