@@ -36,6 +36,18 @@ class EntryRow:
 _LIST = "tenant_id = $1 AND account_id IS NOT DISTINCT FROM $2 AND name = $3"
 
 
+async def holder(connection: Connection, name: str) -> Holder:
+    """Of the account with that login or, without "@" in it, of the tenant of that name. Raises NotFoundError."""
+    async with reported():
+        if "@" in name:
+            row = await connection.fetchrow("SELECT tenant_id, account_id FROM account WHERE login = $1", name)
+        else:
+            row = await connection.fetchrow("SELECT tenant_id, NULL::bigint FROM tenant WHERE name = $1", name)
+    if row is None:
+        raise NotFoundError(f"{'account' if '@' in name else 'tenant'} {name}")
+    return Holder(*row)
+
+
 async def matching(connection: "Connection | Pool", holder: Holder, name: str, values: Sequence[str]) -> str | None:
     """The first of the values that is in the list."""
     wanted = {value: _spellings(value) for value in values}

@@ -24,6 +24,7 @@ _COMMANDS = {
     "attack-events": ("daemons.cli.credentials", "attack_events"),
     "pop3": ("daemons.cli.policies", "pop3"),
     "sieve": ("daemons.cli.scripts", "sieve"),
+    "book": ("daemons.cli.books", "book"),
     "sending": ("daemons.cli.sending", "sending"),
     "trace": ("daemons.cli.traces", "trace"),
     "import": ("daemons.cli.transfer", "import_"),

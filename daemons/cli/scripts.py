@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn, TypeVar
 import click
 
 from config.settings import Settings
-from daemons.access.managesieve.checking import compiled, told
 from daemons.cli.common import fail, json_option, owner_connection, run_async, settings_option, show
-from protocol.managesieve.names import ScriptNameError, script_name
-from protocol.sieve.errors import SieveError
+from daemons.cli.global_scripts import global_
+from daemons.cli.script_files import checked, named
 from storage import accounts, credentials, scripts
 from storage.errors import NotFoundError, OverQuotaError, TooManyError
 from storage.scripts import ActiveScriptError, Bounds
@@ -25,6 +24,9 @@ _T = TypeVar("_T")
 @click.group()
 def sieve() -> None:
     """Sieve scripts of accounts, as ManageSieve clients see them."""
+
+
+sieve.add_command(global_)
 
 
 @sieve.command("list")
@@ -43,7 +45,7 @@ def list_scripts(settings: Settings, login: str, as_json: bool) -> None:
 @settings_option
 def get(settings: Settings, login: str, name: str) -> None:
     """Print a script, octet for octet."""
-    wanted = _named(name)
+    wanted = named(name)
     found = _with_account(settings, login, lambda connection, account: scripts.read(connection, account, wanted))
     if found is None:
         _fail_missing(login, name)
@@ -59,8 +61,8 @@ def get(settings: Settings, login: str, name: str) -> None:
 def put(settings: Settings, login: str, name: str, file: BinaryIO, is_active: bool) -> None:
     """Check a script and store it in place of the one of that name. FILE "-" is standard input."""
     octets = file.read()
-    _checked(settings, octets, file.name)
-    wanted = _named(name)
+    checked(settings, octets, file.name)
+    wanted = named(name)
     limits = settings.managesieve
     bounds = Bounds(limits.script_count_limit, limits.script_total_limit)
 
@@ -85,7 +87,7 @@ def activate(settings: Settings, login: str, name: str | None, is_none: bool) ->
     """Make a script the account's active one, of which there is at most one."""
     if (name is None) != is_none:
         fail("give either a script's name or --none", os.EX_USAGE)
-    wanted = _named(name) if name is not None else None
+    wanted = named(name) if name is not None else None
 
     async def work(connection: "Connection", account_id: int) -> None:
         try:
@@ -102,7 +104,7 @@ def activate(settings: Settings, login: str, name: str | None, is_none: bool) ->
 @settings_option
 def delete(settings: Settings, login: str, name: str) -> None:
     """Delete a script that is not active."""
-    wanted = _named(name)
+    wanted = named(name)
 
     async def work(connection: "Connection", account_id: int) -> None:
         try:
@@ -120,28 +122,7 @@ def delete(settings: Settings, login: str, name: str) -> None:
 @settings_option
 def check(settings: Settings, file: BinaryIO) -> None:
     """Tell what is wrong with a script, by line and column. FILE "-" is standard input."""
-    _checked(settings, file.read(), file.name)
-
-
-def _checked(settings: Settings, octets: bytes, name: str) -> None:
-    """Print all errors and end the command, or print the warnings."""
-    if not octets:
-        fail(f"{name}: the script is empty", os.EX_DATAERR)
-    try:
-        script = compiled(settings.sieve, octets)
-    except SieveError as error:
-        click.echo(told(error.faults), err=True)
-        count = len(error.faults)
-        fail(f"{name}: {count} error{'s' if count > 1 else ''}", os.EX_DATAERR)
-    if script.warnings:
-        click.echo(told(script.warnings), err=True)
-
-
-def _named(name: str) -> str:
-    try:
-        return script_name(name)
-    except ScriptNameError as error:
-        fail(str(error), os.EX_DATAERR)
+    checked(settings, file.read(), file.name)
 
 
 def _fail_missing(login: str, name: str) -> NoReturn:

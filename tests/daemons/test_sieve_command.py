@@ -72,3 +72,31 @@ def test_what_is_not_there(populated: Postwerk, script: Path) -> None:
     for arguments in ((ALICE,), (ALICE, "a", "--none")):
         with pytest.raises(Ended, match="either a script's name or --none"):
             populated("sieve", "activate", *arguments)
+
+
+def test_global_scripts(populated: Postwerk, script: Path, state: Path) -> None:
+    """A script for many accounts is checked, stored for host or tenant, listed in its place, printed and deleted."""
+    wrong = state / "wrong.sieve"
+    wrong.write_text("one;\n")
+    populated("sieve", "global", "put", "first", str(script), "--before")
+    populated("sieve", "global", "put", "common", str(script), "--library", "--tenant", "example")
+    populated("sieve", "global", "put", "common", str(script), "--after", "--tenant", "example")
+    rows = json.loads(populated("sieve", "global", "list", "--json"))
+    assert [(row["tenant"], row["name"], row["place"]) for row in rows] == [
+        (None, "first", "before"),
+        ("example", "common", "after"),
+    ]
+    assert len(json.loads(populated("sieve", "global", "list", "--tenant", "example", "--json"))) == 1
+    assert populated("sieve", "global", "get", "first") == script.read_text()
+    with pytest.raises(Ended, match="there is no global script first"):
+        populated("sieve", "global", "get", "first", "--tenant", "example")
+    with pytest.raises(Ended, match="1 error"):
+        populated("sieve", "global", "put", "first", str(wrong), "--before")
+    with pytest.raises(Ended, match="--before, --after or --library"):
+        populated("sieve", "global", "put", "first", str(script))
+    with pytest.raises(Ended, match="no tenant nobody") as missing:
+        populated("sieve", "global", "put", "first", str(script), "--before", "--tenant", "nobody")
+    assert missing.value.code == os.EX_NOUSER
+    populated("sieve", "global", "delete", "first")
+    with pytest.raises(Ended, match="no script first"):
+        populated("sieve", "global", "delete", "first")
