@@ -13,6 +13,8 @@ from config.authentication import Authentication
 from config.authenticity import Authenticity
 from config.database import Database
 from config.dkim import Dkim
+from config.dnslists import DnsLists
+from config.envelope import Envelope, Greylisting, PolicyService, Rates
 from config.filtering import Filtering
 from config.imap import Imap
 from config.keeper import Keeper
@@ -62,6 +64,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tls: Tls = Tls()
     listen: Listen = Listen()
     smtp: Smtp = Smtp()
+    envelope: Envelope = Envelope()
+    rates: Rates = Rates()
+    dnslists: DnsLists = DnsLists()
+    greylisting: Greylisting = Greylisting()
+    policy_service: PolicyService = PolicyService()
     submission: Submission = Submission()
     relay: Relay = Relay()
     transport: Transport = Transport()
