@@ -35,7 +35,6 @@ from storage.embedded import Cluster
 from storage.errors import ExistsError
 from storage.migrate import migrate
 
-# ManageSieve listens where it is configured: unasked only once the scripts that it takes are run.
 DEFAULT_PORTS = {
     "smtp": 2525,
     "lmtp": 2424,
@@ -45,6 +44,7 @@ DEFAULT_PORTS = {
     "imaps": 2993,
     "pop3": 2110,
     "pop3s": 2995,
+    "managesieve": 2419,
     "metrics": 2090,
 }
 DEMO_TENANT, DEMO_DOMAIN = "demo", "example.test"

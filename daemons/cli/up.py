@@ -24,8 +24,8 @@ def up(config: Path | None, state: Path | None, port_offset: int, is_demo: bool)
     """Run all of Postwerk: its own PostgreSQL (unless database.dsn is set) and every process, until Ctrl-C.
 
     Without a configuration it listens on unprivileged ports of the loopback: smtp 2525, lmtp 2424, submission 2587,
-    submissions 2465, imap 2143, imaps 2993, pop3 2110, pop3s 2995, metrics 2090. When all answer it prints a
-    table and writes DIR/run/endpoints.json.
+    submissions 2465, imap 2143, imaps 2993, pop3 2110, pop3s 2995, managesieve 2419, metrics 2090. When all answer
+    it prints a table and writes DIR/run/endpoints.json.
     """
     from daemons import logs, suite
     from daemons.supervisor import StartError

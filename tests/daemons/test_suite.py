@@ -4,10 +4,12 @@ import json
 import os
 import signal
 import smtplib
+import socket
 import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,14 @@ def test_metrics_cover_all_processes(suite: Suite) -> None:
     for name in ("postgresql", "smtp", "access", "relay", "archiver", "keeper"):
         assert f'postwerk_process_cpu_seconds_total{{process="{name}"}}' in text
     assert "postwerk_process_restarts_total" in text
+
+
+def test_managesieve_is_served(suite: Suite) -> None:
+    """People can put their scripts on the server without any configuration."""
+    with socket.create_connection(suite.endpoint("managesieve"), timeout=10) as client, client.makefile("rb") as lines:
+        greeting = list(takewhile(lambda line: not line.startswith(b"OK "), lines))
+    assert any(line.startswith(b'"SIEVE" "') and b" vacation" in line for line in greeting)
+    assert b'"STARTTLS"\r\n' in greeting
 
 
 def test_a_state_directory_has_one_suite(suite: Suite) -> None:
