@@ -27,6 +27,7 @@ from config.pop3 import Pop3
 from config.quarantine import Quarantine
 from config.relay import Relay
 from config.reports import Reports
+from config.rules import Rules
 from config.search import Search
 from config.sending import Sending
 from config.sieve import Sieve
@@ -83,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pop3: Pop3 = Pop3()
     managesieve: Managesieve = Managesieve()
     sieve: Sieve = Sieve()
+    rules: Rules = Rules()
     authentication: Authentication = Authentication()
     archive: Archive = Archive()
     search: Search = Search()

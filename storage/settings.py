@@ -34,13 +34,17 @@ async def read(connection: "Connection | Pool", account_id: int) -> str | None:
     return document
 
 
-async def read_locked(connection: Connection, account_id: int) -> str | None:
-    """As read(), and nobody else changes it before the caller's transaction ends. Raises NotFoundError."""
+async def read_locked(connection: Connection, account_id: int) -> tuple[int, str | None]:
+    """The tenant and, as read(), the document, which nobody else changes before the caller's transaction ends.
+
+    Raises NotFoundError.
+    """
     async with reported():
-        statement = "SELECT 1 FROM account WHERE account_id = $1 FOR NO KEY UPDATE"
-        if await connection.fetchval(statement, account_id) is None:
-            raise NotFoundError("no such account")
-    return await read(connection, account_id)
+        statement = "SELECT tenant_id FROM account WHERE account_id = $1 FOR NO KEY UPDATE"
+        tenant_id: int | None = await connection.fetchval(statement, account_id)
+    if tenant_id is None:
+        raise NotFoundError("no such account")
+    return tenant_id, await read(connection, account_id)
 
 
 async def write(connection: Connection, account_id: int, document: str, sieve: bytes | None) -> None:
@@ -51,6 +55,15 @@ async def write(connection: Connection, account_id: int, document: str, sieve: b
             "DO UPDATE SET document = excluded.document, sieve = excluded.sieve, changed_at = now()",
             account_id, document, sieve,
         )  # fmt: skip
+
+
+async def list_accounts(connection: Connection) -> list[tuple[int, str]]:
+    """Number and login of all accounts that have set something."""
+    async with reported():
+        rows = await connection.fetch(
+            "SELECT account_id, login FROM simple_settings JOIN account USING (account_id) ORDER BY login"
+        )
+    return [(row[0], row[1]) for row in rows]
 
 
 async def remove_expired_junk(connection: Connection, limit: int) -> int:

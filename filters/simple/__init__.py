@@ -1,0 +1,1 @@
+"""Simple settings: what people want done with their mail, said without Sieve and compiled to it."""
