@@ -1,0 +1,258 @@
+"""The content filter `spam`: the score of every message from outside, for each of its recipients, and what comes of it.
+
+What does not depend on the recipient is found out once: rules, other scorers, the words of the message. Each account adds what
+it and its tenant have taught, what it knows of the sender, its list of allowed senders, and its thresholds.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import Literal, Protocol
+
+from filters.authentication.results import Results
+from filters.lists import Listings
+from filters.ports import OnFailure, Resolver
+from filters.spam import reputation
+from filters.spam.bayes import Level, Opinion, judge
+from filters.spam.engines import Weighed
+from filters.spam.findings import SpamFinding, SpamFindings
+from filters.spam.score import Reason, Scorer, SpamVerdict, Thresholds, summed
+from filters.spam.sight import Circumstances, Sight, Standing
+from filters.spam.tokens import Token, tokens_of
+from filters.subject import Account, Envelope, Subject
+from filters.verdict import AddField, Finding, Junk, Refuse, Score, Verdict
+from protocol.address import AddrSpec
+from protocol.smtp.reply import reply
+
+REFUSED = reply(550, "5.7.1", "message refused: it is spam, or looks very much like it")
+
+_THREAD_OCTETS = 256 << 10  # reading more than this would hold up others
+_NAME_SECONDS = 2.0  # for the peer's name; then nobody knows it
+_NAMES = 3  # of the peer that are looked up
+_ALLOWED_SCORE = -100.0
+
+Filing = Literal["wanted", "always"]
+UNKNOWN = Standing()
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known for one recipient."""
+
+    thresholds: Thresholds
+    levels: Sequence[Level] = ()
+    standing: Standing = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What is known for the recipients of one message."""
+
+    common: Known  # for whoever has no account here
+    accounts: Mapping[int, Known]
+
+
+class Memory(Protocol):
+    """What accounts and tenants have set and taught."""
+
+    async def recall(self, accounts: Sequence[Account], author: str, tokens: Sequence[int]) -> Knowledge:
+        """All of it that matters for a message of this author with these tokens."""
+
+
+class Correspondence(Protocol):
+    """Who writes to whom."""
+
+    def note(self, login: str, addresses: Sequence[AddrSpec]) -> None:
+        """A user writes to these. Must not wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was found in a message whoever gets it."""
+
+    sight: Sight
+    author: str
+    tokens: Mapping[int, Token]
+    reasons: Sequence[Reason]
+
+
+class Spam:
+    """The filter. One for all messages; it remembers nothing."""
+
+    name = "spam"
+    on_failure: OnFailure = "pass"  # mail without a score is still mail
+    needs: Sequence[str] = ("authentication", "lists")
+
+    def __init__(
+        self,
+        memory: Memory,
+        scorer: Scorer | None,
+        *,
+        engines: Sequence[Weighed] = (),
+        resolver: Resolver | None = None,
+        correspondence: Correspondence | None = None,
+        filing: Filing = "wanted",
+        least_learned: int = 30,
+        limit_seconds: float = 30.0,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Without a scorer only the engines are asked; filing "always": spam goes into Junk whatever the recipients want."""
+        self._memory = memory
+        self._scorer = scorer
+        self._engines = tuple(engines)
+        self._resolver = resolver
+        self._correspondence = correspondence
+        self._filing = filing
+        self._least_learned = least_learned
+        self.limit_seconds = limit_seconds
+        self._clock = clock
+
+    async def check(self, subject: Subject) -> Sequence[Verdict]:
+        """Score the message. What users write is not scored: to whom they write is what is noted."""
+        envelope = subject.envelope
+        if envelope.is_authenticated:
+            if self._correspondence is not None:
+                self._correspondence.note(envelope.login, envelope.forward_paths)
+            return ()
+        results = subject.noted(Results)
+        look = await self._look(subject, results)
+        knowledge = await self._memory.recall(envelope.accounts, look.author, list(look.tokens))
+        findings = self._findings(subject, look, results, knowledge)
+        return [Finding(findings), *self._verdicts(findings)]
+
+    async def _look(self, subject: Subject, results: Results | None) -> _Look:
+        """Ask everybody who is asked once."""
+        has_name, answers = await asyncio.gather(
+            self._has_name(subject.envelope.peer), asyncio.gather(*(each.reason(subject) for each in self._engines))
+        )
+        circumstances = _circumstances(subject.envelope, results, has_name, self._clock())
+        if len(subject.original) > _THREAD_OCTETS:
+            look = await asyncio.to_thread(self._read, subject, circumstances)
+        else:
+            look = self._read(subject, circumstances)
+        said = [answer for answer in answers if answer is not None]
+        return _Look(look.sight, look.author, look.tokens, [*look.reasons, *said])
+
+    def _read(self, subject: Subject, circumstances: Circumstances) -> _Look:
+        sight = Sight(subject.original, circumstances)
+        author = reputation.author_of(sight)
+        if self._scorer is None:
+            return _Look(sight, author, {}, ())
+        return _Look(sight, author, tokens_of(sight), self._scorer.found(sight))
+
+    async def _has_name(self, peer: str) -> bool | None:
+        """Whether the peer has a name in the DNS that leads back to it; None: nobody knows."""
+        address = _public(peer)
+        if address is None or self._resolver is None:
+            return None
+        try:
+            async with asyncio.timeout(_NAME_SECONDS):
+                for name in (await self._resolver.pointers(address))[:_NAMES]:
+                    if address in await self._resolver.addresses(name):
+                        return True
+        except TimeoutError:
+            return None
+        return False
+
+    def _findings(self, subject: Subject, look: _Look, results: Results | None, knowledge: Knowledge) -> SpamFindings:
+        """The judgement for each account. Those for whom the same is known share one."""
+        listings = subject.noted(Listings)
+        judged: dict[object, SpamFinding] = {}
+        opinions: dict[object, Opinion | None] = {}
+
+        def judgement(known: Known, *, is_allowed: bool) -> SpamFinding:
+            levels = tuple(map(id, known.levels))
+            standing = reputation.believed(known.standing, look.author, results)
+            key = levels, standing, known.thresholds, is_allowed
+            if key not in judged:
+                if levels not in opinions:
+                    opinions[levels] = self._opinion(look, known.levels)
+                verdict = self._verdict(look, opinions[levels], standing)
+                judged[key] = SpamFinding(_allowed(verdict) if is_allowed else verdict, known.thresholds)
+            return judged[key]
+
+        own = []
+        for account in subject.envelope.accounts:
+            account_id = account.account_id
+            is_allowed = listings is not None and listings.of(account_id) == "allowed"
+            known = knowledge.accounts.get(account_id, knowledge.common)
+            own.append((account_id, judgement(known, is_allowed=is_allowed)))
+        is_for_all = len(own) >= len(subject.envelope.forward_paths)  # nobody gets it who has no account here
+        if own and is_for_all and len(judged) == 1:
+            return SpamFindings(own[0][1])
+        common = judgement(knowledge.common, is_allowed=False)
+        if all(finding is common for _, finding in own):
+            return SpamFindings(common)
+        return SpamFindings(common, tuple(own))
+
+    def _opinion(self, look: _Look, levels: Sequence[Level]) -> Opinion | None:
+        return judge(look.tokens, levels, least_learned=self._least_learned) if self._scorer is not None else None
+
+    def _verdict(self, look: _Look, opinion: Opinion | None, standing: Standing) -> SpamVerdict:
+        if self._scorer is None:
+            return summed(look.reasons)
+        known = [Reason(rule.name, rule.points, rule.en, rule.de) for rule in reputation.ask(look.sight, standing)]
+        return summed([*look.reasons, *known], opinion)
+
+    def _verdicts(self, findings: SpamFindings) -> list[Verdict]:
+        """Points for all, and for those with a judgement of their own what differs; fields, Junk and refusals for each."""
+        common = findings.common
+        verdicts: list[Verdict] = [Score(common.score, common.verdict.plain)]
+        if not findings.own:
+            return [*verdicts, *self._consequences(common, None)]
+        for account_id, own in findings.own:
+            difference = round(own.score - common.score, 2)
+            if difference:
+                verdicts.append(Score(difference, own.verdict.plain, account_id))
+            verdicts += self._consequences(own, account_id)
+        return verdicts
+
+    def _consequences(self, finding: SpamFinding, account_id: int | None) -> list[Verdict]:
+        fields = finding.verdict.fields(finding.thresholds)
+        verdicts: list[Verdict] = [AddField(each.name, each.value, account_id) for each in fields]
+        reason = f"spam score {finding.score:.1f}: {finding.verdict.plain}"
+        if finding.action == "reject":
+            verdicts.append(Refuse(REFUSED, reason, account_id))
+        elif finding.action == "junk" and self._filing == "always":
+            verdicts.append(Junk(reason, account_id=account_id))
+        return verdicts
+
+
+def _allowed(verdict: SpamVerdict) -> SpamVerdict:
+    """The same for a recipient who wants to hear of the sender whatever the score: its list is what counts."""
+    points = round(_ALLOWED_SCORE - verdict.score, 2)
+    listed = Reason(
+        "sender_allowed",
+        points,
+        "the recipient always allows this sender",
+        "der Empfänger lässt diesen Absender immer zu",
+    )
+    return SpamVerdict(_ALLOWED_SCORE, (listed, *verdict.reasons), verdict.opinion)
+
+
+def _circumstances(
+    envelope: Envelope, results: Results | None, has_name: bool | None, received_at: datetime
+) -> Circumstances:
+    sender = envelope.reverse_path
+    words = [each.result for each in results.dkim] if results is not None else [""]
+    return Circumstances(
+        received_at=received_at,
+        helo=envelope.helo,
+        reverse_path=str(sender) if sender is not None else "",
+        has_pointer=has_name,
+        spf=results.spf.result if results is not None else "",
+        dkim=next((word for word in ("pass", "fail") if word in words), words[0] if words else "none"),
+        dmarc=results.dmarc.result if results is not None else "",
+        arc=results.arc.result if results is not None else "",
+    )
+
+
+def _public(peer: str) -> str | None:
+    """The peer's address, if it is one that the DNS of the whole world may know."""
+    try:
+        address = ip_address(peer.partition("%")[0])
+    except ValueError:
+        return None
+    return str(address) if address.is_global else None
