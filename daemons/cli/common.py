@@ -116,6 +116,26 @@ async def listed(
         return await query(connection)
 
 
+def with_account(
+    settings: "Settings",
+    login: str,
+    work: Callable[["asyncpg.Connection[asyncpg.Record]", int], Awaitable[_T]],
+) -> _T:
+    """What `work` gives for the account, which must be a person's."""
+    from storage import accounts, credentials
+    from storage.errors import NotFoundError
+
+    async def run() -> _T:
+        async with owner_connection(settings) as connection:
+            try:
+                account_id = await credentials.account_of(connection, accounts.login_name(login))
+            except NotFoundError:
+                fail(f"no account {login}", os.EX_NOUSER)
+            return await work(connection, account_id)
+
+    return run_async(run())
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 

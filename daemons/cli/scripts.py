@@ -1,24 +1,21 @@
 """`postwerk sieve`: the Sieve scripts of accounts."""
 
 import os
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, BinaryIO, NoReturn, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 import click
 
 from config.settings import Settings
-from daemons.cli.common import fail, json_option, owner_connection, run_async, settings_option, show
+from daemons.cli.common import fail, json_option, settings_option, show, with_account
 from daemons.cli.global_scripts import global_
 from daemons.cli.script_files import checked, named
-from storage import accounts, credentials, scripts
+from storage import scripts
 from storage.errors import NotFoundError, OverQuotaError, TooManyError
 from storage.scripts import ActiveScriptError, Bounds
 
 if TYPE_CHECKING:
     from storage.pool import Connection
-
-_T = TypeVar("_T")
 
 
 @click.group()
@@ -35,7 +32,7 @@ sieve.add_command(global_)
 @settings_option
 def list_scripts(settings: Settings, login: str, as_json: bool) -> None:
     """List an account's scripts."""
-    rows = _with_account(settings, login, scripts.list_scripts)
+    rows = with_account(settings, login, scripts.list_scripts)
     show([asdict(row) for row in rows], as_json=as_json, empty="no scripts")
 
 
@@ -46,7 +43,7 @@ def list_scripts(settings: Settings, login: str, as_json: bool) -> None:
 def get(settings: Settings, login: str, name: str) -> None:
     """Print a script, octet for octet."""
     wanted = named(name)
-    found = _with_account(settings, login, lambda connection, account: scripts.read(connection, account, wanted))
+    found = with_account(settings, login, lambda connection, account: scripts.read(connection, account, wanted))
     if found is None:
         _fail_missing(login, name)
     click.echo(found.octets, nl=False)
@@ -75,7 +72,7 @@ def put(settings: Settings, login: str, name: str, file: BinaryIO, is_active: bo
         except (TooManyError, OverQuotaError) as error:
             fail(f"{login}: {error}", os.EX_CANTCREAT)
 
-    _with_account(settings, login, work)
+    with_account(settings, login, work)
 
 
 @sieve.command("activate")
@@ -95,7 +92,7 @@ def activate(settings: Settings, login: str, name: str | None, is_none: bool) ->
         except NotFoundError:
             _fail_missing(login, name or "")
 
-    _with_account(settings, login, work)
+    with_account(settings, login, work)
 
 
 @sieve.command("delete")
@@ -114,7 +111,7 @@ def delete(settings: Settings, login: str, name: str) -> None:
         except ActiveScriptError:
             fail(f"{name} is active: `postwerk sieve activate {login} --none` first", os.EX_USAGE)
 
-    _with_account(settings, login, work)
+    with_account(settings, login, work)
 
 
 @sieve.command("check")
@@ -127,17 +124,3 @@ def check(settings: Settings, file: BinaryIO) -> None:
 
 def _fail_missing(login: str, name: str) -> NoReturn:
     fail(f"{login} has no script {name}", os.EX_NOUSER)
-
-
-def _with_account(settings: Settings, login: str, work: "Callable[[Connection, int], Awaitable[_T]]") -> _T:
-    """What `work` gives for the account."""
-
-    async def run() -> _T:
-        async with owner_connection(settings) as connection:
-            try:
-                account_id = await credentials.account_of(connection, accounts.login_name(login))
-            except NotFoundError:
-                fail(f"no account {login}", os.EX_NOUSER)
-            return await work(connection, account_id)
-
-    return run_async(run())
