@@ -1,4 +1,7 @@
-"""Sieve scripts of accounts: names and octets. Who puts one here has checked both."""
+"""Sieve scripts of accounts: names and octets. Who puts one here has checked both.
+
+The script that an account's simple settings were made into is among them, to be looked at and not to be changed.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,10 +10,21 @@ import asyncpg
 
 from storage.errors import ExistsError, NotFoundError, OverQuotaError, StorageError, TooManyError
 from storage.pool import Connection, Pool, reported
+from storage.settings import SCRIPT_NAME
+
+_ALL = """
+SELECT name, is_active, octets, digest, changed_at FROM sieve_script WHERE account_id = $1 AND name <> $2
+ UNION ALL
+SELECT $2, false, sieve, sha256(sieve), changed_at FROM simple_settings WHERE account_id = $1 AND sieve IS NOT NULL
+"""
 
 
 class ActiveScriptError(StorageError):
     """The active script cannot be deleted."""
+
+
+class ReadOnlyScriptError(StorageError):
+    """The script shows the simple settings; it changes with them and by nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +55,12 @@ class Stored:
 
 
 async def list_scripts(connection: "Connection | Pool", account_id: int) -> list[ScriptRow]:
-    """The account's scripts by name."""
+    """The account's scripts by name. That of the simple settings is never the active one: it always runs, before that."""
     async with reported():
         rows = await connection.fetch(
-            "SELECT name, is_active, octet_length(octets), changed_at FROM sieve_script WHERE account_id = $1 ORDER BY name",
-            account_id,
-        )
+            f"SELECT name, is_active, octet_length(octets), changed_at FROM ({_ALL}) AS script ORDER BY name",
+            account_id, SCRIPT_NAME,
+        )  # fmt: skip
     return [ScriptRow(*row) for row in rows]
 
 
@@ -54,7 +68,7 @@ async def read(connection: "Connection | Pool", account_id: int, name: str) -> S
     """The script of that name."""
     async with reported():
         row = await connection.fetchrow(
-            "SELECT name, digest, octets FROM sieve_script WHERE account_id = $1 AND name = $2", account_id, name
+            f"SELECT name, digest, octets FROM ({_ALL}) AS script WHERE name = $3", account_id, SCRIPT_NAME, name
         )
     return None if row is None else Stored(*row)
 
@@ -71,7 +85,8 @@ async def active(connection: "Connection | Pool", account_id: int) -> Stored | N
 async def check_space(
     connection: "Connection | Pool", account_id: int, name: str, size_octets: int, bounds: Bounds
 ) -> None:
-    """Raises TooManyError or OverQuotaError when a script of that name and size would be one or too much."""
+    """Raises TooManyError or OverQuotaError when a script of that name and size would be one or too much, ReadOnlyScriptError."""
+    _check_name(name)
     async with reported():
         row = await connection.fetchrow(
             "SELECT count(*), coalesce(sum(octet_length(octets)), 0)::bigint FROM sieve_script "
@@ -99,7 +114,8 @@ async def put(connection: Connection, account_id: int, name: str, octets: bytes,
 
 
 async def activate(connection: Connection, account_id: int, name: str | None) -> None:
-    """Make a script the active one; None: none is. Raises NotFoundError."""
+    """Make a script the active one; None: none is. Raises NotFoundError, ReadOnlyScriptError."""
+    _check_name(name)
     async with reported(), connection.transaction():
         await _lock(connection, account_id)
         await connection.execute(
@@ -113,7 +129,8 @@ async def activate(connection: Connection, account_id: int, name: str | None) ->
 
 
 async def delete(connection: Connection, account_id: int, name: str) -> None:
-    """Raises NotFoundError, ActiveScriptError."""
+    """Raises NotFoundError, ActiveScriptError, ReadOnlyScriptError."""
+    _check_name(name)
     async with reported(), connection.transaction():
         await _lock(connection, account_id)
         statement = "SELECT is_active FROM sieve_script WHERE account_id = $1 AND name = $2"
@@ -126,7 +143,9 @@ async def delete(connection: Connection, account_id: int, name: str) -> None:
 
 
 async def rename(connection: Connection, account_id: int, old: str, new: str) -> None:
-    """Give a script another name; it stays active if it is. Raises NotFoundError, ExistsError."""
+    """Give a script another name; it stays active if it is. Raises NotFoundError, ExistsError, ReadOnlyScriptError."""
+    _check_name(old)
+    _check_name(new)
     statement = "UPDATE sieve_script SET name = $3 WHERE account_id = $1 AND name = $2 RETURNING 1"
     async with reported(), connection.transaction():
         await _lock(connection, account_id)
@@ -141,6 +160,11 @@ async def rename(connection: Connection, account_id: int, old: str, new: str) ->
             raise ExistsError("a script has that name") from error
         if renamed is None:
             raise NotFoundError("no script of that name")
+
+
+def _check_name(name: str | None) -> None:
+    if name == SCRIPT_NAME:
+        raise ReadOnlyScriptError("the script shows the simple settings, and changes with them")
 
 
 async def _lock(connection: Connection, account_id: int) -> None:

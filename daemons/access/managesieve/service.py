@@ -37,7 +37,7 @@ from protocol.managesieve.session import Event, Limits, Response, ServerSession,
 from protocol.sieve.errors import SieveError
 from storage import scripts
 from storage.errors import ExistsError, NotFoundError, OverQuotaError, StorageError, TooManyError
-from storage.scripts import ActiveScriptError, Bounds
+from storage.scripts import ActiveScriptError, Bounds, ReadOnlyScriptError
 
 log = logger("managesieve")
 
@@ -238,6 +238,8 @@ class _Conversation:
             refuse(told(error.faults))
         except NotFoundError:
             refuse(_NO_SCRIPT, Code.NONEXISTENT)
+        except ReadOnlyScriptError as error:
+            refuse(str(error))
         except ActiveScriptError:
             refuse("the active script cannot be deleted", Code.ACTIVE)
         except ExistsError:

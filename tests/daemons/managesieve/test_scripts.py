@@ -9,6 +9,7 @@ from config.settings import Settings
 from config.sieve import Sieve
 from config.units import Octets
 from daemons.certificates import Issued
+from storage import settings as simple
 from tests.conftest import Owner, Person, add_person
 from tests.daemons.managesieve.conftest import KEEP, Stage, literal, opened, with_managesieve
 
@@ -205,3 +206,25 @@ async def test_when_the_disk_is_full(stage: Stage, account: Person, owner: Owner
         )
         assert re.fullmatch(rb'NO \(TRYLATER\) "try again later \([0-9a-f]{12}\)"', await client.put("a", b"stop;"))
         assert await client.ask(b'GETSCRIPT "a"') == [b"{7}\r\n" + KEEP, b"OK"]
+
+
+async def test_simple_settings_are_seen_as_a_script(stage: Stage, owner: Owner, account: Person) -> None:
+    """The script they were made into is listed and read; it is no script to write, activate, rename or delete."""
+    read_only = b'NO "the script shows the simple settings, and changes with them"'
+    name = f'"{simple.SCRIPT_NAME}"'.encode()
+    async with stage.client(account) as client:
+        assert await client.ask(b"LISTSCRIPTS") == [b"OK"]
+        await simple.write(owner, account.account_id, "{}", KEEP)
+        assert await client.put("mine", KEEP) == b"OK"
+        assert await client.ask(b"LISTSCRIPTS") == [name, b'"mine"', b"OK"]
+        assert await client.ask(b"GETSCRIPT " + name) == [b"{7}\r\n" + KEEP, b"OK"]
+        assert await client.put(simple.SCRIPT_NAME, KEEP) == read_only
+        for command in (
+            b"SETACTIVE %b",
+            b"DELETESCRIPT %b",
+            b'RENAMESCRIPT %b "other"',
+            b'RENAMESCRIPT "mine" %b',
+            b"HAVESPACE %b 9",
+        ):
+            assert await client.status(command % name) == read_only
+        assert await client.ask(b"LISTSCRIPTS") == [name, b'"mine"', b"OK"]
