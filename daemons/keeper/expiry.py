@@ -1,4 +1,4 @@
-"""What has its time: the delivery trace, received reports, counts of senders that send no more, mail that nobody would release."""
+"""What has its time: traces, Junk, received reports, counts of senders that send no more, mail that nobody would release."""
 
 import asyncio
 from dataclasses import dataclass
@@ -8,12 +8,14 @@ from prometheus_client import Counter
 from config.settings import Settings
 from daemons.logs import logger
 from storage import reports, sending, traces
+from storage import settings as simple_settings
 from storage.outbound_changes import release
 from storage.outbound_listing import Selection
 from storage.pool import Connection
 
 _log = logger("keeper")
 _COUNTS_DAYS = 180  # a habit has faded by then to less than a hundredth
+_JUNK = Counter("postwerk_expired_junk", "Messages removed from Junk, where they lay for as long as their owner wants.")
 _TRACES = Counter("postwerk_expired_traces", "Records of the delivery trace and entries of its index removed in time.")
 
 
@@ -25,6 +27,7 @@ class Expired:
     counts: int = 0
     released: int = 0  # recipients
     reports: int = 0  # batches of them
+    junk: int = 0  # messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,11 @@ class Expiry:
             done.traces += removed
             if not removed:
                 break
+        while not stopping.is_set():
+            removed = await simple_settings.remove_expired_junk(connection, limit)
+            done.junk += removed
+            if not removed:
+                break
         done.reports = await self._forget_reports(connection, stopping)
         done.counts = await sending.forget_counts(connection, older_than_days=_COUNTS_DAYS)
         for account_id in await sending.wrongly_held(connection):
@@ -49,6 +57,7 @@ class Expiry:
             done.released += len(await release(connection, selection))
             _log.info("mail released that was held for no suspension", account_id=account_id)
         _TRACES.inc(done.traces)
+        _JUNK.inc(done.junk)
         return done
 
     async def _forget_reports(self, connection: Connection, stopping: asyncio.Event) -> int:

@@ -5,11 +5,14 @@ import asyncio
 import msgspec
 
 from config.keeper import Keeper
+from daemons import rules
 from daemons.context import Context
 from daemons.keeper.expiry import Expiry
 from daemons.traces import Recorder
-from storage import sending
+from filters.simple.settings import Settings as Simple
+from storage import mailboxes, sending
 from tests.conftest import Owner, Person
+from tests.storage.messages_made import assert_counters_true, fill, mailbox_id
 from tests.storage.queued import queue
 
 
@@ -38,6 +41,28 @@ async def test_counts_of_old_are_forgotten(context: Context, owner: Owner, accou
     )
     assert (await Expiry(context.settings).round(owner, asyncio.Event())).counts == 1
     assert await owner.fetchval("SELECT count(*) FROM sending_count") == 2
+
+
+async def test_junk_goes_in_time(context: Context, owner: Owner, account: Person) -> None:
+    r"""What lies in \Junk for longer than its owner wants goes, whatever the mailbox is called; other mailboxes keep theirs."""
+    await mailboxes.rename(owner, account.account_id, "Junk", "Verdacht")
+    places = {name: await mailbox_id(owner, account, name) for name in ("Verdacht", "Archive")}
+    for place in places.values():
+        await fill(context, account, place, 5)
+    expiry = Expiry(msgspec.structs.replace(context.settings, keeper=Keeper(batch_limit=2)))
+    await owner.execute("UPDATE message SET savedate = now() - interval '29 d' WHERE uid = 1")
+    await owner.execute(
+        "UPDATE message SET savedate = now() - interval '31 d', internaldate = now() WHERE uid IN (2, 3, 4)"
+    )
+    assert (await expiry.round(owner, asyncio.Event())).junk == 0  # nobody has said that it may
+    await rules.change(owner, context.settings, account.account_id, lambda _: Simple(junk_days=30))
+    assert (await expiry.round(owner, asyncio.Event())).junk == 3
+    left = await owner.fetch("SELECT mailbox_id, array_agg(uid ORDER BY uid) FROM message GROUP BY 1")
+    assert dict(left) == {places["Verdacht"]: [1, 5], places["Archive"]: [1, 2, 3, 4, 5]}
+    await assert_counters_true(owner)
+    await rules.change(owner, context.settings, account.account_id, lambda _: Simple())
+    await owner.execute("UPDATE message SET savedate = now() - interval '9 years'")
+    assert (await expiry.round(owner, asyncio.Event())).junk == 0
 
 
 async def test_mail_held_for_no_suspension_is_released(context: Context, owner: Owner, account: Person) -> None:
