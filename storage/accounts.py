@@ -64,7 +64,7 @@ class Directory:
         self._pool = pool
         self._hub = hub
         self._destinations: dict[tuple[str, str], tuple[float, Destination | None]] = {}
-        self._domains: dict[str, tuple[float, bool]] = {}
+        self._domains: dict[str, tuple[float, int | None]] = {}
         self._logins: dict[str, tuple[float, Login | None]] = {}
         self.close: Callable[[], None] = hub.on(DIRECTORY, self.clear)
 
@@ -101,11 +101,16 @@ class Directory:
 
     async def domain_is_local(self, domain: str) -> bool:
         """Whether mail for the domain is ours to take. Raises UnavailableError."""
+        return await self.tenant_of(domain) is not None
+
+    async def tenant_of(self, domain: str) -> int | None:
+        """Whose domain it is; None when it is not ours. Raises UnavailableError."""
         name = domain_name(domain)
         known = self._domains.get(name)
         if known is not None and known[0] > time.monotonic():
             return known[1]
-        found = await self._row("SELECT FROM domain WHERE name = $1", name) is not None
+        row = await self._row("SELECT tenant_id FROM domain WHERE name = $1", name)
+        found: int | None = None if row is None else row["tenant_id"]
         self._remember(self._domains, name, found)
         return found
 

@@ -42,7 +42,8 @@ CREATE INDEX greylist_seen ON greylist (seen_at);
 -- A leaky bucket for each network, sender and so on. Lost with a crash of the server: then everybody begins anew.
 CREATE UNLOGGED TABLE rate (
     key     bytea PRIMARY KEY,                  -- a digest of whose and of what
-    used    double precision NOT NULL,          -- at seen_at; it runs out steadily, in the period from the limit to 0
+    used    double precision NOT NULL,          -- at seen_at; it leaks away steadily, the whole limit within the period
+    granted double precision NOT NULL,          -- to whoever asked last
     seen_at timestamptz NOT NULL
 );
 CREATE INDEX rate_seen ON rate (seen_at);

@@ -92,7 +92,7 @@ def test_the_example_is_a_configuration() -> None:
             assert found == default
             continue
         for key, value in msgspec.structs.asdict(default).items():
-            assert value is None or key in ("issuers", "routes", "policies") or getattr(found, key) == value, (
+            assert value is None or key in ("issuers", "routes", "policies", "lists") or getattr(found, key) == value, (
                 f"{section}.{key}"
             )
 
