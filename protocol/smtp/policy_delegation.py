@@ -15,6 +15,7 @@ ANSWER_LIMIT = 16 * 1024  # octets of one answer, ours
 
 Kind: TypeAlias = Literal["accept", "refuse", "prepend", "discard", "hold"]
 
+_BREAK = re.compile(r"[\0\r\n]")
 _UNPRINTABLE = re.compile(r"[^ -~]")
 _CODE = re.compile(r"([45])([0-9]{2})")
 _ENHANCED = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?: |$)")
@@ -42,7 +43,7 @@ ACCEPT = Action("accept")
 
 def render_request(attributes: Mapping[str, str]) -> bytes:
     """The octets of one question. What has no place in a value is left out of it."""
-    lines = [f"{name}={re.sub('[\0\r\n]', '', value)}\n" for name, value in attributes.items()]
+    lines = [f"{name}={_BREAK.sub('', value)}\n" for name, value in attributes.items()]
     return ("".join(lines) + "\n").encode("utf-8", "replace")
 
 
