@@ -17,7 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 CORPUS = HERE.parent.parent / ".fuzz"
-INSTRUMENTED = ["protocol", "daemons.compression"]
+INSTRUMENTED = ["protocol", "filters", "daemons.compression"]
 SECONDS = 25
 _ONE_INPUT_SECONDS, _MEMORY_MIB = 10, 1024
 _LAST = re.compile(r"#(\d+)\s+DONE\s+cov: (\d+) ft: (\d+) corp: (\d+)")

@@ -8,7 +8,7 @@ and with every input that has broken one of them.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tests.fuzz import grammar, messages, reporting, scripts, seeds, sending, sessions, transport
+from tests.fuzz import filtering, grammar, messages, reporting, scripts, seeds, sending, sessions, transport
 
 MAX_OCTETS = 4096  # of one input
 
@@ -34,6 +34,12 @@ TARGETS: dict[str, Target] = {
     "pop3-session": Target(sessions.pop3, seeds.pop3_streams),
     "pop3-message": Target(sessions.pop3_message, seeds.mails),
     "managesieve-session": Target(scripts.managesieve, scripts.streams),
+    "sieve": Target(filtering.sieve, filtering.sieve_scripts),
+    "authentication": Target(filtering.authentication, filtering.signed_mails),
+    "results": Target(filtering.results, filtering.result_fields),
+    "content": Target(filtering.content, seeds.mails),
+    "archives": Target(filtering.archive, filtering.archives),
+    "spam": Target(filtering.spam, seeds.mails),
     "sasl": Target(sessions.sasl, seeds.sasl_exchanges),
     "inflate": Target(sessions.inflate, seeds.deflated),
     "message": Target(messages.message, seeds.mails),
