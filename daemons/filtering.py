@@ -17,6 +17,7 @@ from daemons.context import Context
 from daemons.logs import logger
 from daemons.names import Names
 from daemons.relay.resolver import Resolver
+from daemons.spam import build_spam
 from filters.authentication.overrides import Known
 from filters.breaker import Breaker
 from filters.foreign import Surroundings
@@ -51,6 +52,7 @@ CONTENT_FILTERS: Mapping[str, Callable[[Context], ContentFilter]] = {
     "antivirus": build_antivirus,
     "authentication": build_authentication,
     "mime": build_mime,
+    "spam": build_spam,
 }
 
 

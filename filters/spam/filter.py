@@ -20,7 +20,7 @@ from filters.spam.engines import Weighed
 from filters.spam.findings import SpamFinding, SpamFindings
 from filters.spam.score import Reason, Scorer, SpamVerdict, Thresholds, summed
 from filters.spam.sight import Circumstances, Sight, Standing
-from filters.spam.tokens import Token, tokens_of
+from filters.spam.tokens import tokens_of
 from filters.subject import Account, Envelope, Subject
 from filters.verdict import AddField, Finding, Junk, Refuse, Score, Verdict
 from protocol.address import AddrSpec
@@ -74,7 +74,7 @@ class _Look:
 
     sight: Sight
     author: str
-    tokens: Mapping[int, Token]
+    tokens: Mapping[int, str]
     reasons: Sequence[Reason]
 
 
