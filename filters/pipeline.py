@@ -156,7 +156,7 @@ class Pipeline:
         results: list[Result] = []
         for each in self._envelope:
             results.append(self._observed(await _checked(each, partial(each.filter.check, subject))))
-            subject = replace(subject, notes=subject.notes + tuple(findings(results[-1:])))
+            subject = replace(subject, notes=subject.notes + found_by(results[-1:]))
             if any(isinstance(verdict, Refuse) for verdict in results[-1].verdicts):
                 break
         return decide(results)
@@ -216,6 +216,11 @@ def decide(results: Sequence[Result]) -> Decision:
     )
 
 
+def found_by(results: Sequence[Result]) -> tuple[object, ...]:
+    """What these filters have found out for others."""
+    return tuple(verdict.value for result in results for verdict in result.verdicts if isinstance(verdict, Finding))
+
+
 def _of_tenant(verdicts: Sequence[Verdict], tenant_id: int) -> tuple[Verdict, ...]:
     """Without what is meant for others."""
     return tuple(
@@ -253,11 +258,7 @@ async def _content_checked(
     each: _Member[ContentFilter], subject: Subject, needed: Sequence[asyncio.Task[Result]]
 ) -> Result:
     if needed:
-        results = await asyncio.gather(*needed)
-        notes = tuple(
-            verdict.value for result in results for verdict in result.verdicts if isinstance(verdict, Finding)
-        )
-        subject = replace(subject, notes=subject.notes + notes)
+        subject = replace(subject, notes=subject.notes + found_by(await asyncio.gather(*needed)))
     return await _checked(each, partial(each.filter.check, subject))
 
 
