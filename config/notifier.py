@@ -2,6 +2,7 @@
 
 import json
 import re
+from ipaddress import ip_network
 from string import Template
 from typing import Annotated, Literal
 
@@ -127,6 +128,14 @@ class Notifier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     account_at_once: Annotated[
         int, Meta(ge=1, le=1000, description="Requests of one account under way: its server may be dead.")
     ] = 2
+    private_networks: Annotated[
+        list[str],
+        Meta(
+            description="Networks (CIDR) that are not public and that users' webhooks may reach all the same. Default: none. "
+            "Gateways may reach those of transport.private_networks.",
+            examples=[["10.20.0.0/16"]],
+        ),
+    ] = []
     authority: Annotated[
         str, Meta(description="PEM file with the authority of the servers' certificates. Empty: those of the system.")
     ] = ""
@@ -136,3 +145,11 @@ class Notifier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     gateways: Annotated[
         list[Gateway], Meta(description="SMS gateways. Without one nobody can be notified by `sms:`.")
     ] = []
+
+    def __post_init__(self) -> None:
+        """Check the networks. Raises ValueError, which names the key."""
+        for network in self.private_networks:
+            try:
+                ip_network(network, strict=False)
+            except ValueError as error:
+                raise ValueError(f"private_networks: {error}") from None

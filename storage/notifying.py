@@ -72,7 +72,10 @@ _DEFERRED = """
 UPDATE notification SET last_reply = $3, next_attempt_at = least(now() + make_interval(secs => $4), expires_at)
  WHERE notification_id = $1 AND attempts = $2 AND state = 'waiting' RETURNING 1
 """
-_NEXT = "SELECT extract(epoch FROM min(next_attempt_at) - now())::float8 FROM notification WHERE state = 'waiting'"
+_NEXT = """
+SELECT extract(epoch FROM min(next_attempt_at) - now())::float8 FROM notification
+ WHERE state = 'waiting' AND NOT account_id = ANY ($1::bigint[])
+"""
 _FORGET = """
 DELETE FROM notification WHERE notification_id IN (
     SELECT notification_id FROM notification WHERE finished_at < now() - make_interval(secs => $1) LIMIT $2) RETURNING 1
@@ -231,9 +234,9 @@ async def deferred(connection: Connection, leased: LeasedNotification, reply: st
     return await connection.fetchval(_DEFERRED, leased.notification_id, leased.attempts, reply, seconds) is not None
 
 
-async def next_due(connection: Connection) -> float | None:
-    """In how many seconds one is due; None: none waits."""
-    seconds: float | None = await connection.fetchval(_NEXT)
+async def next_due(connection: Connection, *, busy: Sequence[int]) -> float | None:
+    """In how many seconds one is due of an account that is not busy; None: none waits."""
+    seconds: float | None = await connection.fetchval(_NEXT, busy)
     return seconds
 
 

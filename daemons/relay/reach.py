@@ -70,6 +70,18 @@ class Reach:
         return not parsed.is_loopback and _is_local(parsed)
 
 
+class PrivateReach(Reach):
+    """The rule for what must not leave our own networks: those that are named in the configuration, and nothing else."""
+
+    def allows(self, address: str) -> bool:
+        """Whether it is in one of them."""
+        try:
+            parsed = ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._allowed)
+
+
 def in_turn(first: Iterable[str], second: Iterable[str]) -> list[str]:
     """One of each kind by turns, beginning with the first, so that a family that does not work costs one attempt (RFC 8305 §4)."""
     left, right = list(first), list(second)

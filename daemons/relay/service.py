@@ -1,10 +1,11 @@
-"""relay: delivers the outbound queue to the world. Any number of processes work on one queue, on any number of hosts."""
+"""relay: delivers the outbound queue to the world, and notifications over HTTP. Any number of processes, on any number of hosts."""
 
 import asyncio
 
 from daemons.context import Context
 from daemons.relay.assembly import open_relay
 from daemons.relay.connection import Connection, OpenError
+from daemons.relay.notices import Notices
 from daemons.relay.route import Route
 from daemons.relay.tls_reports import TlsReports
 from daemons.relay.transport import open_transport
@@ -17,7 +18,9 @@ async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None
         noted = _Noted(transport.reports)
         async with open_relay(context, transport.routes, noted.opened) as leasing:
             ready({})
-            await leasing.run(stopping)
+            async with asyncio.TaskGroup() as workers:
+                workers.create_task(leasing.run(stopping), name="relay")
+                workers.create_task(Notices(context, transport.resolver).run(stopping), name="notifier")
 
 
 class _Noted:

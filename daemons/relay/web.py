@@ -1,4 +1,4 @@
-"""HTTPS to servers that strangers name: policies of MTA-STS (RFC 8461), receivers of reports (RFC 8460).
+"""HTTPS to servers that strangers name: policies of MTA-STS (RFC 8461), receivers of reports (RFC 8460), of notifications.
 
 Bounded in time and size, without redirects, and never into our own network.
 """
@@ -6,12 +6,14 @@ Bounded in time and size, without redirects, and never into our own network.
 import asyncio
 import socket
 import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Literal
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from daemons.relay.reach import Reach, in_turn
 from daemons.relay.resolver import LookupFailedError, Resolver
@@ -25,6 +27,15 @@ class WebError(Exception):
     def __init__(self, text: str, *, is_certificate: bool = False) -> None:
         super().__init__(text)
         self.is_certificate = is_certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a server said."""
+
+    status: int
+    body: bytes  # the beginning of it
+    retry_after: str  # the field Retry-After; "": not there
 
 
 class _Names(AbstractResolver):
@@ -65,13 +76,16 @@ class _Names(AbstractResolver):
 
 
 class Web:
-    """HTTPS under one authority."""
+    """HTTPS under one authority. is_plain: HTTP is good enough, too."""
 
-    def __init__(self, resolver: Resolver, reach: Reach, *, timeout: float, authority: str) -> None:
+    def __init__(
+        self, resolver: Resolver, reach: Reach, *, timeout: float, authority: str, is_plain: bool = False
+    ) -> None:
         self._names = _Names(resolver, reach)
         self._reach = reach
         self._timeout = timeout
         self._authority = authority
+        self._schemes = ("https", "http") if is_plain else ("https",)
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -103,15 +117,33 @@ class Web:
             if not 200 <= response.status < 300:
                 raise WebError(f"status {response.status}")
 
+    async def ask(
+        self, method: str, url: str, octets: bytes | None, headers: Mapping[str, str], *, limit: int
+    ) -> Answered:
+        """Whatever the server answers, with the first `limit` octets of its body. Raises WebError when it does not."""
+        async with await self._request(method, url, octets, headers) as response:
+            body = bytearray()
+            try:
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) >= limit:
+                        break
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise WebError(type(error).__name__) from error
+            return Answered(response.status, bytes(body[:limit]), response.headers.get("Retry-After", ""))
+
     async def _request(
-        self, method: str, url: str, octets: bytes | None = None, headers: dict[str, str] | None = None
+        self, method: str, url: str, octets: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> aiohttp.ClientResponse:
-        host = urlsplit(url).hostname or ""
-        if not url.startswith("https://") or _is_forbidden(host, self._reach):
+        try:
+            place = URL(url)
+        except ValueError as error:
+            raise WebError("not a URL") from error
+        if place.scheme not in self._schemes or _is_forbidden(place.raw_host or "", self._reach):
             raise WebError("an address that may not be connected to")
         try:
             session = await self._opened()
-            return await session.request(method, url, data=octets, headers=headers, allow_redirects=False)
+            return await session.request(method, place, data=octets, headers=headers, allow_redirects=False)
         except aiohttp.ClientConnectorCertificateError as error:
             raise WebError(str(error.certificate_error), is_certificate=True) from error
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
@@ -131,9 +163,14 @@ class Web:
 
 
 def _is_forbidden(host: str, reach: Reach) -> bool:
-    """Whether the URL has an address in place of a name, and one that names could not stand for either."""
+    """Whether the URL has an address in place of a name, and one that names could not stand for either.
+
+    What only looks like one ("127.1") is not asked of our resolver: the system would understand it.
+    """
+    if ":" not in host and not host.replace(".", "").isdigit():
+        return not host
     try:
         ip_address(host)
     except ValueError:
-        return False
+        return True
     return not reach.allows(host)

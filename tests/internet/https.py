@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -18,7 +18,18 @@ class Page:
     status: int = 200
     media_type: str = "text/plain"
     location: str = ""  # for redirects
+    retry_after: str = ""
     gate: asyncio.Event | None = None  # the answer waits for it
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request as it came."""
+
+    method: str
+    target: str  # path and query, as written
+    headers: Mapping[str, str]
+    body: bytes
 
 
 @dataclass
@@ -29,6 +40,7 @@ class WebServer:
     pages: dict[tuple[str, str], Page] = field(default_factory=dict)  # (host, path)
     asked: Counter[tuple[str, str]] = field(default_factory=Counter)
     posted: list[tuple[str, str, bytes]] = field(default_factory=list)  # (path, content type, body)
+    requests: list[Asked] = field(default_factory=list)
 
     def policy(self, domain: str, *lines: str) -> Page:
         """Publish a policy of MTA-STS; without lines one that enforces mx.<domain>."""
@@ -41,18 +53,20 @@ class WebServer:
         """One request."""
         place = request.host.partition(":")[0], request.path
         self.asked[place] += 1
+        self.requests.append(Asked(request.method, request.raw_path, request.headers, await request.read()))
         if request.method == "POST":
             self.posted.append((request.path, request.content_type, await request.read()))
         page = self.pages.get(place, Page(status=404))
         if page.gate is not None:
             await page.gate.wait()
-        headers = {"Location": page.location} if page.location else {}
+        told = {"Location": page.location, "Retry-After": page.retry_after}
+        headers = {name: value for name, value in told.items() if value}
         return web.Response(body=page.body, status=page.status, content_type=page.media_type, headers=headers)
 
 
 @contextlib.asynccontextmanager
-async def web_server(tls: ssl.SSLContext) -> AsyncIterator[WebServer]:
-    """A running server that has no pages yet."""
+async def web_server(tls: ssl.SSLContext | None) -> AsyncIterator[WebServer]:
+    """A running server that has no pages yet; without TLS it speaks plain HTTP."""
     server = WebServer()
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", server.answer)
