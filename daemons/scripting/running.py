@@ -33,6 +33,10 @@ class Scripting:
         """Stop listening for changes."""
         self._known.close()
 
+    async def concerns(self, owner: AccountOwner) -> bool:
+        """Whether run() would run anything: asked before a large message is made ready for it. Raises StorageError."""
+        return not (await self._known.of(owner)).is_empty
+
     async def run(
         self,
         owner: AccountOwner,
