@@ -38,9 +38,10 @@ class Context:
 
 
 @asynccontextmanager
-async def open_context(settings: Settings) -> AsyncIterator[Context]:
+async def open_context(settings: Settings, *, is_rehearsal: bool = False) -> AsyncIterator[Context]:
     """Open all of it; what waits in ingest at the end is refused, not lost: nothing of it was acknowledged.
 
+    In a rehearsal nothing can be stored: the database takes no change, and ingest and trace do not run.
     Raises StorageError without a DSN, a master key, or a database.
     """
     database = settings.database
@@ -48,7 +49,9 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         raise StorageError("database.dsn is not set: only `postwerk up` brings its own database")
     keys = KeyRing(settings.master_key_file)
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(open_pool(database.dsn, size=database.pool_size, role=database.role))
+        pool = await stack.enter_async_context(
+            open_pool(database.dsn, size=database.pool_size, role=database.role, is_read_only=is_rehearsal)
+        )
         hub = ChangeHub(database.dsn, database.role)
         ingest = Ingest(pool, settings.segments_directory, keys)
         blobs = BlobReader(pool, settings.segments_directory, keys)
@@ -56,13 +59,18 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         directory = Directory(pool, hub)
         stack.callback(directory.close)
         tls = server_tls_context(settings.tls) if settings.tls.certificate else None
-        for task in (asyncio.create_task(hub.run(), name="changes"), asyncio.create_task(ingest.run(), name="ingest")):
-            stack.push_async_callback(_end, task)
         recorder = Recorder(settings.trace, pool, keys)
-        stack.push_async_callback(recorder.close)
-        stack.push_async_callback(_end, asyncio.create_task(recorder.run(), name="trace"))
+        running = [asyncio.create_task(hub.run(), name="changes")]
+        if not is_rehearsal:
+            running.append(asyncio.create_task(ingest.run(), name="ingest"))
+            stack.push_async_callback(recorder.close)
+            running.append(asyncio.create_task(recorder.run(), name="trace"))
+        for task in running:
+            stack.push_async_callback(_end, task)
         closing = await stack.enter_async_context(AsyncExitStack())
-        yield Context(settings, pool, keys, blobs, ingest, directory, hub, tls, recorder, closing)
+        yield Context(
+            settings, pool, keys, blobs, ingest, directory, hub, tls, recorder, closing, is_rehearsal=is_rehearsal
+        )
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -5,10 +5,10 @@ no claim. Nobody reads "everything after id N": identities commit out of order.
 """
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from storage.pool import Connection
+from storage.pool import Connection, Pool
 
 # The envelope stays where it is: its digest is all that a leaf needs. Limit and exclusion are written into the statement: where
 # they are parameters the generic plan must guess them, and would rather sort the table than follow the index of waiting rows.
@@ -27,6 +27,16 @@ UPDATE journal AS j SET archived_seq = done.seq
 """
 
 
+# Without a content to go by the time leads there: what is written within a few seconds has neighbouring ids.
+_OF_TRANSACTION = """
+SELECT tenant_id, content_id, envelope FROM journal
+ WHERE tenant_id = $1 AND (content_id = ANY ($2::bigint[]) OR cardinality($2::bigint[]) = 0 AND accepted_at BETWEEN $3 AND $4)
+   AND position(convert_to($5, 'UTF8') IN envelope) > 0
+ ORDER BY journal_id
+"""
+_SECONDS_AROUND = 60
+
+
 class Claimed(NamedTuple):
     """A waiting row that belongs to the current transaction."""
 
@@ -37,6 +47,25 @@ class Claimed(NamedTuple):
     envelope_digest: bytes  # SHA-256 of the envelope
     size_octets: int
     accepted_at: datetime
+
+
+class Journaled(NamedTuple):
+    """A tenant's row of a transaction."""
+
+    tenant_id: int
+    content_id: int
+    envelope: bytes  # canonical JSON
+
+
+async def of_transaction(
+    connection: Connection | Pool, tenant_id: int, transaction_id: str, at: datetime, content_ids: Sequence[int] = ()
+) -> list[Journaled]:
+    """What the tenant's journal has of a transaction of about that time. Known contents spare a look through all of it."""
+    around = timedelta(seconds=_SECONDS_AROUND)
+    rows = await connection.fetch(
+        _OF_TRANSACTION, tenant_id, list(content_ids), at - around, at + around, f'"id":"{transaction_id}"'
+    )
+    return [Journaled(*row) for row in rows]
 
 
 async def claim(connection: Connection, limit: int, *, excluded: Collection[int] = ()) -> list[Claimed]:

@@ -211,11 +211,12 @@ class _Loan:
 
 
 @asynccontextmanager
-async def open_pool(dsn: str, *, size: int, role: str | None) -> AsyncIterator[Pool]:
+async def open_pool(dsn: str, *, size: int, role: str | None, is_read_only: bool = False) -> AsyncIterator[Pool]:
     """A pool of at most `size` connections that work as `role`. Raises UnavailableError when there is no server."""
+    settings = server_settings(role) | ({"default_transaction_read_only": "on"} if is_read_only else {})
     try:
         driver = await asyncpg.create_pool(
-            dsn, min_size=1, max_size=size, reset=_reset, server_settings=server_settings(role), command_timeout=60
+            dsn, min_size=1, max_size=size, reset=_reset, server_settings=settings, command_timeout=60
         )
     except AWAY as error:
         raise UnavailableError(f"no database: {error}") from error
