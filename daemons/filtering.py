@@ -14,6 +14,7 @@ from daemons.antivirus import build_antivirus
 from daemons.authenticity import build_authentication
 from daemons.breakers import build_breaker
 from daemons.context import Context
+from daemons.lists import build_lists
 from daemons.logs import logger
 from daemons.names import Names
 from daemons.relay.resolver import Resolver
@@ -51,6 +52,7 @@ def build_mime(context: Context) -> Mime:
 CONTENT_FILTERS: Mapping[str, Callable[[Context], ContentFilter]] = {
     "antivirus": build_antivirus,
     "authentication": build_authentication,
+    "lists": build_lists,
     "mime": build_mime,
     "spam": build_spam,
 }

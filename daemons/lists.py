@@ -36,8 +36,13 @@ class StoredLists:
         return made
 
 
-def build_lists(context: Context) -> Lists:
-    """The filter `lists`."""
+def build_sender_lists(context: Context) -> StoredLists:
+    """What people have listed, for the process."""
     listed = ListedSenders(context.pool, context.changes)
     context.closing.callback(listed.close)
-    return Lists(StoredLists(listed))
+    return StoredLists(listed)
+
+
+def build_lists(context: Context) -> Lists:
+    """The filter `lists`."""
+    return Lists(build_sender_lists(context))

@@ -75,6 +75,19 @@ class Conversation(SMTP):
         return self.session is not None and self.session.ssl is not None
 
     @property
+    def peer(self) -> str:
+        """The client's IP address in presentation form; "" for a local socket."""
+        place = self.session.peer if self.session is not None else None
+        return str(place[0]) if isinstance(place, tuple) and place else ""
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS state, for its version, cipher and channel binding."""
+        if self.session is None or self.session.ssl is None:
+            return None
+        return cast(ssl.SSLObject, self.session.ssl["ssl_object"])
+
+    @property
     def task(self) -> asyncio.Task[None] | None:
         """The running conversation."""
         return self._handler_coroutine

@@ -1,7 +1,6 @@
 """smtp: mail from the internet (SMTP), for local delivery (LMTP), and of users (submission). Wires the layers; decides nothing."""
 
 import asyncio
-import ipaddress
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from config.smtp import Smtp
 from daemons import antivirus, metrics
 from daemons.authentication import build_authenticator
 from daemons.context import Context
+from daemons.envelope import build_policing
 from daemons.filtering import build_pipeline
 from daemons.forwarding import Forwarding
 from daemons.logs import logger
@@ -27,6 +27,7 @@ from daemons.smtp.submission import Service, Submission
 from daemons.smtp.submitted import Submitted
 from daemons.smtp.suspensions import open_sending
 from daemons.sockets import TLS_HANDSHAKE_SECONDS, TLS_SHUTDOWN_SECONDS, Networks, bind
+from filters.networks import network_of
 from filters.pipeline import Pipeline
 from protocol.smtp.reply import Reply
 from storage.senders import Senders
@@ -67,14 +68,6 @@ class Admission:
         self._networks[network] -= 1
         if self._networks[network] <= 0:
             del self._networks[network]
-
-
-def network_of(peer: str) -> str:
-    """The network that shares one limit: IPv4 /24, IPv6 /64; a local socket is its own."""
-    if ":" not in peer:
-        return peer.rpartition(".")[0]
-    address = ipaddress.IPv6Address(peer.partition("%")[0])
-    return network_of(str(address.ipv4_mapped)) if address.ipv4_mapped else str(int(address) >> 64)
 
 
 class Listeners:
@@ -150,6 +143,7 @@ def share(context: Context, admission: Admission, spool: Spool, forwarding: Forw
         is_lmtp=False,
         admit=admission.admit,
         release=admission.release,
+        recorder=context.recorder,
     )
 
 
@@ -176,7 +170,7 @@ async def open_submission(context: Context, shared: Shared) -> AsyncIterator[Cal
                 spool=shared.spool,
             )
             service = Service(own, authenticator, senders, sending, submitted, Networks(settings.trusted_networks))
-            of_users = replace(shared, limits=limits)
+            of_users = replace(shared, limits=limits, policing=None)
             yield lambda: Submission(of_users, service)
     finally:
         senders.close()
@@ -194,7 +188,7 @@ async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None
     await spool.prepare()
     admission = Admission(settings.smtp, Networks(settings.trusted_networks))
     forwarding = Forwarding(context)
-    shared = share(context, admission, spool, forwarding)
+    shared = replace(share(context, admission, spool, forwarding), policing=build_policing(context))
     listeners = Listeners(admission)
     async with AsyncExitStack() as stack:
         stack.callback(forwarding.close)
@@ -203,7 +197,9 @@ async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None
         user_session = await stack.enter_async_context(open_submission(context, shared))
         try:
             await listeners.open("smtp", settings.listen.smtp, partial(Session, shared))
-            await listeners.open("lmtp", settings.listen.lmtp, partial(Session, replace(shared, is_lmtp=True)))
+            await listeners.open(
+                "lmtp", settings.listen.lmtp, partial(Session, replace(shared, is_lmtp=True, policing=None))
+            )
             if context.tls is not None:
                 await listeners.open("submission", settings.listen.submission, user_session)
                 await listeners.open("submissions", settings.listen.submissions, user_session, context.tls)

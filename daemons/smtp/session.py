@@ -18,18 +18,24 @@ NOOP VRFY HELP QUIT may always come. Anything else is 503 5.5.1.
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeAlias
 
 from config.smtp import Smtp
 from daemons.authentication import Identity
 from daemons.forwarding import Forwarding, Returned
+from daemons.outgoing import new_transaction_id
 from daemons.smtp import replies
 from daemons.smtp.acceptance import Acceptance
 from daemons.smtp.conversation import Conversation, HangUpError
 from daemons.smtp.forwards import Forwards, refusal_of
-from daemons.smtp.transaction import Addressee, Forwarded, Origin, Rerouted, Transaction
+from daemons.smtp.policing import Policing
+from daemons.smtp.refusals import note_refusals
+from daemons.smtp.transaction import Addressee, Forwarded, Origin, RefusedRecipient, Rerouted, Transaction
+from daemons.traces import Recorder
+from filters.verdict import Refuse
 from protocol.address import AddrSpec
 from protocol.smtp.command import (
     NEEDS_SMTPUTF8,
@@ -60,6 +66,7 @@ from storage.spool import Spool
 PIECE_OCTETS = 64 * 1024  # of a message, taken from the reader at a time
 
 Verb = Callable[[Any, Any], Awaitable[None]]
+Found: TypeAlias = Recipient | Forwarded | Returned | Reply | None  # what a recipient comes to; None: it is elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,8 @@ class Shared:
     is_lmtp: bool
     admit: Callable[["Session"], Reply | None]  # called once per connection; a reply refuses it
     release: Callable[["Session"], None]  # called once, at the end of each admitted connection
+    recorder: Recorder
+    policing: Policing | None = None  # of mail from elsewhere
 
 
 class Session(Conversation):
@@ -97,15 +106,15 @@ class Session(Conversation):
         self._error_count = 0
 
     @property
-    def peer(self) -> str:
-        """The client's IP address in presentation form; "" for a local socket."""
-        place = self.session.peer if self.session is not None else None
-        return str(place[0]) if isinstance(place, tuple) and place else ""
-
-    @property
     def is_idle(self) -> bool:
         """No transaction is open."""
         return self._transaction is None
+
+    @property
+    def _policing(self) -> Policing | None:
+        """What is asked about the client, if anything is."""
+        policing = self._shared.policing
+        return policing if policing is not None and policing.concerns(self.peer) else None
 
     # -- the frame --------------------------------------------------------------------------------------------------
 
@@ -119,6 +128,8 @@ class Session(Conversation):
         if refusal is not None:
             self._hang_up(refusal)
         self._is_admitted = True
+        if self._policing is not None and (denial := await self._policing.admit(self.peer)) is not None:
+            self._hang_up(denial.reply)
         self._write(reply(220, "", f"{self.hostname} {'LMTP' if self._shared.is_lmtp else 'ESMTP'} Postwerk"))
 
     def _forget(self) -> None:
@@ -151,9 +162,11 @@ class Session(Conversation):
             self._hang_up(replies.TOO_MANY_ERRORS)
 
     def _end_transaction(self) -> None:
-        if self._transaction is not None:
-            self._transaction.file.discard()
-            self._transaction = None
+        transaction, self._transaction = self._transaction, None
+        if transaction is not None:
+            transaction.file.discard()
+            if transaction.refused:
+                note_refusals(self._shared.recorder, transaction, self._origin(transaction))
 
     # -- session commands -------------------------------------------------------------------------------------------
 
@@ -235,7 +248,8 @@ class Session(Conversation):
             return self._write(answer) if answer.is_temporary else self._refuse(answer)
         if self._is_stopping:
             self._hang_up(replies.SHUTTING_DOWN)
-        self._transaction = Transaction(command, self._shared.spool.open(), begun_at=datetime.now(UTC))
+        file, trace_id = self._shared.spool.open(), new_transaction_id()
+        self._transaction = Transaction(command, file, trace_id=trace_id, begun_at=datetime.now(UTC))
         return self._write(answer)
 
     async def _judge_sender(self, command: Mail) -> Reply:
@@ -255,13 +269,12 @@ class Session(Conversation):
             return self._write(replies.TOO_MANY_RECIPIENTS)  # no error: the client sends the rest later
         try:
             found = await self._resolve(command, transaction)
+            refusal = await self._judge_recipient(command, transaction, found)
+            if refusal is not None:
+                return await self._refuse_recipient(command, transaction, refusal)
         except StorageError:
-            found = replies.UNAVAILABLE
-        if isinstance(found, Reply):
-            transaction.has_refused_recipients = True
-            if self._shared.is_lmtp or found.is_temporary:
-                return self._write(found)  # LMTP clients did not choose the recipients
-            return self._refuse(found)
+            return await self._refuse_recipient(command, transaction, Refuse(replies.UNAVAILABLE, ""))
+        assert not isinstance(found, Reply)
         if isinstance(found, Recipient):
             transaction.addressees.append(Addressee(command, found))
         elif isinstance(found, Returned):
@@ -274,12 +287,35 @@ class Session(Conversation):
             transaction.remote.append(command)
         return self._write(replies.RECIPIENT_OK)
 
+    async def _judge_recipient(self, command: Rcpt, transaction: Transaction, found: Found) -> Refuse | None:
+        """Why the recipient does not get the message, who it is or what is known of the client."""
+        if isinstance(found, Reply):
+            return Refuse(found, "")
+        if self._policing is None or not isinstance(found, Recipient | Forwarded):
+            return None
+        return await self._policing.judge(transaction, self._origin(transaction), command, found)
+
+    async def _refuse_recipient(self, command: Rcpt, transaction: Transaction, refusal: Refuse) -> None:
+        """Answer, and note it for whoever may know of it: the tenant of a user, or else that of the recipient's domain."""
+        transaction.has_refused_recipients = True
+        tenant_id = None if self.identity is None else self.identity.tenant_id
+        with suppress(StorageError):
+            domain = command.forward_path.domain or self._shared.postmaster.domain
+            tenant_id = tenant_id or await self._shared.directory.tenant_of(domain)
+        if tenant_id is not None:
+            transaction.refused.append(RefusedRecipient(command, tenant_id, refusal.reply, refusal.reason))
+        if refusal.reply is replies.MAILBOX_UNKNOWN and self._policing is not None:
+            dismissal = await self._policing.miss(self.peer)
+            if dismissal is not None:
+                self._hang_up(dismissal.reply)
+        if self._shared.is_lmtp or refusal.reply.is_temporary:
+            return self._write(refusal.reply)  # LMTP clients did not choose the recipients
+        return self._refuse(refusal.reply)
+
     def _take_forwarded(self, transaction: Transaction, forwarded: Forwarded) -> None:
         transaction.forwarded.append(forwarded)
 
-    async def _resolve(
-        self, command: Rcpt, transaction: Transaction
-    ) -> Recipient | Forwarded | Returned | Reply | None:
+    async def _resolve(self, command: Rcpt, transaction: Transaction) -> Found:
         """Where mail for the recipient goes; None: elsewhere, by the queue. Raises UnavailableError."""
         path = command.forward_path
         if transaction.mail.reverse_path is None and not self._shared.is_lmtp and is_rewritten(path.local_part):
@@ -416,18 +452,13 @@ class Session(Conversation):
         self._refuse(answers[-1])
 
     async def _accept(self, transaction: Transaction) -> list[Reply]:
-        origin = self._origin(is_smtputf8=transaction.mail.parameters.is_smtputf8)
-        return await self._shared.acceptance.accept(transaction, origin, is_lmtp=self._shared.is_lmtp)
+        return await self._shared.acceptance.accept(
+            transaction, self._origin(transaction), is_lmtp=self._shared.is_lmtp
+        )
 
-    @property
-    def tls(self) -> ssl.SSLObject | None:
-        """The TLS state, for its version, cipher and channel binding."""
-        if self.session is None or self.session.ssl is None:
-            return None
-        return cast(ssl.SSLObject, self.session.ssl["ssl_object"])
-
-    def _origin(self, *, is_smtputf8: bool) -> Origin:
+    def _origin(self, transaction: Transaction) -> Origin:
         assert self.session is not None
+        is_smtputf8 = transaction.mail.parameters.is_smtputf8
         if self._known_origin is not None and self._known_origin[0] == is_smtputf8:
             return self._known_origin[1]
         tls: tuple[str, str] | None = None

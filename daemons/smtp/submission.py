@@ -205,8 +205,7 @@ class Submission(Session):
     # -- the message ------------------------------------------------------------------------------------------------
 
     async def _accept(self, transaction: Transaction) -> list[Reply]:
-        origin = self._origin(is_smtputf8=transaction.mail.parameters.is_smtputf8)
-        return await self._service.submitted.accept(transaction, origin, is_lmtp=False)
+        return await self._service.submitted.accept(transaction, self._origin(transaction), is_lmtp=False)
 
 
 Submission.verbs = {**Session.verbs, Auth: Submission._auth, StartTls: Submission._starttls}

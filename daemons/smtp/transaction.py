@@ -1,9 +1,12 @@
 """What a session knows of its open mail transaction (RFC 5321 §3.3), and of itself when a message is accepted. Values only."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from filters.pipeline import Result, found_by
+from filters.verdict import Refuse, Score
 from protocol.address import AddrSpec
 from protocol.smtp.command import Mail, Rcpt
 from protocol.smtp.data import ChunkReader
@@ -73,12 +76,50 @@ class Forwarded:
         return list(dict.fromkeys([self.tenant_id, *concerned]))
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedRecipient:
+    """One RCPT that was refused."""
+
+    rcpt: Rcpt
+    tenant_id: int  # who may know of it
+    reply: Reply
+    reason: str  # why, where the reply does not say it
+
+
+@dataclass(slots=True)
+class Policed:
+    """What the envelope filters have said of a transaction so far."""
+
+    results: list[Result] = field(default_factory=list)  # without refusals: these were answered, recipient by recipient
+    refusal: Refuse | None = None  # for all recipients who do not allow the sender
+    is_begun: bool = False  # those that look at the sender have been asked
+
+    def add(self, results: Sequence[Result]) -> None:
+        """What they say of the message; for several recipients it is often the same."""
+        for result in results:
+            verdicts = tuple(verdict for verdict in result.verdicts if not isinstance(verdict, Refuse))
+            if all((known.name, known.verdicts) != (result.name, verdicts) for known in self.results):
+                self.results.append(replace(result, verdicts=verdicts))
+
+    @property
+    def notes(self) -> tuple[object, ...]:
+        """What they have found out, for the content filters."""
+        return found_by(self.results)
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """What they have against the sender, or for it."""
+        return tuple(each for result in self.results for each in result.verdicts if isinstance(each, Score))
+
+
 @dataclass(slots=True)
 class Transaction:
     """From MAIL to the reply to the message, or to RSET."""
 
     mail: Mail
     file: SpoolFile
+    trace_id: str = ""  # of the transaction and its message
+    policed: Policed = field(default_factory=Policed)
     addressees: list[Addressee] = field(default_factory=list)
     remote: list[Rcpt] = field(default_factory=list)  # accepted ones that the queue will carry elsewhere
     returned: list[Rerouted] = field(default_factory=list)
@@ -86,6 +127,7 @@ class Transaction:
     expanded: list[Forwarded] = field(default_factory=list)  # RCPTs in whose place there are several
     begun_at: datetime | None = None  # when MAIL came; what a user says of time counts from then
     has_refused_recipients: bool = False
+    refused: list[RefusedRecipient] = field(default_factory=list)  # those that some tenant may know of
     chunks: ChunkReader | None = None  # since the first BDAT
     refusal: Reply | None = None  # why the message cannot be accepted; its remaining octets are read and dropped
     ends_at: float = 0.0  # loop time by which the whole message must have come; 0: it has not begun

@@ -9,8 +9,9 @@ import pytest
 
 from config.smtp import Smtp
 from config.units import Octets, Seconds
-from daemons.smtp.service import Admission, network_of
+from daemons.smtp.service import Admission
 from daemons.sockets import Networks
+from filters.networks import network_of
 from tests.conftest import Person
 from tests.daemons.smtp.conftest import MESSAGE, Intake
 from tests.daemons.smtp.memory import MemoryClient
