@@ -68,8 +68,7 @@ def _condition(words: deque[_Word], *, is_not: bool) -> Condition:
             raise WordsError("expected contains behind body")
         return Body(values=_values(words), is_not=is_not)
     if subject == "header":
-        field = _next(words, "the name of a header field")
-        return _header(words, field.keyword if field.keyword in _FIELDS else field.text, is_not=is_not)
+        return _header(words, _next(words, "the name of a header field").text, is_not=is_not)
     if subject in _FIELDS:
         return _header(words, subject, is_not=is_not)
     known = ", ".join((*_FIELDS, "header NAME", "body", "size", *_FACTS))

@@ -58,7 +58,7 @@ async def test_junk_goes_in_time(context: Context, owner: Owner, account: Person
     await rules.change(owner, context.settings, account.account_id, lambda _: Simple(junk_days=30))
     assert (await expiry.round(owner, asyncio.Event())).junk == 3
     left = await owner.fetch("SELECT mailbox_id, array_agg(uid ORDER BY uid) FROM message GROUP BY 1")
-    assert dict(left) == {places["Verdacht"]: [1, 5], places["Archive"]: [1, 2, 3, 4, 5]}
+    assert {row[0]: row[1] for row in left} == {places["Verdacht"]: [1, 5], places["Archive"]: [1, 2, 3, 4, 5]}
     await assert_counters_true(owner)
     await rules.change(owner, context.settings, account.account_id, lambda _: Simple())
     await owner.execute("UPDATE message SET savedate = now() - interval '9 years'")
