@@ -124,6 +124,8 @@ class Authentication:
     async def _sender(self, envelope: Envelope) -> SpfResult:
         if not _is_address(envelope.peer):
             return NO_SPF
+        if (known := envelope.noted(SpfResult)) is not None:  # the envelope filter `spf` has asked already
+            return known
         peer, helo, path = envelope.peer, envelope.helo, envelope.reverse_path
         return await spf.check_sender(self._resolver, peer, helo, path, receiver=self._rules.authserv_id)
 
