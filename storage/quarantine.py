@@ -42,7 +42,7 @@ SELECT a.account_id, a.tenant_id, t.language, address.name AS address
     SELECT r.local_part || '@' || d.name AS name FROM address AS r JOIN domain AS d USING (domain_id)
      WHERE r.account_id = a.account_id AND r.local_part <> ''
      ORDER BY r.local_part || '@' || d.name <> a.login, r.address_id LIMIT 1) AS address
- WHERE coalesce(t.quarantine_notice_seconds, $1) > 0
+ WHERE a.account_id > $3 AND coalesce(t.quarantine_notice_seconds, $1) > 0
    AND (a.quarantine_told_at IS NULL
         OR a.quarantine_told_at <= now() - make_interval(secs => coalesce(t.quarantine_notice_seconds, $1)))
  ORDER BY a.account_id LIMIT $2
@@ -196,9 +196,12 @@ async def forget(connection: Connection, limit: int, *, older_than_seconds: floa
     return [Removed(*row) for row in await connection.fetch(_FORGET, older_than_seconds, limit)]
 
 
-async def untold(connection: Connection, notice_seconds: float, limit: int) -> list[Untold]:
-    """Accounts that have not been told of all they have in quarantine, and whose last notice is long enough ago."""
-    return [Untold(*row) for row in await connection.fetch(_UNTOLD, notice_seconds, limit)]
+async def untold(connection: Connection, notice_seconds: float, limit: int, *, after: int = 0) -> list[Untold]:
+    """Accounts that have not been told of all they have in quarantine, and whose last notice is long enough ago.
+
+    Those after an account, in ascending order.
+    """
+    return [Untold(*row) for row in await connection.fetch(_UNTOLD, notice_seconds, limit, after)]
 
 
 async def untold_of(connection: Connection, account_id: int, retention_seconds: float) -> list[Kept]:

@@ -1,4 +1,4 @@
-"""What has its time: traces, Junk, received reports, counts of senders that send no more, mail that nobody would release."""
+"""What has its time: traces, Junk, reports, notifications, counts of senders that send no more, mail that nobody would release."""
 
 import asyncio
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from prometheus_client import Counter
 
 from config.settings import Settings
+from config.units import DAY
 from daemons.logs import logger
-from storage import reports, sending, traces
+from storage import notifying, reports, sending, traces
 from storage import settings as simple_settings
 from storage.outbound_changes import release
 from storage.outbound_listing import Selection
@@ -28,6 +29,7 @@ class Expired:
     released: int = 0  # recipients
     reports: int = 0  # batches of them
     junk: int = 0  # messages
+    notifications: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Expiry:
             if not removed:
                 break
         done.reports = await self._forget_reports(connection, stopping)
+        done.notifications = await self._forget_notifications(connection, stopping)
         done.counts = await sending.forget_counts(connection, older_than_days=_COUNTS_DAYS)
         for account_id in await sending.wrongly_held(connection):
             selection = Selection(account_id=account_id, state="held", held_reason=sending.HELD_FOR_SUSPENSION)
@@ -59,6 +62,18 @@ class Expiry:
         _TRACES.inc(done.traces)
         _JUNK.inc(done.junk)
         return done
+
+    async def _forget_notifications(self, connection: Connection, stopping: asyncio.Event) -> int:
+        settings, forgotten = self.settings, 0
+        limit, counts_days = settings.keeper.batch_limit, int(settings.notifier.count_memory // DAY)
+        while not stopping.is_set():
+            removed = await notifying.forget(
+                connection, limit, finished_seconds=settings.keeper.queue_memory, counts_days=counts_days
+            )
+            forgotten += removed
+            if removed < limit:
+                break
+        return forgotten
 
     async def _forget_reports(self, connection: Connection, stopping: asyncio.Event) -> int:
         settings, limit, batches = self.settings.reports, self.settings.keeper.batch_limit, 0

@@ -14,10 +14,12 @@ from prometheus_client import Counter
 from config.keeper import Keeper as KeeperSettings
 from daemons.context import Context
 from daemons.keeper.expiry import Expiry
+from daemons.keeper.quarantining import Quarantining
 from daemons.keeper.rotation import Rotation
 from daemons.logs import logger
 from daemons.relay.resolver import Resolver
 from daemons.runtime import Ready
+from daemons.spam_lessons import learning
 from storage import outbound_changes, policies
 from storage.blobs import sweep
 from storage.credentials import forget_attacks
@@ -131,24 +133,27 @@ async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None
     """Keep going round until `stopping` is set."""
     ready({})
     keeper = Keeper(context.settings.keeper, context.settings.segments_directory)
-    while not stopping.is_set():
-        try:
-            async with reported():
-                await _keep(context, keeper, stopping)
-        except (StorageError, asyncpg.PostgresError, OSError) as error:
-            _log.error("round failed", error=f"{type(error).__name__}: {error}")
-        await _pause(stopping, _AGAIN_SECONDS)
+    async with learning(context):
+        while not stopping.is_set():
+            try:
+                async with reported():
+                    await _keep(context, keeper, stopping)
+            except (StorageError, asyncpg.PostgresError, OSError) as error:
+                _log.error("round failed", error=f"{type(error).__name__}: {error}")
+            await _pause(stopping, _AGAIN_SECONDS)
 
 
 async def _keep(context: Context, keeper: Keeper, stopping: asyncio.Event) -> None:
     """Go round on a connection of our own as long as it holds the lock. Returns at once if another keeper is active."""
     database = context.settings.database
     connection = await asyncpg.connect(database.dsn, server_settings=server_settings(database.role), timeout=10)
+    quarantining = Quarantining(context)
     rotation = Rotation(context.settings, context.keys, Resolver(context.settings.transport))
     try:
         while not stopping.is_set() and await become_active(connection):
             done = await keeper.round(connection, stopping)
             await Expiry(context.settings).round(connection, stopping)
+            await quarantining.round(connection, stopping)
             await rotation.round(connection, stopping)
             _log.info("round done", contents=done.contents, blobs=done.blobs, segment_octets=done.segment_octets)
             await _pause(stopping, keeper.settings.interval)
