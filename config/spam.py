@@ -81,10 +81,8 @@ class Spam(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Meta(gt=0, le=1000, description='rspamd\'s own threshold for spam ("add header"). It counts as 5 points here.'),
     ] = 6.0
     rspamd_weight: Annotated[
-        float | None,
+        Annotated[float, Meta(ge=0, le=10)] | None,
         Meta(
-            ge=0,
-            le=10,
             description="How much its score counts. Default: 0.5, and 1 where nothing else scores.",
             examples=[0.5],
         ),
@@ -98,10 +96,8 @@ class Spam(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         ),
     ] = ""
     spamd_weight: Annotated[
-        float | None,
+        Annotated[float, Meta(ge=0, le=10)] | None,
         Meta(
-            ge=0,
-            le=10,
             description="How much its score counts. Default: 0.5, and 1 where nothing else scores.",
             examples=[0.5],
         ),
