@@ -12,8 +12,9 @@ from daemons.access.imap.selected import Selected
 from daemons.access.imap.selecting import chosen, expunged, writable
 from daemons.access.imap.session import Completion, RefusalError, Session
 from daemons.access.imap.storing import message_ranges
+from daemons.access.imap.teaching import sorts
 from protocol.imap import command, response
-from storage import messages
+from storage import messages, spam_lessons
 from storage.errors import MailboxNotFoundError
 from storage.messages import Sharing
 from storage.pool import Connection
@@ -62,13 +63,16 @@ async def _placed(
     try:
         room = _room(session, uids, target, is_move=isinstance(asked, command.Move))
         async with alive(session, asked.tag), room, session.database() as connection:
-            if asked.is_uid:
+            teaches = sorts(view, target)
+            if asked.is_uid and not teaches:
                 return await place(connection, source_id, uids, target.mailbox_id, sharing)
             async with connection.transaction():
                 placed = await place(connection, source_id, uids, target.mailbox_id, sharing)
-                if len(placed.source_uids) < len(uids):
+                if len(placed.source_uids) < len(uids) and not asked.is_uid:
                     session.shared.views.touch(source_id)
                     raise RefusalError.no(b"EXPUNGEISSUED", "some of the messages are gone")
+                if teaches:
+                    await spam_lessons.note_placed(connection, source_id, target.mailbox_id, placed.target_uids)
                 return placed
     except MailboxNotFoundError:
         raise RefusalError.no(b"TRYCREATE", "no such mailbox") from None

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from daemons.access.imap.limiting import completed, limited
 from daemons.access.imap.permissions import changeable
@@ -9,11 +10,12 @@ from daemons.access.imap.progress import alive
 from daemons.access.imap.selected import Range, Selected
 from daemons.access.imap.selecting import writable
 from daemons.access.imap.session import Completion, RefusalError, Session
+from daemons.access.imap.teaching import marked
 from daemons.access.imap.view import View
 from protocol.imap import command, response
 from protocol.imap.flags import bits_of
 from protocol.imap.sequence import SequenceSet
-from storage import messages
+from storage import messages, spam_lessons
 from storage.messages import EVERY_FLAG, KEYWORDS, Operation
 from storage.rows import StoredFlags
 
@@ -67,10 +69,14 @@ async def change_flags(
     if not uids:
         return StoredFlags(0, ())
     view, may = selected.view, changeable(selected.rights)
-    async with session.database() as connection:
+    is_spam = marked(operation, keywords) if may & KEYWORDS else None
+    async with session.database() as connection, connection.transaction() if is_spam is not None else nullcontext():
         stored = await messages.store_flags(
             connection, view.mailbox_id, uids, operation, bits, keywords, unchanged_since, viewer=view.viewer, may=may
         )
+        if is_spam is not None:
+            told = [row.uid for row in stored.changed]
+            await spam_lessons.note_marked(connection, view.mailbox_id, told, is_spam=is_spam)
     await view.absorb(stored, asyncio.get_running_loop().time())
     session.shared.views.touch(view.mailbox_id, but=view)
     return stored

@@ -20,6 +20,7 @@ from storage.rows import DELETED, SEEN, Changes, Mailbox, MessageRow, StoredFlag
 _LOG_ENTRIES = 20_000  # changes remembered for sessions that have not told them yet; older ones cost a scan
 _SPARE_KINDS = 1000  # combinations of flags out of use that are kept: a client can make new ones without end
 _FEW = 64  # expunges up to here are taken out one by one, more by one pass over the arrays
+JUNK = r"\Junk"  # RFC 6154 §2
 _COLUMNS = ("contents", "dates", "kinds", "modseqs", "sizes", "uids")
 
 
@@ -106,6 +107,7 @@ class View:
         self.mailbox_id = mailbox.mailbox_id
         self.account_id = mailbox.account_id  # the owner
         self.viewer = viewer  # the account whose own \Seen this is, 0 for the mailbox's
+        self.is_junk = mailbox.special_use == JUNK  # when the view was made
         self.uidvalidity = mailbox.uidvalidity
         self.rows = rows
         self.uidnext = mailbox.uidnext
