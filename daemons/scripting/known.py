@@ -79,6 +79,10 @@ class KnownScripts:
             self._accounts[owner.account_id] = known
         return known
 
+    async def addresses(self, owner: AccountOwner) -> tuple[str, ...]:
+        """What reaches the owner, the main one first; none when he is gone. Raises StorageError."""
+        return await global_scripts.addresses_of(self._context.pool, owner.tenant_id, owner.account_id)
+
     async def named(self, owner: AccountOwner, name: str, location: str) -> Script | None:
         """The script that one of the owner's includes, RFC 6609 §3.2; None too when it does not compile. Raises StorageError."""
         pool = self._context.pool
@@ -123,8 +127,7 @@ class KnownScripts:
         sequence = (*around.before, *own, *around.after)
         if not sequence:
             return _NOTHING
-        addresses = await global_scripts.addresses_of(pool, owner.tenant_id, owner.account_id)
-        known = Known((), Owner(addresses), _version(sequence))
+        known = Known((), Owner(await self.addresses(owner)), _version(sequence))
         ready = []
         for stored in sequence:
             try:

@@ -14,9 +14,11 @@ from daemons.sieve import limits_of
 from filters.sieve import interpreter
 from filters.sieve.actions import Keep, Result
 from filters.sieve.addresses import mailbox_of
-from filters.sieve.ports import Envelope, Surroundings
+from filters.sieve.ports import Envelope, Owner, Surroundings
+from protocol.sieve.errors import SieveError
 from storage import address_lists
 from storage.errors import NotFoundError
+from storage.scripts import Stored
 
 _VERSION = version("postwerk")
 
@@ -74,7 +76,7 @@ class Scripting:
         remote: Mapping[str, str] | None = None,
     ) -> Surroundings:
         """What a run is told, and what outgoing.vacation_reply and the notifier want to know. Raises StorageError."""
-        known = await self._known.of(owner)
+        addresses = (await self._known.of(owner)).owner.addresses or await self._known.addresses(owner)
         host = self._context.settings.hostname
         environment = {
             "name": "Postwerk",
@@ -85,7 +87,27 @@ class Scripting:
             "phase": "during",
             **(remote or {}),
         }
-        return Surroundings(envelope, known.owner, environment, spam_score, virus)
+        return Surroundings(envelope, Owner(addresses), environment, spam_score, virus)
+
+    async def run_one(
+        self,
+        owner: AccountOwner,
+        script: Stored,
+        octets: bytes | mmap.mmap,
+        surroundings: Surroundings,
+        *,
+        now: datetime,
+        is_traced: bool = False,
+    ) -> Result:
+        """What one script makes of a message. Raises StorageError."""
+        try:
+            compiled = await self._known.compiled(script)
+        except SieveError as error:
+            return Result((Keep(is_implicit=True),), error=error.faults[0], error_script=script.name)
+        ports = DatabasePorts(self._context, self._known, owner)
+        return await interpreter.run(
+            compiled, octets, surroundings, ports, now=now, limits=self._limits, is_traced=is_traced
+        )
 
     async def version(self, owner: AccountOwner) -> str:
         """Changes when any script of the owner does: what `Remember(…, "error", …)` takes as its key. Raises StorageError."""

@@ -54,6 +54,7 @@ def attempt(
 ) -> Result:
     """Run with the answers that are there. Raises UnansweredError when one is missing."""
     shared = Shared(Message(octets), surroundings, now, limits, dict(answers), steps=[] if is_traced else None)
+    shared.flags = list(surroundings.flags)
     try:
         run_all(shared, scripts)
     except ScriptError as error:

@@ -41,6 +41,7 @@ class Surroundings:
     environment: Mapping[str, str] = field(default_factory=dict)  # RFC 5183 §4; imap.* of RFC 6785 §4 too
     spam_score: float | None = None  # 0 to 1, where 1 is spam; None: not checked. RFC 5235 §2.1
     virus: int = 0  # RFC 5235 §3: 0 not checked, 1 clean, 2 cured, 3 perhaps infected, 4 suspect, 5 infected
+    flags: Sequence[str] = ()  # of a message that lies in a mailbox already: the internal variable begins with them
     is_event: bool = False  # an IMAP event, RFC 6785: no reject, no vacation
 
 
