@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, TextIO
 from urllib.parse import quote
 
 import click
@@ -50,14 +50,14 @@ def show_rules(settings: Settings, login: str, form: str | None) -> None:
 
 @rules.command("load")
 @click.argument("login")
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.File("r", encoding="utf-8"))
 @settings_option
-def load(settings: Settings, login: str, file: BinaryIO) -> None:
+def load(settings: Settings, login: str, file: TextIO) -> None:
     """Replace all that an account has set by what `show --json` has printed. FILE "-" is standard input."""
     try:
         found = from_json(file.read())
     except ValueError as error:
-        fail(f"{file.name}: {error}", os.EX_DATAERR)
+        fail(str(error), os.EX_DATAERR)
     change(settings, login, lambda _: found)
 
 

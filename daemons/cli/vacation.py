@@ -56,7 +56,7 @@ def set_vacation(
             needs=needs,
         )
     except UnicodeDecodeError:
-        fail(f"{file.name} is not UTF-8", os.EX_DATAERR)
+        fail("the text is not UTF-8", os.EX_DATAERR)
     except ValueError as error:
         fail(str(error), os.EX_USAGE)
     change(settings, login, lambda current: replace(current, vacation=answer))

@@ -3,6 +3,7 @@
 Rules are followed in their order; the first that files, forwards or discards a message without keeping it is the last.
 """
 
+import re
 from datetime import date
 from typing import Annotated, Literal, TypeAlias
 
@@ -11,6 +12,8 @@ from msgspec import Meta
 
 _LINE = r"^[^\x00-\x1f\x7f]*\Z"  # it stands in a comment, a header field or an address: nothing ends it early
 _FIELD_NAME = r"^[!-9;-~]+\Z"  # RFC 5322 §3.6.8, ftext
+_LEVELS = r"^(?:[^/\x00-\x1f\x7f]+(?:/[^/\x00-\x1f\x7f]+)*)?\Z"  # of a mailbox name: none is empty
+_FLAG = r"^(?:\\(?:Seen|Answered|Flagged|Deleted|Draft)|[!#$&'+-\[^-z|}~]+)\Z"  # RFC 9051 §9, flag-keyword is an atom
 _MANY = 50  # of whatever stands in a list, ours
 
 Line: TypeAlias = Annotated[str, Meta(min_length=1, max_length=500, pattern=_LINE)]
@@ -84,9 +87,9 @@ class Rule(_Value, frozen=True):
     name: Name
     conditions: Conditions = ()
     needs: Needs = "all"  # of the conditions
-    flags: Annotated[tuple[Line, ...], Meta(max_length=_MANY)] = ()
+    flags: Annotated[tuple[Annotated[str, Meta(max_length=100, pattern=_FLAG)], ...], Meta(max_length=_MANY)] = ()
     notify: Annotated[tuple[Line, ...], Meta(max_length=_MANY)] = ()  # URIs, RFC 5435 §3.1
-    file_into: Annotated[str, Meta(max_length=500, pattern=_LINE)] = ""  # a mailbox, made when it is missing
+    file_into: Annotated[str, Meta(max_length=500, pattern=_LEVELS)] = ""  # a mailbox, made when it is missing
     forward_to: Addresses = ()
     discard: bool = False
     keep: bool = False  # in the inbox as well; later rules are followed
@@ -152,12 +155,16 @@ class Settings(_Value, frozen=True):
             raise ValueError("two rules have one name")
 
 
+_EXPRESSION = re.compile(r"Expected `str` matching regex .*(?= - at )")
 _DECODER = msgspec.json.Decoder(Settings)
 
 
 def from_json(document: str | bytes) -> Settings:
     """Read what to_json() wrote, or somebody else. Raises ValueError, which says where and why."""
-    return _DECODER.decode(document)
+    try:
+        return _DECODER.decode(document)
+    except msgspec.ValidationError as error:
+        raise ValueError(_EXPRESSION.sub("Characters that are not possible", str(error))) from error
 
 
 def to_json(settings: Settings) -> str:
