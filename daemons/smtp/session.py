@@ -113,7 +113,7 @@ class Session(Conversation):
     @property
     def _policing(self) -> Policing | None:
         """What is asked about the client, if anything is."""
-        policing = self._shared.policing
+        policing = None if self._shared.is_lmtp else self._shared.policing
         return policing if policing is not None and policing.concerns(self.peer) else None
 
     # -- the frame --------------------------------------------------------------------------------------------------
