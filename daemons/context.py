@@ -41,7 +41,7 @@ class Context:
 async def open_context(settings: Settings, *, is_rehearsal: bool = False) -> AsyncIterator[Context]:
     """Open all of it; what waits in ingest at the end is refused, not lost: nothing of it was acknowledged.
 
-    In a rehearsal nothing can be stored: the database takes no change, and ingest and trace do not run.
+    In a rehearsal nothing is stored: what changes the database is undone, and ingest and trace do not run.
     Raises StorageError without a DSN, a master key, or a database.
     """
     database = settings.database
@@ -50,7 +50,7 @@ async def open_context(settings: Settings, *, is_rehearsal: bool = False) -> Asy
     keys = KeyRing(settings.master_key_file)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(
-            open_pool(database.dsn, size=database.pool_size, role=database.role, is_read_only=is_rehearsal)
+            open_pool(database.dsn, size=database.pool_size, role=database.role, is_rehearsal=is_rehearsal)
         )
         hub = ChangeHub(database.dsn, database.role)
         ingest = Ingest(pool, settings.segments_directory, keys)

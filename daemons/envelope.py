@@ -5,7 +5,7 @@ from ipaddress import IPv4Network
 
 from daemons.breakers import build_breaker
 from daemons.context import Context
-from daemons.filtering import observe
+from daemons.filtering import Observe, observe, policies_of
 from daemons.greylist import build_greylist
 from daemons.lists import build_sender_lists
 from daemons.logs import logger
@@ -18,7 +18,7 @@ from daemons.sockets import Networks
 from filters.dnslists import DnsList, DnsLists
 from filters.greylisting import Greylisting
 from filters.helo import Helo
-from filters.pipeline import Pipeline, Policy
+from filters.pipeline import Pipeline
 from filters.policy import Policy as PolicyFilter
 from filters.ports import EnvelopeFilter
 from filters.rates import Rate, Rates
@@ -28,10 +28,10 @@ from storage.errors import StorageError
 log = logger("envelope")
 
 
-def build_policing(context: Context) -> Policing:
+def build_policing(context: Context, *, observe: Observe = observe) -> Policing:
     """One per process. Raises StorageError for a filter that lacks its settings."""
     settings = context.settings
-    names = _Filters(context)
+    names = _Filters(context, observe)
     return Policing(
         settings.hostname,
         Stages(
@@ -50,8 +50,9 @@ def build_policing(context: Context) -> Policing:
 class _Filters:
     """Each configured filter, at the moments that it is asked."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, observe: Observe) -> None:
         self._context = context
+        self._observe = observe
         self._settings = context.settings
         resolver = Resolver(context.settings.transport)
         context.closing.push_async_callback(resolver.close)
@@ -72,8 +73,7 @@ class _Filters:
 
     def pipeline(self, filters: Sequence[EnvelopeFilter]) -> Pipeline:
         """What is asked at one moment, with its policies and metrics."""
-        policies = {each.filter: Policy(each.on_failure, each.time_limit) for each in self._settings.filtering.policies}
-        return Pipeline(filters, policies=policies, observe=observe)
+        return Pipeline(filters, policies=policies_of(self._settings.filtering), observe=self._observe)
 
     def _add_rates(self) -> None:
         rates = self._settings.rates

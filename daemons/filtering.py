@@ -7,8 +7,9 @@ filters/foreign.py and gives a content filter. Names of ours go before theirs.
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, TypeAlias
 
+from config.filtering import Filtering
 from daemons import metrics
 from daemons.antivirus import build_antivirus
 from daemons.authenticity import build_authentication
@@ -25,13 +26,14 @@ from filters.foreign import Surroundings
 from filters.forged import ForgedFields
 from filters.mime import Mime, MimeRules
 from filters.pipeline import Pipeline, Policy, Result
-from filters.ports import ContentFilter, EnvelopeFilter
+from filters.ports import ContentFilter
 from filters.words import kinds_of
 from storage.errors import StorageError
 
 log = logger("filters")
 
 ENTRY_POINTS = "postwerk.filters"
+Observe: TypeAlias = Callable[[Result], None]
 
 
 def build_mime(context: Context) -> Mime:
@@ -58,19 +60,42 @@ CONTENT_FILTERS: Mapping[str, Callable[[Context], ContentFilter]] = {
 }
 
 
-def build_pipeline(context: Context, names: Sequence[str], envelope: Sequence[EnvelopeFilter] = ()) -> Pipeline:
-    """The content filters of these names, in their order, behind the envelope filters.
+def observe(result: Result) -> None:
+    """Count what a filter did, and log its failures: those of services by name, those of its own with where they happened."""
+    metrics.filter_seconds.labels(result.name).observe(result.elapsed_seconds)
+    for kind in kinds_of(result):
+        metrics.filter_verdicts.labels(result.name, kind).inc()
+    if isinstance(result.error, OSError):
+        log.warning("filter failed", filter=result.name, reason=result.failure)
+    elif result.error is not None:
+        log.error("filter failed", filter=result.name, reason=result.failure, exc_info=result.error)
+
+
+def build_pipeline(context: Context, names: Sequence[str], *, observe: Observe = observe) -> Pipeline:
+    """The content filters of these names, in their order.
 
     Raises StorageError for a name that no filter has, and for a filter that cannot be made.
     """
-    policies = {each.filter: Policy(each.on_failure, each.time_limit) for each in context.settings.filtering.policies}
     return Pipeline(
-        envelope,
-        content_filters(names, context),
+        content=content_filters(names, context),
         forged=_forged(context),
-        policies=policies,
+        policies=policies_of(context.settings.filtering),
         observe=observe,
     )
+
+
+def policies_of(settings: Filtering) -> dict[str, Policy]:
+    """What the configuration wants otherwise than filters have it."""
+    return {each.filter: Policy(each.on_failure, each.time_limit) for each in settings.policies}
+
+
+def available() -> dict[str, str]:
+    """The content filters that smtp.filters may name, and the package that each is from."""
+    foreign = {
+        point.name: point.dist.name if point.dist is not None else point.value
+        for point in entry_points(group=ENTRY_POINTS)
+    }
+    return foreign | dict.fromkeys(CONTENT_FILTERS, "postwerk")
 
 
 def content_filters(names: Sequence[str], context: Context) -> list[ContentFilter]:
@@ -150,14 +175,3 @@ def _forged(context: Context) -> ForgedFields:
     settings = context.settings.authenticity
     known = Known(forwarders=tuple(ip_network(network, strict=False) for network in settings.forwarders))
     return ForgedFields(settings.authserv_id or context.settings.hostname, known.forwards)
-
-
-def observe(result: Result) -> None:
-    """Count what a filter did, and log its failures: those of services by name, those of its own with where they happened."""
-    metrics.filter_seconds.labels(result.name).observe(result.elapsed_seconds)
-    for kind in kinds_of(result):
-        metrics.filter_verdicts.labels(result.name, kind).inc()
-    if isinstance(result.error, OSError):
-        log.warning("filter failed", filter=result.name, reason=result.failure)
-    elif result.error is not None:
-        log.error("filter failed", filter=result.name, reason=result.failure, exc_info=result.error)

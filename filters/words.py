@@ -22,11 +22,12 @@ def kinds_of(result: Result) -> list[str]:
     """For the metrics: what a filter came to, each kind of verdict once; "pass" when it has no objection."""
     if result.failure:
         return ["failed"]
-    kinds = {_kind(verdict) for verdict in result.verdicts} - {""}
+    kinds = {kind_of(verdict) for verdict in result.verdicts} - {""}
     return sorted(kinds) if kinds - {"field"} else [*kinds, NO_OBJECTION]
 
 
-def _kind(verdict: Verdict) -> str:
+def kind_of(verdict: Verdict) -> str:
+    """One word; "" when it says nothing about the message."""
     if isinstance(verdict, Refuse):
         return "defer" if verdict.reply.is_temporary else "refuse"
     return _KINDS.get(type(verdict), "")
@@ -56,17 +57,14 @@ def said(verdict: Verdict) -> str:
 
 
 def told(result: Result, accounts: Mapping[int, str]) -> str:
-    """What a filter came to: what concerns all, and what concerns these accounts, by the names that they have here."""
-    parts = [*_alike(result.verdicts, accounts)]
-    if result.failure:
-        parts.append(f"failed ({result.failure})")
-    return ", ".join(parts) or NO_OBJECTION
+    """What a filter came to, on one line: what concerns all, and what concerns these accounts, by their names here."""
+    return ", ".join(parts(result, accounts))
 
 
-def _alike(verdicts: Sequence[Verdict], accounts: Mapping[int, str]) -> Sequence[str]:
-    """Verdicts in order; what is said of several accounts alike is said once."""
+def parts(result: Result, accounts: Mapping[int, str]) -> Sequence[str]:
+    """The same verdict by verdict, in order; what is said of several accounts alike is said once."""
     concerned: dict[str, list[str]] = {}
-    for verdict in verdicts:
+    for verdict in result.verdicts:
         text = said(verdict)
         account_id = getattr(verdict, "account_id", None)
         if not text or (account_id is not None and account_id not in accounts):
@@ -74,4 +72,7 @@ def _alike(verdicts: Sequence[Verdict], accounts: Mapping[int, str]) -> Sequence
         names = concerned.setdefault(text, [])
         if account_id is not None:
             names.append(accounts[account_id])
-    return [f"{text} for {', '.join(names)}" if names else text for text, names in concerned.items()]
+    found = [f"{text} for {', '.join(names)}" if names else text for text, names in concerned.items()]
+    if result.failure:
+        found.append(f"failed ({result.failure})")
+    return found or [NO_OBJECTION]

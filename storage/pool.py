@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
+from asyncpg.transaction import Transaction
 
 from storage.errors import UnavailableError
 
@@ -210,17 +211,46 @@ class _Loan:
         return self._pool._take().__await__()
 
 
+class RehearsalPool(Pool):
+    """Whatever is done on one of its connections is undone when that is given back: all code works, and nothing has happened."""
+
+    def __init__(self, driver: "asyncpg.Pool[asyncpg.Record]") -> None:
+        super().__init__(driver)
+        self._open: dict[PoolConnectionProxy[asyncpg.Record], Transaction] = {}
+
+    async def release(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+        """Give back what was awaited."""
+        await self._undo(connection)
+        await super().release(connection)
+
+    async def _take(self) -> "PoolConnectionProxy[asyncpg.Record]":
+        connection = await super()._take()
+        self._open[connection] = transaction = connection.transaction()
+        await transaction.start()
+        return connection
+
+    async def _give(
+        self, connection: "PoolConnectionProxy[asyncpg.Record]", generation: int, *, is_sound: bool
+    ) -> None:
+        await self._undo(connection)
+        await super()._give(connection, generation, is_sound=is_sound)
+
+    async def _undo(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+        transaction = self._open.pop(connection)
+        if _is_open(connection):
+            await transaction.rollback()
+
+
 @asynccontextmanager
-async def open_pool(dsn: str, *, size: int, role: str | None, is_read_only: bool = False) -> AsyncIterator[Pool]:
+async def open_pool(dsn: str, *, size: int, role: str | None, is_rehearsal: bool = False) -> AsyncIterator[Pool]:
     """A pool of at most `size` connections that work as `role`. Raises UnavailableError when there is no server."""
-    settings = server_settings(role) | ({"default_transaction_read_only": "on"} if is_read_only else {})
     try:
         driver = await asyncpg.create_pool(
-            dsn, min_size=1, max_size=size, reset=_reset, server_settings=settings, command_timeout=60
+            dsn, min_size=1, max_size=size, reset=_reset, server_settings=server_settings(role), command_timeout=60
         )
     except AWAY as error:
         raise UnavailableError(f"no database: {error}") from error
-    pool = Pool(driver)
+    pool = RehearsalPool(driver) if is_rehearsal else Pool(driver)
     try:
         yield pool
     finally:

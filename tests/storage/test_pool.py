@@ -79,3 +79,24 @@ async def test_closing_waits_for_what_is_lent(database: str) -> None:
     assert await running == 1
     with pytest.raises(asyncpg.InterfaceError):
         await pool.fetchval("SELECT 1")
+
+
+async def test_a_rehearsal_changes_nothing(database: str, owner: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """All statements work, transactions within them too, and what they did is gone when the connection is given back."""
+    count = "SELECT count(*) FROM tenant"
+    insert = "INSERT INTO tenant (name, wrapped_key) VALUES ($1, '')"
+    async with open_pool(database, size=2, role=None, is_rehearsal=True) as pool:
+        async with pool.acquire() as connection:
+            async with connection.transaction():
+                await connection.execute(insert, "one")
+            assert await connection.fetchval(count) == 1
+        await pool.execute(insert, "two")
+        async with pool.acquire() as connection:
+            await connection.execute(insert, "three")
+            with pytest.raises(asyncpg.UniqueViolationError):
+                await connection.execute(insert, "three")
+        awaited = await pool.acquire()
+        await awaited.execute(insert, "four")
+        await pool.release(awaited)
+        assert await pool.fetchval(count) == 0
+    assert await owner.fetchval(count) == 0
