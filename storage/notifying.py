@@ -105,7 +105,7 @@ RETURNING 1
 """
 _RESET_LIMIT = """
 DELETE FROM notification_limit USING account AS a
- WHERE notification_limit.account_id = a.account_id AND a.login = $1 AND kind = $2
+ WHERE notification_limit.account_id = a.account_id AND a.login = $1 AND notification_limit.kind = $2
 """
 
 
