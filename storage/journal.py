@@ -58,7 +58,7 @@ class Journaled(NamedTuple):
 
 
 async def of_transaction(
-    connection: Connection | Pool, tenant_id: int, transaction_id: str, at: datetime, content_ids: Sequence[int] = ()
+    connection: "Connection | Pool", tenant_id: int, transaction_id: str, at: datetime, content_ids: Sequence[int] = ()
 ) -> list[Journaled]:
     """What the tenant's journal has of a transaction of about that time. Known contents spare a look through all of it."""
     around = timedelta(seconds=_SECONDS_AROUND)
