@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from config.units import DAY, Seconds
 
-OF_FILTERS = ("authentication", "antivirus", "mime")  # which know the verdict
+FILTERS = ("authentication", "antivirus", "mime")  # ours that know the verdict
 
 
 class Quarantine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -16,8 +16,8 @@ class Quarantine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     junk: Annotated[
         list[str],
         Meta(
-            description="Filters for which quarantine means the Junk mailbox: authentication (DMARC p=quarantine), mime, "
-            "antivirus. What another filter wants in quarantine as well goes there. With antivirus people get viruses.",
+            description="Filters whose quarantine is the Junk mailbox: authentication (DMARC p=quarantine), mime, antivirus, "
+            "or one that is loaded. Where another one wants the message in quarantine, too, it goes there.",
         ),
     ] = msgspec.field(default_factory=lambda: ["authentication"])
     retention: Annotated[

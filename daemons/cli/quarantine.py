@@ -2,12 +2,13 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import click
 
-from config.quarantine import OF_FILTERS
+from config.quarantine import FILTERS
 from config.settings import Settings
 from config.units import DAY, Seconds, spell
 from daemons.cli.common import (
@@ -138,7 +139,7 @@ def policy(settings: Settings, tenant: str, junk: str | None, keep: str | None, 
     """Show, or change, what a tenant wants of the quarantine. default: as configured."""
     changes: dict[str, Any] = {}
     if junk is not None:
-        changes["junk"] = _junk(junk)
+        changes["junk"] = _junk(junk, [*FILTERS, *settings.smtp.filters])
     if keep is not None:
         changes["days"] = _days(keep)
     if notice is not None:
@@ -170,12 +171,12 @@ def _spelled(seconds: Seconds) -> str:
     return spell(seconds) if seconds else "off"
 
 
-def _junk(text: str) -> frozenset[str] | None:
+def _junk(text: str, known: Sequence[str]) -> frozenset[str] | None:
     if text == "default":
         return None
     names = frozenset() if text == "none" else frozenset(name.strip() for name in text.split(","))
-    if unknown := sorted(names - set(OF_FILTERS)):
-        fail(f"{', '.join(unknown)}: the filters are {', '.join(OF_FILTERS)}", os.EX_USAGE)
+    if unknown := sorted(names - set(known)):
+        fail(f"{', '.join(unknown)}: the filters are {', '.join(dict.fromkeys(known))}", os.EX_USAGE)
     return names
 
 

@@ -1,5 +1,8 @@
 """The section [notifier]: gateways whose templates cannot work are refused when the configuration is read."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from config.loader import ConfigError, parse
@@ -39,3 +42,10 @@ def test_networks_are_checked() -> None:
     """Networks that webhooks may reach are networks."""
     with pytest.raises(ConfigError, match="private_networks"):
         parse('[notifier]\nprivate_networks = ["10.0.0.0/99"]\n')
+
+
+def test_example_of_the_manual() -> None:
+    """The gateways in docs/sieve.md are a configuration."""
+    manual = (Path(__file__).parents[2] / "docs" / "sieve.md").read_text("utf-8")
+    (example,) = [text for text in re.findall(r"```toml\n(.*?)```", manual, re.DOTALL) if "notifier.gateways" in text]
+    assert [gateway.price for gateway in parse(example).notifier.gateways] == [75, 90]

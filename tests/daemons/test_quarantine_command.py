@@ -120,7 +120,7 @@ def test_policy(filled: Postwerk) -> None:
     assert filled(*show, "--notice", "off") == "junk: authentication, mime\nkeep: 7 d\nnotice: off\n"
     changed = filled(*show, "--junk", "none", "--keep", "default", "--notice", "6 h")
     assert changed == "junk: none\nkeep: 30 d, as configured\nnotice: 6 h\n"
-    for wrong in (("--junk", "spam"), ("--keep", "0"), ("--notice", "often")):
+    for wrong in (("--junk", "nonsense"), ("--keep", "0"), ("--notice", "often")):
         with pytest.raises(Ended) as ended:
             filled(*show, *wrong)
         assert ended.value.code == os.EX_USAGE
