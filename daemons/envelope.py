@@ -1,8 +1,10 @@
 """The envelope filters as configured, made into what the SMTP sessions ask."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from ipaddress import IPv4Network
 
+from config.dnslists import DnsLists as DnsListSettings
 from daemons.breakers import build_breaker
 from daemons.context import Context
 from daemons.filtering import Observe, observe, policies_of
@@ -15,6 +17,7 @@ from daemons.rates import Allowances
 from daemons.relay.resolver import Resolver
 from daemons.smtp.policing import Policing, Stages
 from daemons.sockets import Networks
+from filters.breaker import Breaker
 from filters.dnslists import DnsList, DnsLists
 from filters.greylisting import Greylisting
 from filters.helo import Helo
@@ -98,7 +101,7 @@ class _Filters:
     def _add_dnslists(self) -> None:
         settings = self._settings.dnslists
         if settings.lists:
-            self.mail.append(build_dnslists(self._context, self.resolver))
+            self.mail.append(make_dnslists(settings, self.resolver, partial(build_breaker, self._context)))
 
     def _add_spf(self) -> None:
         refuses = self._settings.envelope.spf_fail == "reject"
@@ -115,9 +118,8 @@ class _Filters:
         self.rcpt.append(Greylisting(build_greylist(self._context)))
 
 
-def build_dnslists(context: Context, resolver: Names) -> DnsLists:
-    """The filter `dnslists`, with a circuit breaker for each list."""
-    settings = context.settings.dnslists
+def make_dnslists(settings: DnsListSettings, resolver: Names, breaker: Callable[[str], Breaker]) -> DnsLists:
+    """The filter `dnslists`. breaker makes one for the list of that name."""
     return DnsLists(
         [
             DnsList(
@@ -129,7 +131,7 @@ def build_dnslists(context: Context, resolver: Names) -> DnsLists:
             for each in settings.lists
         ],
         resolver,
-        breaker=lambda zone: build_breaker(context, f"dnslists.{zone}"),
+        breaker=lambda zone: breaker(f"dnslists.{zone}"),
         refuse_at=settings.refuse_at,
         limit_seconds=settings.time_limit,
         warn=lambda zone, problem: log.warning("DNS list is left alone for an hour", zone=zone, problem=problem),

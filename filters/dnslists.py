@@ -8,7 +8,7 @@ until it has mended (RFC 5782 §5).
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
 from typing import Literal
 
@@ -114,6 +114,20 @@ class DnsLists:
         answers = await asyncio.gather(*(self._has(each, names[each.list.names]) for each in asked))
         return DnsListings(tuple(each.list for each, has in zip(asked, answers, strict=True) if has))
 
+    async def examine(self, subject: Envelope) -> list[tuple[DnsList, bool | str]]:
+        """Each list, and whether it has the sender, or what is wrong with it. Nothing of it is remembered."""
+        names = {"peer": _address_label(subject.peer), "sender": _domain_label(subject)}
+        return [(each.list, await self._examined(each, names[each.list.names])) for each in self._watched]
+
+    async def _examined(self, watched: _Watched, label: str) -> bool | str:
+        try:
+            await self._test(watched)
+            return bool(label) and await self._ask(watched, label)
+        except BrokenListError as error:
+            return str(error)
+        except OSError:
+            return "no answer"
+
     async def _has(self, watched: _Watched, label: str) -> bool:
         """False also when nobody knows."""
         try:
@@ -131,7 +145,7 @@ class DnsLists:
         async with watched.testing:
             if self._clock() < watched.tested_until:
                 return watched.is_sound
-            await self.test(watched.list, watched.breaker)
+            await self._test(watched)
             watched.is_sound, watched.tested_until = True, self._clock() + SOUND_SECONDS
         return True
 
@@ -139,14 +153,14 @@ class DnsLists:
         watched.is_sound, watched.tested_until = False, self._clock() + SOUND_SECONDS
         self._warn(watched.list.zone, problem)
 
-    async def test(self, dns_list: DnsList, breaker: Breaker) -> None:
+    async def _test(self, watched: _Watched) -> None:
         """Whether the list has what every list has, and has not what none has. Raises BrokenListError, OSError."""
-        if dns_list.names == "sender":
+        if watched.list.names == "sender":
             listed, unlisted = ["test"], ["invalid"]
         else:  # a list of IPv6 addresses alone has other entries for tests, RFC 5782 §5
             listed, unlisted = [reversed_label(_LISTED), reversed_label(_LISTED_6)], [reversed_label(_UNLISTED)]
             unlisted.append(reversed_label(_UNLISTED_6))
-        whole = _Watched(DnsList(dns_list.zone, dns_list.points, dns_list.names), breaker)
+        whole = _Watched(replace(watched.list, answers=()), watched.breaker)
         has = await asyncio.gather(*(self._ask(whole, label) for label in (*listed, *unlisted)))
         if any(has[len(listed) :]):
             raise BrokenListError("it lists everything")
@@ -159,9 +173,7 @@ class DnsLists:
         if any(each in _ERRORS for each in found):
             raise BrokenListError("it refuses to answer us")
         if any(each not in _ANSWERS for each in found):
-            raise BrokenListError(
-                "its answers are not in 127.0.0.0/8"
-            )  # its domain was sold, or a resolver invents them
+            raise BrokenListError("its answers are not in 127.0.0.0/8")  # its domain is sold, or the resolver lies
         answers = watched.list.answers
         return any(not answers or any(each in network for network in answers) for each in found)
 

@@ -115,6 +115,12 @@ class ListedSenders:
         return read
 
 
+async def of_account(connection: Connection, owner: Owner) -> list[Listed]:
+    """What applies to an account: its own entries, and its tenant's."""
+    rows = await connection.fetch(_OF_ACCOUNTS, [owner.tenant_id], [owner.account_id])
+    return [Listed(*entry) for _, *entry in rows]
+
+
 async def owner_of(connection: Connection, *, tenant: str | None = None, login: str | None = None) -> Owner:
     """Whose list is meant: the tenant's by name, or an account's by login. Raises NotFoundError."""
     row = await connection.fetchrow(_OWNER, tenant, login_name(login) if login else None)

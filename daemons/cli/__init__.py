@@ -23,6 +23,8 @@ _COMMANDS = {
     "app-password": ("daemons.cli.credentials", "app_password"),
     "attack-events": ("daemons.cli.credentials", "attack_events"),
     "pop3": ("daemons.cli.policies", "pop3"),
+    "senders": ("daemons.cli.senders", "senders"),
+    "dnslists": ("daemons.cli.dnslists", "dnslists"),
     "sieve": ("daemons.cli.scripts", "sieve"),
     "rules": ("daemons.cli.rules", "rules"),
     "vacation": ("daemons.cli.vacation", "vacation"),

@@ -20,7 +20,7 @@ from daemons.cli.common import (
     with_sizes,
     yes_option,
 )
-from storage import accounts, antivirus, traces
+from storage import accounts, antivirus, greylist, traces
 from storage.blobs.keys import KeyRing
 from storage.errors import NotFoundError
 from storage.rows import TenantRow
@@ -126,6 +126,24 @@ def antivirus_action(settings: Settings, name: str, action: str | None) -> None:
 
     own = run_async(run())
     click.echo(own or f"{settings.antivirus.infected}, as configured")
+
+
+@tenant.command("greylisting")
+@click.argument("name")
+@click.argument("choice", required=False, type=click.Choice(["on", "off", "default"]))
+@settings_option
+def greylisting(settings: Settings, name: str, choice: str | None) -> None:
+    """Show, or set, whether strangers who write to the tenant's people are put off once. default: as configured ([greylisting])."""
+
+    async def run() -> bool | None:
+        async with owner_connection(settings) as connection:
+            if choice is not None:
+                await greylist.choose(connection, name, {"on": True, "off": False}.get(choice))
+            return await greylist.chosen(connection, name)
+
+    own = run_async(run())
+    configured = "on" if settings.greylisting.enabled else "off"
+    click.echo({True: "on", False: "off", None: f"{configured}, as configured"}[own])
 
 
 @tenant.command("remove")
