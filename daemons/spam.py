@@ -12,13 +12,13 @@ from daemons.logs import logger
 from daemons.names import Names
 from daemons.relay.resolver import Resolver
 from daemons.spam_engines import build_engines
+from filters.sender_lists import spelled
 from filters.spam.bayes import Level
 from filters.spam.filter import Knowledge, Known, Spam
 from filters.spam.score import Scorer, Thresholds
 from filters.spam.sight import Standing
 from filters.subject import Account
 from protocol.address import AddrSpec
-from protocol.domain import a_labels
 from storage import spam as corpora
 from storage import spam_standing, spam_thresholds
 from storage.errors import StorageError
@@ -97,7 +97,7 @@ class Correspondents:
         if not login or len(addresses) > _MANY:
             return
         for address in addresses:
-            self._written[login, f"{address.local_part}@{a_labels(address.domain)}".lower()] += 1
+            self._written[login, spelled(address)] += 1
         while len(self._written) > _PENDING_LIMIT:
             del self._written[next(iter(self._written))]
         if self._flushing is None or self._flushing.done():

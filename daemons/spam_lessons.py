@@ -43,8 +43,6 @@ _KEPT_SECONDS = 600.0  # between two looks at what people keep
 _FORGET_ROWS = 1000
 _LARGEST = 64 << 20  # what is larger is text to nobody
 
-WIDEST = {"account": Level.ACCOUNT, "tenant": Level.TENANT, "everybody": Level.EVERYBODY}
-
 
 class Lessons:
     """Of one database, by whoever holds the lock."""
@@ -141,7 +139,7 @@ class Lessons:
             understood.tokens,
             is_spam=lesson.is_spam,
             version=TOKENS_VERSION,
-            widest=WIDEST[self._limits.learning_reaches],
+            widest=Level[self._limits.learning_reaches.upper()],
         )
         if not is_new:
             return

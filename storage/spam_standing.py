@@ -82,6 +82,12 @@ async def redeem(connection: Connection, account_id: int, address: str) -> None:
     await connection.execute(_REDEEM, account_id, number_of(address))
 
 
+async def forget_sender(connection: Connection, account_id: int, address: str) -> None:
+    """Forget what an account did with mail of the address."""
+    statement = "DELETE FROM spam_standing WHERE account_id = $1 AND sender = $2"
+    await connection.execute(statement, account_id, number_of(address))
+
+
 async def accounts_of(pool: "Pool | Connection", logins: Sequence[str]) -> dict[str, int]:
     """Accounts by login. Raises UnavailableError."""
     async with reported():

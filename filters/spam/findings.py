@@ -3,11 +3,13 @@
 The score can differ by account: each has taught its own words, knows its own senders, and may have thresholds of its own.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from filters.spam.score import Action, Reason, SpamVerdict, Thresholds
 
+_NEVER_REFUSED = 3.0  # times the threshold for spam is the end of the scale where nothing is refused
 _SPAM = 5 / 9  # where spam begins on the scale of Sieve: spamtest is 6 from there on, and 10 where mail is refused
 
 
@@ -41,12 +43,13 @@ class SpamFinding:
     @property
     def sieve_score(self) -> float:
         """From 0 to 1 for Sieve's spamtest, RFC 5235 §2.1."""
-        junk, reject = self.thresholds.junk, self.thresholds.reject
+        junk = self.thresholds.junk
+        reject = self.thresholds.reject if math.isfinite(self.thresholds.reject) else _NEVER_REFUSED * junk
         if self.score <= 0.0:
             return 0.0
         if self.score < junk:
             return _SPAM * self.score / junk
-        return 1.0 if self.score >= reject else _SPAM + (1.0 - _SPAM) * (self.score - junk) / (reject - junk)
+        return 1.0 if self.score >= max(reject, junk) else _SPAM + (1.0 - _SPAM) * (self.score - junk) / (reject - junk)
 
 
 @dataclass(frozen=True, slots=True)

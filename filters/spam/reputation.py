@@ -4,10 +4,11 @@ from copy import copy
 from dataclasses import replace
 
 from filters.authentication.results import Results
+from filters.sender_lists import spelled
 from filters.spam.rules import Rule, RuleBook
 from filters.spam.sender_rules import STANDING_RULES
 from filters.spam.sight import Sight, Standing
-from protocol.domain import a_labels
+from protocol.address import AddrSpec
 
 _BOOK = RuleBook(STANDING_RULES)
 
@@ -15,7 +16,7 @@ _BOOK = RuleBook(STANDING_RULES)
 def author_of(sight: Sight) -> str:
     """The address in From by which a sender is known; "" without one."""
     _, local_part, domain = sight.sender
-    return f"{local_part}@{a_labels(domain)}".lower() if local_part and domain else ""
+    return spelled(AddrSpec(local_part, domain)) if local_part and domain else ""
 
 
 def believed(standing: Standing, author: str, results: Results | None) -> Standing:
