@@ -80,7 +80,7 @@ def test_bad_quantities(value: object) -> None:
 
 
 def test_the_example_is_a_configuration() -> None:
-    """With its comments taken away it is the default, but for what has none: issuers, routes, policies."""
+    """With its comments taken away it is the default, but for what has none: issuers, routes, policies, gateways."""
     lines = (line.removeprefix("# ") for line in example().splitlines() if not line.startswith("##"))
     settings = parse("\n".join(line for line in lines if not line.endswith(" =")))
     (issuer,) = settings.authentication.issuers
@@ -92,7 +92,7 @@ def test_the_example_is_a_configuration() -> None:
             assert found == default
             continue
         for key, value in msgspec.structs.asdict(default).items():
-            assert value is None or key in ("issuers", "routes", "policies", "lists") or getattr(found, key) == value, (
+            assert value is None or key in ("issuers", "routes", "policies", "lists", "gateways") or getattr(found, key) == value, (
                 f"{section}.{key}"
             )
 
