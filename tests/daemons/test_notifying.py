@@ -12,6 +12,7 @@ import pytest
 from config.notifier import Gateway, Notifier
 from daemons.context import Context
 from daemons.delivery import prepare
+from daemons.keeper.expiry import Expiry
 from daemons.notifying import Notifications, Planned, can_notify, methods_of
 from daemons.scripting.owners import AccountOwner
 from filters.sieve.actions import Notify
@@ -248,6 +249,21 @@ async def test_two_at_once_do_not_block_each_other(stage: Stage) -> None:
     async with asyncio.timeout(20):
         await asyncio.gather(*deliveries)
     assert await stage.counts() == [("sms", 10, 0), ("web", 10, 0)]
+
+
+async def test_the_keeper_forgets_in_time(stage: Stage) -> None:
+    """What ended a day ago goes, what waits stays; counts stay as long as bills may need them."""
+    stage.configure(gateways=SMS)
+    await stage.deliver(await stage.plan(HOOK), await stage.plan("sms:+491701234567"))
+    await stage.owner.execute(
+        "UPDATE notification SET state = 'sent', finished_at = now() - interval '25 h' WHERE kind = 'web'"
+    )
+    async with stage.context.pool.acquire() as connection:  # with the keeper's rights
+        assert (await Expiry(stage.context.settings).round(connection, asyncio.Event())).notifications == 1
+        assert [queued["kind"] for queued in await stage.queued()] == ["sms"]
+        await stage.owner.execute("UPDATE notification_count SET day = day - 402 WHERE kind = 'web'")
+        await Expiry(stage.context.settings).round(connection, asyncio.Event())
+    assert await stage.counts() == [("sms", 1, 0)]
 
 
 def test_what_is_possible_is_told() -> None:
