@@ -64,12 +64,14 @@ class Forwarding:
         if reverse_path is None or await self._context.directory.domain_is_local(reverse_path.domain):
             return reverse_path
         name = domain_name(self._settings.domain or domain)
-        found = await self._keys_of(name)
-        if found is None:
-            raise NotFoundError(f"domain {name}")
-        if not found.keys:
-            found = await self._with_first_key(name, found.tenant_id)
-        return await self._rewritten(reverse_path, name, found)
+        return await self._rewritten(reverse_path, name)
+
+    async def returning(self, forwarder: AddrSpec) -> AddrSpec:
+        """The envelope sender of mail whose own sender must not hear of it: what comes back goes to who forwards it.
+
+        Raises as forwarded() does.
+        """
+        return await self._rewritten(forwarder, domain_name(self._settings.domain or forwarder.domain))
 
     async def reverse_of(self, address: AddrSpec) -> Returned | None:
         """Where mail to one of our rewritten senders goes; None for every other address: forged, expired, or none of ours.
@@ -98,7 +100,12 @@ class Forwarding:
         """Stop listening for changes."""
         self._forget()
 
-    async def _rewritten(self, reverse_path: AddrSpec, name: str, found: _Keys) -> AddrSpec:
+    async def _rewritten(self, reverse_path: AddrSpec, name: str) -> AddrSpec:
+        found = await self._keys_of(name)
+        if found is None:
+            raise NotFoundError(f"domain {name}")
+        if not found.keys:
+            found = await self._with_first_key(name, found.tenant_id)
         key, day = found.keys[0], _today()
         reverse_path, domain = _plain(reverse_path), _plain(AddrSpec("", name)).domain
         try:

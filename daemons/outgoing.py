@@ -5,7 +5,7 @@ answered automatically). The journal names all recipients to the sender's tenant
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -61,6 +61,7 @@ class Outgoing:
     body: str = "7BIT"  # what the queue has to carry, whatever was announced
     is_smtputf8: bool = False
     encoded: Encoded | None = None  # what is queued for remote recipients; None: the message itself
+    placed: Mapping[int, Sequence[Placement]] | None = None  # by tenant; None: the inboxes of the addressees
 
     @property
     def waits(self) -> bool:
@@ -132,6 +133,9 @@ def messages_of(outgoing: Outgoing) -> list[NewMessage]:
     tenants: dict[int, list[Addressee]] = {outgoing.tenant_id: []}
     for addressee in outgoing.addressees:
         tenants.setdefault(addressee.recipient.tenant_id, []).append(addressee)
+    placed = outgoing.placed
+    if placed is None:
+        placed = {tenant_id: _placements(outgoing, addressees) for tenant_id, addressees in tenants.items()}
     leaves = bool(outgoing.remote) or len(tenants) > 1
     queued = [] if outgoing.encoded is not None else list(outgoing.remote)
     if outgoing.waits:
@@ -141,8 +145,8 @@ def messages_of(outgoing: Outgoing) -> list[NewMessage]:
         head=outgoing.head,
         original=outgoing.original,
         facts=outgoing.facts,
-        placements=[*outgoing.copies, *(() if outgoing.waits else _placements(outgoing, tenants[outgoing.tenant_id]))],
-        journal=_entry(outgoing, everyone, "out" if leaves else "internal"),
+        placements=[*outgoing.copies, *(() if outgoing.waits else placed.get(outgoing.tenant_id, ()))],
+        journal=entry_of(outgoing, everyone, "out" if leaves else "internal"),
         outbound=_outbound(outgoing, queued, outgoing.body) if queued else None,
     )
     others = []
@@ -154,20 +158,30 @@ def messages_of(outgoing: Outgoing) -> list[NewMessage]:
         )
     if outgoing.waits:  # the other tenants have it when it is released, or never
         return [own, *others]
-    # Where a user sits, and with which login, is its own tenant's business.
-    foreign = replace(outgoing, origin=replace(outgoing.origin, peer="", helo="", identity=None))
+    foreign = foreign_of(outgoing)
     others += [
         replace(
             own,
             tenant_id=tenant_id,
-            placements=_placements(outgoing, addressees),
-            journal=_entry(foreign, [addressee.rcpt for addressee in addressees], "in"),
+            placements=placed.get(tenant_id, ()),
+            journal=entry_of(foreign, [addressee.rcpt for addressee in addressees], "in"),
             outbound=None,
         )
         for tenant_id, addressees in tenants.items()
         if tenant_id != outgoing.tenant_id
     ]
     return [own, *others]
+
+
+def foreign_of(outgoing: Outgoing) -> Outgoing:
+    """As other tenants see it: where a user sits, and with which login, is its own tenant's business."""
+    return replace(outgoing, origin=replace(outgoing.origin, peer="", helo="", identity=None))
+
+
+def entry_of(outgoing: Outgoing, rcpts: Sequence[Rcpt], direction: str) -> JournalEntry:
+    """What a journal has of it."""
+    envelope = journal_envelope(outgoing.mail, rcpts, outgoing.origin, outgoing.trace_id, outgoing.accepted_at)
+    return JournalEntry(direction, envelope, outgoing.accepted_at)
 
 
 def new_transaction_id() -> str:
@@ -203,11 +217,6 @@ def _placements(outgoing: Outgoing, addressees: Sequence[Addressee]) -> list[Pla
     """One placement per mailbox, however often it is addressed."""
     inboxes = dict.fromkeys(addressee.recipient.inbox_id for addressee in addressees)
     return [Placement(inbox_id, internaldate=outgoing.accepted_at) for inbox_id in inboxes]
-
-
-def _entry(outgoing: Outgoing, rcpts: Sequence[Rcpt], direction: str) -> JournalEntry:
-    envelope = journal_envelope(outgoing.mail, rcpts, outgoing.origin, outgoing.trace_id, outgoing.accepted_at)
-    return JournalEntry(direction, envelope, outgoing.accepted_at)
 
 
 def _outbound(outgoing: Outgoing, rcpts: Sequence[Rcpt], body: str) -> Outbound:

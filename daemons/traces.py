@@ -7,6 +7,7 @@ kind        facts that everybody names alike (all may be left out)
 received    peer, helo, protocol, tls, login, reverse_path, forward_paths, authors, size_octets, message_id
 checked     score, verdicts
 refused     reply, reason, and those of received
+filtered    forward_path, actions (what filters and rules of one account did), error (a mistake of its script)
 stored      forward_path, mailbox_id, uidvalidity, uid
 queued      reverse_path, forward_paths, expires_at
 held        reason, forward_paths
@@ -43,7 +44,7 @@ from storage.pool import Pool
 from storage.traces import Batch, NewNote, Sealer
 
 Kind: TypeAlias = Literal[
-    "received", "checked", "refused", "stored", "queued", "held", "attempt", "delivered", "failed", "bounced",
+    "received", "checked", "refused", "filtered", "stored", "queued", "held", "attempt", "delivered", "failed", "bounced",
     "released", "deleted", "quarantined", "notified",
 ]  # fmt: skip
 

@@ -9,11 +9,12 @@ import asyncio
 import mmap
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from filters.ports import InfectedAction, InfectedActions, OnFailure, Scanner, TooLargeError
 from filters.subject import Envelope, Subject
-from filters.verdict import AddField, Drop, Quarantine, Refuse, StripPart, Verdict
+from filters.verdict import AddField, Drop, Finding, Quarantine, Refuse, StripPart, Verdict
 from protocol.message import scan
 from protocol.message.stripping import Notice, PartPath, body, leaves, strip
 from protocol.smtp.reply import reply
@@ -29,6 +30,13 @@ _UNSHOWN = re.compile(r"[^!-~]+")
 _NAME_CHARACTERS = 100
 
 Original = bytes | mmap.mmap
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """What a scan that came to an end says of the message as it came."""
+
+    found: str | None  # the name of what was found
 
 
 class Antivirus:
@@ -74,7 +82,8 @@ class Antivirus:
             if self._unavailable == "defer":
                 return [Refuse(UNAVAILABLE, f"antivirus unavailable: {type(error).__name__}")]
             return [AddField(STATUS_FIELD, "unchecked (scanner unavailable)")] if is_incoming else []
-        return [AddField(STATUS_FIELD, "clean")] if is_incoming else []
+        clean = Finding(Scanned(None))
+        return [AddField(STATUS_FIELD, "clean"), clean] if is_incoming else [clean]
 
     async def _look(self, original: Original) -> str | None:
         """What was found. A message that is too large as a whole is looked at part by part. Raises as the scanner does."""
@@ -107,7 +116,7 @@ class Antivirus:
             parts = await self._strippable(subject.original)
             if not parts:
                 return [Refuse(INFECTED, f"{reason}, in no part that could be taken out")]
-        verdicts: list[Verdict] = [AddField(STATUS_FIELD, f"infected ({_shown(found)})")]
+        verdicts: list[Verdict] = [AddField(STATUS_FIELD, f"infected ({_shown(found)})"), Finding(Scanned(found))]
         for tenant_id, action in actions.items():
             if action == "quarantine":
                 verdicts.append(Quarantine(reason, tenant_id))

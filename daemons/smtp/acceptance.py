@@ -5,54 +5,70 @@ of tenants its recipients belong to, and so is stored whole or not at all; a ten
 The report of delivery that the sender asked for is stored in the same group.
 """
 
-import asyncio
 import mmap
 import secrets
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from config.smtp import Smtp
 from daemons import metrics
 from daemons.context import Context
 from daemons.delivery import facts_of, mapped
 from daemons.logs import logger
-from daemons.outgoing import Outgoing, is_ascii, messages_of, new_transaction_id
+from daemons.outgoing import messages_of, new_transaction_id
 from daemons.smtp import replies
+from daemons.smtp.circles import passed_by, without_circles
+from daemons.smtp.delivering.groups import caused, shares
+from daemons.smtp.delivering.incoming import Delivery, Form, Incoming, Refusal, refused
+from daemons.smtp.delivering.planning import Delivering, Refusals
+from daemons.smtp.delivering.trust import may_be_told
 from daemons.smtp.journal import journal_envelope
 from daemons.smtp.notes import Notes
 from daemons.smtp.reports import Reports
-from daemons.smtp.transaction import Addressee, Forwarded, Origin, Transaction
-from daemons.smtp.treatment import Treated, treating
-from filters.pipeline import PASSED, Decision, Pipeline
-from filters.subject import HEADER_LIMIT, Envelope, Subject
+from daemons.smtp.transaction import Addressee, Forwarded, Onward, Origin, Transaction
+from daemons.smtp.treatment import treating
+from filters.pipeline import Decision, Pipeline, decide
+from filters.subject import HEADER_LIMIT, Account, Envelope, Subject
 from filters.verdict import Refuse
-from protocol.address import AddrSpec
-from protocol.smtp.command import Mail, Rcpt
-from protocol.smtp.received import Hop, render_received, render_return_path
+from protocol.smtp.command import Rcpt
+from protocol.smtp.received import Hop, render_received
 from protocol.smtp.reply import Reply
 from protocol.status import enhanced
 from storage.errors import MailboxNotFoundError, NotFoundError, OverQuotaError, StorageError
-from storage.rows import ContentFacts, JournalEntry, NewMessage, Placement
+from storage.memory import AlreadyRememberedError
+from storage.rows import JournalEntry, NewMessage
 
 log = logger("smtp")
 
 _ACCEPTED = enhanced("2.0.0")
 _UNTREATED = Refuse(replies.POLICY, "a filter's verdict that cannot be acted on")
-_IN_CIRCLES = Decision(refusal=Refuse(replies.HOP_LIMIT, "hop limit"))
+_TOO_MANY_HOPS = Decision(refusal=Refuse(replies.HOP_LIMIT, "hop limit"))
+_IN_CIRCLES = Refuse(replies.FORWARDS_IN_CIRCLES, "forwarded before by the same address")
+PLANS = 3  # how often a message is planned anew because somebody else was faster
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What is stored together, and for whom."""
+
+    group: Sequence[NewMessage]
+    deliveries: Sequence[Delivery] = ()
 
 
 class Acceptance:
     """Accepts complete messages. One per process, and one for each kind of listener."""
 
-    def __init__(self, context: Context, limits: Smtp, pipeline: Pipeline, reports: Reports) -> None:
+    def __init__(
+        self, context: Context, limits: Smtp, pipeline: Pipeline, reports: Reports, delivering: Delivering
+    ) -> None:
         self._context = context
         self._hostname = context.settings.hostname
         self._limits = limits
         self._ingest = context.ingest
         self._pipeline = pipeline
         self._reports = reports
+        self.delivering = delivering
         names = ("smtp", "lmtp", "submission")
         self._counted = {name: metrics.messages_accepted.labels(name) for name in names}
 
@@ -61,7 +77,7 @@ class Acceptance:
 
         Over SMTP all replies are the same. Never raises: what nobody foresaw is logged with an id and becomes 451 4.3.0.
         """
-        transaction_id = new_transaction_id()
+        transaction_id = transaction.trace_id or new_transaction_id()
         number = transaction.answer_count
         try:
             answers = await self._accept(transaction, origin, transaction_id, is_lmtp=is_lmtp)
@@ -80,58 +96,80 @@ class Acceptance:
     ) -> list[Reply]:
         received_at = datetime.now(UTC)
         decision = await self._decide(transaction, origin, transaction_id)
-        message = _Message(transaction, origin, transaction_id, received_at)
         notes = Notes(self._context.recorder, transaction, origin, transaction_id)
         notes.checked(decision)
+        if decision.refusal is None and any(each.onward for each in transaction.forwarded):
+            decision = await self._without_circles(transaction, decision)
         if decision.refusal is not None:
-            log.info("message refused", id=transaction_id, reason=decision.refusal.reason)
-            notes.refused(decision.refusal.reply, decision.refusal.reason)
-            return [decision.refusal.reply] * transaction.answer_count
-        message.head = self._head(transaction, origin, transaction_id, received_at, decision)
-        message.facts = await facts_of(transaction.file.original)
-        notes.read(message.facts)
-        tenant_ids = _concerned(transaction)
-        original = transaction.file.original
-        async with treating(self._context, decision, original, tenant_ids, transaction_id) as message.treated:
-            return await (self._store_each(message, notes) if is_lmtp else self._store_all(message, notes))
+            return [self._refused(notes, decision.refusal)] * transaction.answer_count
+        facts = await facts_of(transaction.file.original)
+        notes.read(facts)
+        original, tenant_ids = transaction.file.original, _concerned(transaction)
+        async with treating(self._context, decision, original, tenant_ids, transaction_id) as treated:
+            incoming = Incoming(
+                mail=transaction.mail,
+                origin=origin,
+                trace_id=transaction_id,
+                received_at=received_at,
+                received=self._received(transaction, origin, transaction_id, received_at),
+                decision=decision,
+                original=original,
+                facts=facts,
+                treated=treated,
+            )
+            if is_lmtp and not transaction.forwarded:
+                return await self._deliver_each(incoming, transaction, notes)
+            return await self._deliver_all(incoming, transaction, notes)
+
+    def _refused(self, notes: Notes, refusal: Refuse | Refusal) -> Reply:
+        log.info("message refused", id=notes.trace_id, reason=refusal.reason)
+        notes.refused(refusal.reply, refusal.reason)
+        return refusal.reply
 
     async def _decide(self, transaction: Transaction, origin: Origin, transaction_id: str) -> Decision:
-        """Run the content filters. What they want and nobody can do is refused."""
+        """Run the content filters. What they want and cannot be done is refused."""
         with mapped(transaction.file.original) as octets:
             decision = await self._check(transaction, origin, transaction_id, octets)
-        if decision.refusal is None and decision.is_treated:
-            is_whole = origin.identity is not None or bool(transaction.returned)  # what goes elsewhere goes as it came
-            if is_whole or decision.quarantine is not None:
-                return replace(decision, refusal=_UNTREATED)
+        is_whole = origin.identity is not None or bool(transaction.returned)  # what goes elsewhere goes as it came
+        if decision.refusal is None and decision.is_treated and is_whole:
+            return replace(decision, refusal=_UNTREATED)
         return decision
 
-    def _head(
-        self, transaction: Transaction, origin: Origin, transaction_id: str, received_at: datetime, decision: Decision
-    ) -> bytes:
-        """The trace fields, what filters add among them."""
+    async def _without_circles(self, transaction: Transaction, decision: Decision) -> Decision:
+        """No address forwards what it has forwarded before: its account gets it, and where there is none, it is refused."""
+        passed = await passed_by(transaction.file.original)
+        forwarded = [without_circles(each, passed) for each in transaction.forwarded]
+        if not all(each.local or each.onward for each in forwarded):
+            return replace(decision, refusal=_IN_CIRCLES)
+        transaction.forwarded = forwarded
+        return decision
+
+    def _received(self, transaction: Transaction, origin: Origin, transaction_id: str, received_at: datetime) -> bytes:
+        """Our Received field."""
         rcpts = (
             [addressee.rcpt for addressee in transaction.addressees] if transaction.addressees else transaction.remote
         )
         only = rcpts[0].forward_path if transaction.recipient_count == len(rcpts) == 1 else None
-        hop = Hop(
-            helo=origin.helo,
-            peer=origin.peer,
-            hostname=self._hostname,
-            protocol=origin.protocol,
-            transaction_id=transaction_id,
-            forward_path=only if only is not None and only.domain else None,  # <Postmaster> is no Path
-            received_at=received_at,
-            priority=transaction.mail.parameters.priority,
+        return render_received(
+            Hop(
+                helo=origin.helo,
+                peer=origin.peer,
+                hostname=self._hostname,
+                protocol=origin.protocol,
+                transaction_id=transaction_id,
+                forward_path=only if only is not None and only.domain else None,  # <Postmaster> is no Path
+                received_at=received_at,
+                priority=transaction.mail.parameters.priority,
+            )
         )
-        return render_return_path(transaction.mail.reverse_path) + decision.fields + render_received(hop)
 
     async def _check(
         self, transaction: Transaction, origin: Origin, transaction_id: str, octets: bytes | mmap.mmap
     ) -> Decision:
         if hop_count(octets) >= self._limits.hop_limit:
-            return _IN_CIRCLES
+            return _TOO_MANY_HOPS
         if not self._pipeline.has_content_filters:
-            return PASSED
+            return decide(transaction.policed.results)
         envelope = Envelope(
             transaction_id=transaction_id,
             peer=origin.peer,
@@ -141,198 +179,199 @@ class Acceptance:
             reverse_path=transaction.mail.reverse_path,
             forward_paths=tuple(rcpt.forward_path for rcpt in transaction.rcpts),
             tenant_ids=_tenant_ids(transaction),
+            accounts=_accounts(transaction),
+            login=origin.identity.login if origin.identity is not None else "",
+            notes=transaction.policed.notes,
+            scores=transaction.policed.scores,
         )
-        return await self._pipeline.check_content(Subject(envelope, octets))
+        decision = await self._pipeline.check_content(Subject(envelope, octets))
+        earlier = transaction.policed.results
+        return decide([*earlier, *decision.results]) if earlier else decision
 
-    async def _store_all(self, message: "_Message", notes: Notes) -> list[Reply]:
-        transaction = message.transaction
-        group = message.for_tenants_of(transaction.addressees, transaction.forwarded)
-        group += [*self._returns(message), *await self._onward(message)]
-        group += await self._reports_of(message, transaction.everyone)
-        answer = await self._store(group, transaction, notes)
-        return [answer] * transaction.answer_count
+    # -- delivering -------------------------------------------------------------------------------------------------
 
-    async def _store_each(self, message: "_Message", notes: Notes) -> list[Reply]:
-        """LMTP answers for each recipient (RFC 2033 §4.2): when they cannot be served together, each is served alone.
+    async def _deliver_all(self, incoming: Incoming, transaction: Transaction, notes: Notes) -> list[Reply]:
+        """One answer for everybody: all are served, or none, and nobody is refused unless all are."""
+        ways = await self._ways(incoming, transaction)
+        if isinstance(ways, Refuse):
+            return [self._refused(notes, ways)] * transaction.answer_count
+        refusals: Refusals = "none" if ways or transaction.returned else "all"
 
-        With one that forwards they are served together or not at all: what is passed on is passed on once.
-        """
-        if message.transaction.forwarded:
-            return await self._store_all(message, notes)
-        everyone = message.transaction.addressees
-        group = [*message.for_tenants_of(everyone), *await self._reports_of(message, everyone)]
-        together = await self._store(group, message.transaction, notes)
-        accounts = {addressee.recipient.account_id for addressee in everyone}
-        if together.is_positive or len(accounts) == 1:
-            return [together] * len(everyone)
-        answers: dict[int, Reply] = {}
-        for account_id in accounts:
-            alone = [addressee for addressee in everyone if addressee.recipient.account_id == account_id]
+        async def made() -> Made | Reply:
+            deliveries = await self.delivering.plan(incoming, transaction.everyone, refusals)
+            refusal = refused(deliveries)
+            if refusal is not None:
+                return self._refused(notes, refusal)
+            group = [*self._group(incoming, transaction, deliveries), *self._returns(incoming, transaction)]
+            for onward, form, is_told in ways:
+                group += await self.delivering.redirects.messages(incoming, form, onward, may_be_told=is_told)
+            group += await self._reports_of(incoming, transaction, deliveries, transaction.expanded)
+            return Made(group, deliveries)
+
+        return [await self._stored(made, notes)] * transaction.answer_count
+
+    async def _deliver_each(self, incoming: Incoming, transaction: Transaction, notes: Notes) -> list[Reply]:
+        """LMTP answers for each recipient (RFC 2033 §4.2): when they cannot be served together, each is served alone."""
+        accounts: dict[int, list[Addressee]] = {}
+        for addressee in transaction.addressees:
+            accounts.setdefault(addressee.recipient.account_id, []).append(addressee)
+        answers = await self._serve(incoming, transaction, transaction.addressees, notes)
+        failed = [account_id for account_id in accounts if account_id not in answers]
+        for account_id in failed:
             try:
-                answers[account_id] = await self._store(message.for_tenants_of(alone), message.transaction, notes)
-            except StorageError:
-                answers[account_id] = replies.UNAVAILABLE  # the others' positive replies stay true
-        await self._report_late(message, [each for each in everyone if answers[each.recipient.account_id].is_positive])
-        return [answers[addressee.recipient.account_id] for addressee in everyone]
+                answers |= await self._serve(incoming, transaction, accounts[account_id], notes)
+            except StorageError:  # the others' positive replies stay true
+                answers[account_id] = replies.UNAVAILABLE
+        if failed:
+            served = [each for account_id in failed if answers[account_id].is_positive for each in accounts[account_id]]
+            await self._report_late(incoming, transaction, served)
+        return [answers[each.recipient.account_id] for each in transaction.addressees]
 
-    def _returns(self, message: "_Message") -> list[NewMessage]:
-        """Bounces to senders that we had rewritten, queued for the tenant whose forwarding it was."""
-        if not message.transaction.returned:
-            return []
-        return message.returns(self._context.settings.relay.lifetime)
+    async def _serve(
+        self, incoming: Incoming, transaction: Transaction, addressees: Sequence[Addressee], notes: Notes
+    ) -> dict[int, Reply]:
+        """What each of the accounts answers; those of several that cannot be served together are missing.
 
-    async def _onward(self, message: "_Message") -> list[NewMessage]:
-        """What addresses of ours forward to other hosts, queued for the tenants that forward."""
-        if not any(forwarded.onward for forwarded in message.transaction.forwarded):
-            return []
-        # A large message is a file: what it needs is found out by reading that.
-        return await asyncio.to_thread(message.onward, self._context.settings.relay.lifetime)
+        Who is served alone is reported on later, together with others.
+        """
+        account_ids = {each.recipient.account_id for each in addressees}
+        answers: dict[int, Reply] = {}
+        rejected: list[Delivery] = []
+        is_alone = len(account_ids) == 1 < len({each.recipient.account_id for each in transaction.addressees})
 
-    async def _reports_of(self, message: "_Message", addressees: Sequence[Addressee]) -> list[NewMessage]:
-        served = [each for each in addressees if not message.is_discarded_by(each.recipient.tenant_id)]
-        expanded = [each for each in message.transaction.expanded if not message.is_discarded_by(each.tenant_id)]
-        return await self._reports.of_delivery(
-            message.transaction, served, message.transaction_id, message.received_at, expanded
-        )
+        async def made() -> Made | Reply:
+            deliveries = await self.delivering.plan(incoming, addressees, "each")
+            taken = [each for each in deliveries if each.refusal is None]
+            rejected[:] = [each for each in deliveries if each.refusal is not None]
+            answers.clear()
+            answers.update((each.account_id, each.refusal.reply) for each in rejected if each.refusal is not None)
+            if not taken:
+                return next(iter(answers.values()))
+            served = [each for each in addressees if each.recipient.account_id not in answers]
+            part = replace(transaction, addressees=served)
+            group = self._group(incoming, part, taken)
+            if not is_alone:
+                group += await self._reports_of(incoming, part, taken)
+            return Made(group, taken)
 
-    async def _report_late(self, message: "_Message", stored: Sequence[Addressee]) -> None:
-        """One report for all who were served alone. It cannot undo what they were answered: if it fails, it is lost."""
-        try:
-            reports = await self._reports_of(message, stored)
-            if reports:
-                await self._ingest.store(reports)
-        except Exception:
-            log.exception("report lost", id=message.transaction_id)
+        answer = await self._stored(made, notes)
+        notes.rejected(rejected)
+        waiting = account_ids - answers.keys()
+        if answer.is_positive or len(waiting) == 1:
+            answers |= dict.fromkeys(waiting, answer)
+        return answers
 
-    async def _store(self, group: Sequence[NewMessage], transaction: Transaction, notes: Notes) -> Reply:
-        """Store the group, all of it or nothing. Raises StorageError when nobody could be served now."""
-        try:
-            stored = await self._ingest.store(group)
-        except OverQuotaError:
-            return replies.MAILBOX_FULL if self._limits.over_quota_is_permanent else replies.MAILBOX_FULL_FOR_NOW
-        except (MailboxNotFoundError, NotFoundError):
-            return replies.MAILBOX_GONE  # asked again at the next RCPT, it will be known to be gone
-        notes.stored(group, stored)
-        size_octets = transaction.file.size_octets
-        recipients = sum(len(new.placements) for new in group)
-        log.info("message accepted", id=notes.trace_id, size_octets=size_octets, recipients=recipients)
-        return Reply(250, _ACCEPTED, (f"accepted as {notes.trace_id}",))
-
-
-class _Message:
-    """A message that came in, with everything that its copies share."""
-
-    head: bytes
-    facts: ContentFacts
-
-    def __init__(self, transaction: Transaction, origin: Origin, transaction_id: str, received_at: datetime) -> None:
-        self.transaction = transaction
-        self.transaction_id = transaction_id
-        self._origin = origin
-        self.received_at = received_at
-        self.treated: Mapping[int, Treated] = {}
-
-    def is_discarded_by(self, tenant_id: int) -> bool:
-        """Whether the tenant's people do not get it."""
-        return tenant_id in self.treated and self.treated[tenant_id].rest is None
-
-    def for_tenants_of(self, addressees: Sequence[Addressee], forwarded: Sequence[Forwarded] = ()) -> list[NewMessage]:
-        """One NewMessage per tenant, with one placement per mailbox, however often the mailbox is addressed.
+    def _group(self, incoming: Incoming, transaction: Transaction, deliveries: Sequence[Delivery]) -> list[NewMessage]:
+        """What is stored for accounts of this host, with what their rules cause; the journals name who is theirs.
 
         Whose address forwards has it in the journal, too; in its mailboxes it may be in none.
         """
-        tenants: dict[int, _Own] = defaultdict(_Own)
-        for addressee in addressees:
-            tenants[addressee.recipient.tenant_id].add(addressee)
-        for each in forwarded:
-            tenants[each.tenant_id].rcpts.append(each.rcpt)
-            for addressee in each.local:
-                is_told = addressee.recipient.tenant_id == each.tenant_id
-                tenants[addressee.recipient.tenant_id].add(addressee, is_told=is_told)
-        return [message for tenant_id, own in tenants.items() for message in self._for_tenant(tenant_id, own)]
+        rcpts: dict[int, list[Rcpt]] = {}
+        for addressee in transaction.addressees:
+            rcpts.setdefault(addressee.recipient.tenant_id, []).append(addressee.rcpt)
+        for each in transaction.forwarded:
+            rcpts.setdefault(each.tenant_id, []).append(each.rcpt)
+            _tell_others(rcpts, each.tenant_id, each.local)
+        for delivery in deliveries:
+            _tell_others(rcpts, delivery.tenant_id, [each.addressee for each in delivery.others()])
+        group: list[NewMessage] = []
+        for tenant_id, share in shares(incoming.whole, deliveries, rcpts).items():
+            treated = incoming.treated.get(tenant_id)
+            envelope = journal_envelope(
+                incoming.mail,
+                rcpts.get(tenant_id, []),
+                incoming.origin,
+                incoming.trace_id,
+                incoming.received_at,
+                None if treated is None else treated.mark,
+            )
+            group += share.messages(JournalEntry("in", envelope, incoming.received_at))
+        return group + caused(deliveries)
 
-    def _for_tenant(self, tenant_id: int, own: "_Own") -> list[NewMessage]:
-        treated = self.treated.get(tenant_id)
-        whole = NewMessage(
-            tenant_id=tenant_id,
-            head=self.head,
-            original=self.transaction.file.original,
-            facts=self.facts,
-            placements=[
-                Placement(inbox_id, internaldate=self.received_at) for inbox_id in dict.fromkeys(own.inbox_ids)
-            ],
-            journal=JournalEntry("in", self._envelope(own.rcpts, treated.mark if treated else None), self.received_at),
-        )
-        messages = [whole] if treated is None else treated.applied(whole)
-        return [
-            each for each in messages if each.journal is not None or each.placements
-        ]  # what all forward is not kept
+    async def _ways(
+        self, incoming: Incoming, transaction: Transaction
+    ) -> list[tuple[list[Onward], Form, bool]] | Refuse:
+        """What addresses forward to other hosts: to whom, in which form, and whether the sender may hear of failures."""
+        owners: dict[tuple[int, int], list[Onward]] = {}
+        for forwarded in transaction.forwarded:
+            for each in forwarded.onward:
+                account_id = each.account.account_id if each.account is not None else 0
+                own = await self.delivering.decision_for(incoming.decision, forwarded.tenant_id, account_id)
+                if own.drop is None:
+                    owners.setdefault((each.tenant_id, account_id), []).append(each)
+        ways = []
+        for (tenant_id, account_id), onward in owners.items():
+            own = await self.delivering.decision_for(incoming.decision, tenant_id, account_id)
+            if own.quarantine is not None and not account_id:
+                return _UNTREATED  # there is nobody who could release it
+            if own.drop is None and own.quarantine is None:
+                is_told = may_be_told(incoming.mail.reverse_path, incoming.origin, own, account_id)
+                ways.append((onward, incoming.form(tenant_id, own), is_told))
+        return ways
 
-    def returns(self, lifetime_seconds: float) -> list[NewMessage]:
-        """One NewMessage per tenant with bounces that go back by the queue."""
+    def _returns(self, incoming: Incoming, transaction: Transaction) -> list[NewMessage]:
+        """Bounces to senders that we had rewritten: one NewMessage for each tenant whose forwarding it was."""
         tenants: dict[int, list[Rcpt]] = {}
-        for rerouted in self.transaction.returned:
+        for rerouted in transaction.returned:
             rcpt = Rcpt(rerouted.returned.forward_path, rerouted.rcpt.parameters)
             tenants.setdefault(rerouted.returned.tenant_id, []).append(rcpt)
-        mail = self.transaction.mail
+        redirects = self.delivering.redirects
         return [
             message
             for tenant_id, rcpts in tenants.items()
-            for message in messages_of(self._outgoing(tenant_id, mail, rcpts, lifetime_seconds))
+            for message in messages_of(redirects.outgoing(incoming, incoming.whole, tenant_id, incoming.mail, rcpts))
         ]
 
-    def onward(self, lifetime_seconds: float) -> list[NewMessage]:
-        """One NewMessage per tenant and envelope sender with what is forwarded to other hosts. Reads files: blocking I/O."""
-        senders: dict[tuple[int, AddrSpec | None], list[Rcpt]] = {}
-        for forwarded in self.transaction.forwarded:
-            for each in forwarded.onward:
-                if not (self.is_discarded_by(forwarded.tenant_id) or self.is_discarded_by(each.tenant_id)):
-                    senders.setdefault((each.tenant_id, each.reverse_path), []).append(each.rcpt)
-        messages = []
-        for (tenant_id, reverse_path), rcpts in senders.items():
-            mail = replace(self.transaction.mail, reverse_path=reverse_path)
-            messages += messages_of(self._outgoing(tenant_id, mail, rcpts, lifetime_seconds))
-        return messages
+    async def _reports_of(
+        self,
+        incoming: Incoming,
+        transaction: Transaction,
+        deliveries: Sequence[Delivery],
+        expanded: Sequence[Forwarded] = (),
+    ) -> list[NewMessage]:
+        """The report of delivery that the sender asked for: on those who have it, and on addresses that stand for several."""
+        kept = {each.account_id for each in deliveries if each.is_kept}
+        addressees = [each for each in transaction.everyone if each.recipient.account_id in kept]
+        told = [each for each in expanded if not _is_discarded(incoming, each.tenant_id)]
+        return await self._reports.of_delivery(transaction, addressees, incoming.trace_id, incoming.received_at, told)
 
-    def _outgoing(self, tenant_id: int, mail: Mail, rcpts: Sequence[Rcpt], lifetime_seconds: float) -> Outgoing:
-        """As it came, or as the tenant's people get it."""
-        original, facts = self.transaction.file.original, self.facts
-        treated = self.treated.get(tenant_id)
-        if treated is not None and treated.rest is not None and treated.facts is not None:
-            original, facts = treated.rest, treated.facts
-        return Outgoing(
-            tenant_id=tenant_id,
-            account_id=None,
-            mail=mail,
-            addressees=(),
-            remote=rcpts,
-            origin=self._origin,
-            trace_id=self.transaction_id,
-            accepted_at=self.received_at,
-            expires_at=self.received_at + timedelta(seconds=lifetime_seconds),
-            head=self.head,
-            original=original,
-            facts=facts,
-            body="7BIT" if is_ascii(original) else "8BITMIME",
-            is_smtputf8=mail.parameters.is_smtputf8,
-        )
+    async def _report_late(self, incoming: Incoming, transaction: Transaction, served: Sequence[Addressee]) -> None:
+        """One report for all who were served alone. It cannot undo what they were answered: if it fails, it is lost."""
+        try:
+            reports = await self._reports.of_delivery(transaction, served, incoming.trace_id, incoming.received_at)
+            if reports:
+                await self._ingest.store(reports)
+        except Exception:
+            log.exception("report lost", id=incoming.trace_id)
 
-    def _envelope(self, rcpts: Sequence[Rcpt], mark: Mapping[str, object] | None) -> bytes:
-        return journal_envelope(self.transaction.mail, rcpts, self._origin, self.transaction_id, self.received_at, mark)
+    async def _stored(self, make: Callable[[], Awaitable[Made | Reply]], notes: Notes) -> Reply:
+        """Store what is made, all of it or nothing. It is made anew when somebody was faster: has answered, removed a mailbox.
 
+        Raises StorageError when nobody can be served now.
+        """
+        for _ in range(PLANS):
+            made = await make()
+            if isinstance(made, Reply):
+                return made
+            try:
+                return await self._store(made, notes)
+            except (AlreadyRememberedError, MailboxNotFoundError) as error:
+                log.debug("planned anew", id=notes.trace_id, reason=type(error).__name__)
+        return replies.MAILBOX_GONE  # asked again at the next RCPT, it will be known to be gone
 
-@dataclass(slots=True)
-class _Own:
-    """A tenant's part of a message."""
-
-    rcpts: list[Rcpt] = field(default_factory=list)  # as the journal names them
-    inbox_ids: list[int] = field(default_factory=list)
-
-    def add(self, addressee: Addressee, *, is_told: bool = False) -> None:
-        """is_told: the journal has the recipient by another name."""
-        self.inbox_ids.append(addressee.recipient.inbox_id)
-        if not is_told:
-            self.rcpts.append(addressee.rcpt)
+    async def _store(self, made: Made, notes: Notes) -> Reply:
+        try:
+            stored = await self._ingest.store(made.group)
+        except OverQuotaError:
+            return replies.MAILBOX_FULL if self._limits.over_quota_is_permanent else replies.MAILBOX_FULL_FOR_NOW
+        except MailboxNotFoundError:
+            raise
+        except NotFoundError:
+            return replies.MAILBOX_GONE
+        notes.stored(made.group, stored, made.deliveries)
+        recipients = sum(len(new.placements) for new in made.group)
+        log.info("message accepted", id=notes.trace_id, size_octets=notes.size_octets, recipients=recipients)
+        return Reply(250, _ACCEPTED, (f"accepted as {notes.trace_id}",))
 
 
 def _concerned(transaction: Transaction) -> list[int]:
@@ -346,6 +385,29 @@ def _tenant_ids(transaction: Transaction) -> tuple[int, ...]:
     if transaction.remote or transaction.returned:
         return ()
     return tuple(_concerned(transaction))
+
+
+def _accounts(transaction: Transaction) -> tuple[Account, ...]:
+    """Those that get it here, each once."""
+    found: dict[int, Account] = {}
+    for each in transaction.everyone:
+        recipient = each.recipient
+        account = Account(recipient.tenant_id, recipient.account_id, each.rcpt.forward_path)
+        found.setdefault(recipient.account_id, account)
+    return tuple(found.values())
+
+
+def _tell_others(rcpts: dict[int, list[Rcpt]], tenant_id: int, led_to: Sequence[Addressee]) -> None:
+    """To whom of other tenants a recipient of this tenant led: its own journal has him by the name that was given."""
+    for each in led_to:
+        if each.recipient.tenant_id != tenant_id:
+            rcpts.setdefault(each.recipient.tenant_id, []).append(each.rcpt)
+
+
+def _is_discarded(incoming: Incoming, tenant_id: int) -> bool:
+    """Whether the tenant's people do not get it."""
+    treated = incoming.treated.get(tenant_id)
+    return treated is not None and treated.rest is None
 
 
 def hop_count(octets: bytes | mmap.mmap) -> int:

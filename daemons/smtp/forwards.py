@@ -62,7 +62,9 @@ class Forwards:
                     if not is_routable(target.domain):
                         return replies.DOMAIN_UNROUTABLE
                     sender = await self.forwarding.forwarded(reverse_path, path.domain)
-                    onward.append(Onward(Rcpt(target, rcpt.parameters), sender, found.tenant_id))
+                    onward.append(
+                        Onward(Rcpt(target, rcpt.parameters), sender, found.tenant_id, path, recipient, found.keeps)
+                    )
                     continue
                 further = await self.directory.destination(target.local_part, target.domain)
                 if further is None:

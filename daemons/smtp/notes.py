@@ -1,15 +1,16 @@
 """What the delivery trace is told of a message that came in: to each tenant its own part of it, and nothing of the others."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from daemons.smtp.authors import read_heading
+from daemons.smtp.delivering.incoming import Delivery
 from daemons.smtp.transaction import Origin, Transaction
 from daemons.traces import Kind, Recorder
 from filters.pipeline import Decision
 from filters.words import told
 from protocol.smtp.command import Rcpt
 from protocol.smtp.reply import Reply
-from storage.rows import ContentFacts, NewMessage, Stored
+from storage.rows import ContentFacts, NewMessage, Placed, Stored
 
 
 class Notes:
@@ -21,10 +22,11 @@ class Notes:
         self._transaction = transaction
         self._sender = origin.identity
         self._checks: Decision | None = None
+        self.size_octets = transaction.file.size_octets
         self._facts: dict[str, object] = {
             "protocol": origin.protocol,
             "reverse_path": str(transaction.mail.reverse_path or ""),
-            "size_octets": transaction.file.size_octets,
+            "size_octets": self.size_octets,
         }
         if origin.tls is not None:
             self._facts["tls"] = " ".join(origin.tls)
@@ -44,12 +46,19 @@ class Notes:
 
     def refused(self, answer: Reply, reason: str) -> None:
         """Nobody gets it."""
-        said = f"{answer.code} {answer.enhanced or ''} {' '.join(answer.lines)}"
+        said = _said(answer)
         for tenant_id, paths in self._concerned():
             self._note_checks(tenant_id)
             self._note(tenant_id, "refused", paths, reply=said, reason=reason)
 
-    def stored(self, group: Sequence[NewMessage], stored: Sequence[Stored]) -> None:
+    def rejected(self, deliveries: Sequence[Delivery]) -> None:
+        """Accounts that do not take what others have, over LMTP."""
+        for each in deliveries:
+            if each.refusal is not None:
+                reply, reason = _said(each.refusal.reply), each.refusal.reason
+                self._note(each.tenant_id, "refused", [_path(each.addressee.rcpt)], reply=reply, reason=reason)
+
+    def stored(self, group: Sequence[NewMessage], stored: Sequence[Stored], deliveries: Sequence[Delivery]) -> None:
         """It is stored: received, and placed or queued, each tenant its part. What else is in the group is no part of it."""
         placed = {
             (new.tenant_id, one.mailbox_id): one for new, done in zip(group, stored, strict=True) for one in done.placed
@@ -57,22 +66,32 @@ class Notes:
         for tenant_id, paths in self._concerned():
             self._note(tenant_id, "received", paths)
             self._note_checks(tenant_id)
-        for addressee in self._transaction.everyone:
-            recipient = addressee.recipient
-            one = placed.get((recipient.tenant_id, recipient.inbox_id))
+        for delivery in deliveries:
+            for each in delivery.everyone():
+                self._delivered(each, placed)
+        for new in group:
+            if new.outbound is not None and new.outbound.trace_id == self.trace_id:
+                self._queued(new)
+
+    def _delivered(self, delivery: Delivery, placed: Mapping[tuple[int, int], Placed]) -> None:
+        """What became of it for one account."""
+        tenant_id, path = delivery.tenant_id, _path(delivery.addressee.rcpt)
+        done = [each for each in delivery.done if each]
+        if done or delivery.fault:
+            facts = {"error": delivery.fault} if delivery.fault else {}
+            self._recorder.note(tenant_id, self.trace_id, "filtered", forward_path=path, actions=done, **facts)
+        for filed in delivery.filed:
+            one = None if filed.placement is None else placed.get((tenant_id, filed.placement.mailbox_id))
             if one is not None:
                 self._recorder.note(
-                    recipient.tenant_id,
+                    tenant_id,
                     self.trace_id,
                     "stored",
-                    forward_path=_path(addressee.rcpt),
+                    forward_path=path,
                     mailbox_id=one.mailbox_id,
                     uidvalidity=one.uidvalidity,
                     uid=one.uid,
                 )
-        for new in group:
-            if new.outbound is not None and new.outbound.trace_id == self.trace_id:
-                self._queued(new)
 
     def _queued(self, new: NewMessage) -> None:
         outbound = new.outbound
@@ -124,3 +143,7 @@ class Notes:
 
 def _path(rcpt: Rcpt) -> str:
     return str(rcpt.forward_path)
+
+
+def _said(answer: Reply) -> str:
+    return f"{answer.code} {answer.enhanced or ''} {' '.join(answer.lines)}"

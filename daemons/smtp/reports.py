@@ -1,10 +1,12 @@
-"""Reports of delivery to senders that asked for them, RFC 3461 §5.2.3: stored with the delivery itself, in one transaction.
+"""Reports to senders, stored with what they tell of, in one transaction: of delivery, if they asked for it (RFC 3461 §5.2.3), and
+of a rejection by a recipient's rule.
 
 A report has the null reverse path, so nothing ever reports on a report; and none is made for a message whose reverse path is
 null. A sender of ours gets it into its mailbox, a remote one by the queue.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -13,11 +15,11 @@ from daemons.outgoing import compose, new_transaction_id
 from daemons.smtp.transaction import Addressee, Forwarded, Transaction
 from protocol.address import AddrSpec
 from protocol.message.dsn import RETURNED_HEADER_LIMIT, Action, Language, Outcome, Report, language_of, render
-from protocol.smtp.command import Rcpt
-from protocol.status import enhanced
+from protocol.smtp.command import Mail, Rcpt
+from protocol.status import Enhanced, enhanced
 from storage.rows import NewMessage
 
-_DELIVERED = enhanced("2.0.0")
+_DELIVERED, _REJECTED = enhanced("2.0.0"), enhanced("5.7.1")
 
 
 class Reports:
@@ -26,7 +28,7 @@ class Reports:
     def __init__(self, context: Context, postmaster: AddrSpec, language: Language) -> None:
         self._context = context
         self._hostname = context.settings.hostname
-        self._author = postmaster if postmaster.is_ascii else AddrSpec("postmaster", self._hostname)
+        self.author = postmaster if postmaster.is_ascii else AddrSpec("postmaster", self._hostname)
         self._language: Language = language
 
     async def of_delivery(
@@ -48,44 +50,78 @@ class Reports:
         several = [each for each in expanded if "SUCCESS" in (each.rcpt.parameters.notify or ())]
         if reverse_path is None or not (told or several):
             return []
-        parameters = transaction.mail.parameters
+        outcomes = [self._outcome(each.rcpt, "delivered", _DELIVERED) for each in told]
+        outcomes += [self._outcome(each.rcpt, "expanded", _DELIVERED) for each in several]
+        # The report belongs to the sender's tenant; for a remote sender, to that of the first who got the message.
+        tenant_id = told[0].recipient.tenant_id if told else several[0].tenant_id
+        return await self._made(
+            tenant_id, transaction.mail, outcomes, transaction.file.original, transaction_id, received_at
+        )
+
+    async def of_rejection(
+        self, mail: Mail, addressee: Addressee, reason: str, original: bytes | Path, received_at: datetime
+    ) -> list[NewMessage]:
+        """Word to the sender that a rule of a recipient rejects the message (RFC 5429 §2.1), unless NOTIFY says no.
+
+        Whether the sender may be told at all is the caller's to know. Raises UnavailableError.
+        """
+        notify = addressee.rcpt.parameters.notify
+        if mail.reverse_path is None or (notify is not None and "FAILURE" not in notify):
+            return []
+        outcome = replace(self._outcome(addressee.rcpt, "failed", _REJECTED), diagnostic=reason)
+        return await self._made(
+            addressee.recipient.tenant_id, mail, [outcome], original, new_transaction_id(), received_at
+        )
+
+    async def _made(
+        self,
+        tenant_id: int,
+        mail: Mail,
+        outcomes: Sequence[Outcome],
+        original: bytes | Path,
+        seed: str,
+        received_at: datetime,
+    ) -> list[NewMessage]:
+        """The report, of a sender of ours for its own tenant. seed: drawn by us after the last octet of the message."""
+        reverse_path, parameters = mail.reverse_path, mail.parameters
+        assert reverse_path is not None
         directory = self._context.directory
         sender = await directory.resolve(reverse_path.local_part, reverse_path.domain)
         language = self._language if sender is None else language_of(await directory.language(sender.tenant_id))
         report = Report(
             hostname=self._hostname,
-            author=self._author,
+            author=self.author,
             reverse_path=reverse_path,
-            outcomes=[self._outcome(each.rcpt, "delivered") for each in told]
-            + [self._outcome(each.rcpt, "expanded") for each in several],
+            outcomes=outcomes,
             arrived_at=received_at,
             envid=parameters.envid,
-            ret=parameters.ret,
+            ret="HDRS",  # RFC 3461 §6.2: success returns no message, and what a rule rejects is known to its sender
             is_smtputf8=parameters.is_smtputf8,
             language=language,
         )
         octets = render(
             report,
-            _beginning(transaction.file.original),
-            boundary=f"=_{transaction_id}",  # our id is random and was drawn after the last octet of the message
-            message_id=f"<{transaction_id}.report@{self._hostname}>",
+            _beginning(original),
+            boundary=f"=_{seed}",
+            message_id=f"<{seed}.report@{self._hostname}>",
             date=received_at,
         )
-        # The report belongs to the sender's tenant; for a remote sender, to that of the first who got the message.
-        tenant_id = told[0].recipient.tenant_id if told else several[0].tenant_id
-        if sender is not None:
-            tenant_id = sender.tenant_id
-        trace_id = new_transaction_id()
         return await compose(
-            self._context, tenant_id, None, [reverse_path], octets, trace_id=trace_id, accepted_at=received_at
+            self._context,
+            tenant_id if sender is None else sender.tenant_id,
+            None,
+            [reverse_path],
+            octets,
+            trace_id=new_transaction_id(),
+            accepted_at=received_at,
         )
 
-    def _outcome(self, rcpt: Rcpt, action: Action) -> Outcome:
+    def _outcome(self, rcpt: Rcpt, action: Action, status: Enhanced) -> Outcome:
         path = rcpt.forward_path
         return Outcome(
             recipient=path if path.domain else AddrSpec(path.local_part, self._hostname),  # <Postmaster>
             action=action,
-            status=_DELIVERED,
+            status=status,
             orcpt=rcpt.parameters.orcpt,
         )
 

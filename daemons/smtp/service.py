@@ -21,6 +21,7 @@ from daemons.logs import logger
 from daemons.postmaster import postmaster_of
 from daemons.smtp import replies
 from daemons.smtp.acceptance import Acceptance
+from daemons.smtp.delivering.planning import Delivering
 from daemons.smtp.reports import Reports
 from daemons.smtp.session import Session, Shared
 from daemons.smtp.submission import Service, Submission
@@ -131,6 +132,8 @@ def share(context: Context, admission: Admission, spool: Spool, forwarding: Forw
     hostname, limits = settings.hostname, settings.smtp
     postmaster = postmaster_of(limits, hostname)
     reports = Reports(context, postmaster, limits.report_language)
+    delivering = Delivering(context, limits, forwarding, reports)
+    context.closing.callback(delivering.close)
     return Shared(
         hostname=hostname,
         limits=limits,
@@ -138,7 +141,7 @@ def share(context: Context, admission: Admission, spool: Spool, forwarding: Forw
         tls=context.tls,
         directory=context.directory,
         spool=spool,
-        acceptance=Acceptance(context, limits, pipeline_of(limits, context), reports),
+        acceptance=Acceptance(context, limits, pipeline_of(limits, context), reports, delivering),
         forwarding=forwarding,
         is_lmtp=False,
         admit=admission.admit,
@@ -164,6 +167,7 @@ async def open_submission(context: Context, shared: Shared) -> AsyncIterator[Cal
                 limits,
                 pipeline_of(limits, context),
                 Reports(context, shared.postmaster, limits.report_language),
+                shared.acceptance.delivering,
                 senders=senders,
                 sending=sending,
                 copies=copies,
@@ -198,7 +202,7 @@ async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None
         try:
             await listeners.open("smtp", settings.listen.smtp, partial(Session, shared))
             await listeners.open(
-                "lmtp", settings.listen.lmtp, partial(Session, replace(shared, is_lmtp=True, policing=None))
+                "lmtp", settings.listen.lmtp, partial(Session, replace(shared, is_lmtp=True))
             )
             if context.tls is not None:
                 await listeners.open("submission", settings.listen.submission, user_session)

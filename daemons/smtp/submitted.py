@@ -16,11 +16,14 @@ from config.submission import Submission as Limits
 from daemons.context import Context
 from daemons.delivery import facts_of, mapped
 from daemons.logs import logger
-from daemons.outgoing import Encoded, Outgoing, is_ascii, messages_of
+from daemons.outgoing import Encoded, Outgoing, entry_of, foreign_of, is_ascii, messages_of
 from daemons.postmaster import postmaster_of
 from daemons.smtp import replies
-from daemons.smtp.acceptance import Acceptance
+from daemons.smtp.acceptance import Acceptance, Made
 from daemons.smtp.authors import Heading, header_of, read_heading
+from daemons.smtp.delivering.groups import caused, shares
+from daemons.smtp.delivering.incoming import Delivery, Incoming, refused
+from daemons.smtp.delivering.planning import Delivering, Refusals
 from daemons.smtp.notes import Notes
 from daemons.smtp.reports import Reports
 from daemons.smtp.sending import Held, Sending
@@ -31,6 +34,7 @@ from protocol.message.binary import in_lines
 from protocol.message.transfer import UnknownEncodingError
 from protocol.smtp.received import render_date
 from protocol.smtp.reply import Reply
+from storage.effects import Effect
 from storage.rows import SEEN, ContentFacts, NewMessage, Placement
 from storage.senders import Senders
 from storage.sent import SentCopies
@@ -48,13 +52,14 @@ class Submitted(Acceptance):
         limits: Smtp,
         pipeline: Pipeline,
         reports: Reports,
+        delivering: Delivering,
         *,
         senders: Senders,
         sending: Sending,
         copies: SentCopies,
         spool: Spool,
     ) -> None:
-        super().__init__(context, limits, pipeline, reports)
+        super().__init__(context, limits, pipeline, reports, delivering)
         self._submission: Limits = context.settings.submission
         self._senders = senders
         self._sending = sending
@@ -82,10 +87,19 @@ class Submitted(Acceptance):
             notes.refused(decision.refusal.reply, decision.refusal.reason)
             return [decision.refusal.reply]
         shown = origin if self._submission.shows_client else replace(origin, peer="", helo="")
-        head = self._head(transaction, shown, transaction_id, received_at, decision)
         facts = await facts_of(transaction.file.original)
         notes.read(facts)
-        outgoing = await self._outgoing(transaction, origin, transaction_id, received_at, head, facts)
+        incoming = Incoming(
+            mail=transaction.mail,
+            origin=origin,
+            trace_id=transaction_id,
+            received_at=received_at,
+            received=self._received(transaction, shown, transaction_id, received_at),
+            decision=decision,
+            original=transaction.file.original,
+            facts=facts,
+        )
+        outgoing = await self._outgoing(transaction, incoming)
         spooled: SpoolFile | None = None
         try:
             if transaction.is_binary and transaction.remote:
@@ -95,7 +109,7 @@ class Submitted(Acceptance):
                     notes.refused(replies.NOT_CONVERTIBLE, "binary")
                     return [replies.NOT_CONVERTIBLE]
                 outgoing = replace(outgoing, encoded=encoded)
-            return [await self._send(transaction, outgoing, notes)]
+            return [await self._send(transaction, incoming, outgoing, notes)]
         finally:
             if spooled is not None:
                 spooled.discard()
@@ -148,15 +162,8 @@ class Submitted(Acceptance):
         transaction.file = repaired
         before.discard()
 
-    async def _outgoing(
-        self,
-        transaction: Transaction,
-        origin: Origin,
-        transaction_id: str,
-        received_at: datetime,
-        head: bytes,
-        facts: ContentFacts,
-    ) -> Outgoing:
+    async def _outgoing(self, transaction: Transaction, incoming: Incoming) -> Outgoing:
+        origin, received_at = incoming.origin, incoming.received_at
         identity, mail, parameters = origin.identity, transaction.mail, transaction.mail.parameters
         assert identity is not None
         begun_at = transaction.begun_at or received_at
@@ -176,13 +183,13 @@ class Submitted(Acceptance):
             addressees=[self._with_domain(addressee) for addressee in transaction.addressees],
             remote=transaction.remote,
             origin=origin,
-            trace_id=transaction_id,
+            trace_id=incoming.trace_id,
             accepted_at=received_at,
             expires_at=(release_at or received_at) + lifetime,
-            head=head,
+            head=incoming.head(incoming.decision),
             original=original,
-            facts=facts,
-            copies=await self._copies_of(identity.account_id, facts, received_at),
+            facts=incoming.facts,
+            copies=await self._copies_of(identity.account_id, incoming.facts, received_at),
             release_at=release_at,
             deliver_by=begun_at + timedelta(seconds=by.seconds) if by is not None else None,
             body="BINARYMIME" if transaction.is_binary else "7BIT" if is_plain else "8BITMIME",
@@ -218,7 +225,7 @@ class Submitted(Acceptance):
         body = "7BIT" if await asyncio.to_thread(is_ascii, encoded) else "8BITMIME"
         return Encoded(encoded, await facts_of(encoded), body)
 
-    async def _send(self, transaction: Transaction, outgoing: Outgoing, notes: Notes) -> Reply:
+    async def _send(self, transaction: Transaction, incoming: Incoming, outgoing: Outgoing, notes: Notes) -> Reply:
         """Count it, store it, queue it: all of it or nothing."""
         identity = outgoing.origin.identity
         assert identity is not None
@@ -232,18 +239,48 @@ class Submitted(Acceptance):
         try:
             if isinstance(admitted, Held):
                 outgoing = replace(outgoing, held_reason=admitted.reason)
-            group: list[NewMessage] = messages_of(outgoing)
-            if not outgoing.waits:
-                addressees: Sequence[Addressee] = transaction.addressees
-                group += await self._reports.of_delivery(
-                    transaction, addressees, outgoing.trace_id, outgoing.accepted_at, transaction.expanded
-                )
-            answer = await self._store(group, transaction, notes)
+            if outgoing.waits:
+                answer = await self._store(Made(messages_of(outgoing)), notes)
+            else:
+                answer = await self._deliver(transaction, incoming, outgoing, notes)
             is_stored = answer.is_positive
         finally:
             if not is_stored:
                 self._sending.withdraw(*counted)
         return answer
+
+    async def _deliver(self, transaction: Transaction, incoming: Incoming, outgoing: Outgoing, notes: Notes) -> Reply:
+        """To accounts of this host by their rules, to all others by the queue."""
+        refusals: Refusals = "none" if outgoing.remote else "all"
+
+        async def made() -> Made | Reply:
+            deliveries = await self.delivering.plan(incoming, outgoing.addressees, refusals)
+            refusal = refused(deliveries)
+            if refusal is not None:
+                return self._refused(notes, refusal)
+            return Made(await self._sent(transaction, incoming, outgoing, deliveries), deliveries)
+
+        return await self._stored(made, notes)
+
+    async def _sent(
+        self, transaction: Transaction, incoming: Incoming, outgoing: Outgoing, deliveries: Sequence[Delivery]
+    ) -> list[NewMessage]:
+        placed: dict[int, Sequence[Placement]] = {}
+        effects: list[Effect] = []
+        others: list[NewMessage] = []
+        direct = {outgoing.tenant_id} | {each.recipient.tenant_id for each in outgoing.addressees}
+        for tenant_id, share in shares(incoming.whole, deliveries).items():
+            if tenant_id not in direct:  # a rule has sent it on to there
+                led_to = [each.addressee.rcpt for delivery in deliveries for each in delivery.others()
+                          if each.tenant_id == tenant_id]  # fmt: skip
+                others += share.messages(entry_of(foreign_of(outgoing), led_to, "in"))
+                continue
+            placed[tenant_id], own_effects = share.taken(incoming.whole)
+            effects += own_effects
+            others += share.messages()
+        first, *rest = messages_of(replace(outgoing, placed=placed))
+        reports = await self._reports_of(incoming, transaction, deliveries, transaction.expanded)
+        return [replace(first, effects=tuple(effects)), *rest, *others, *caused(deliveries), *reports]
 
 
 def _append(spooled: SpoolFile, original: Path) -> None:

@@ -53,6 +53,9 @@ class Onward:
     rcpt: Rcpt  # to that host
     reverse_path: AddrSpec | None  # from there on: one of ours, unless it is null
     tenant_id: int  # who forwards: it is queued for that tenant
+    forwarder: AddrSpec  # the address that forwards
+    account: Recipient | None = None  # of that address
+    keeps: bool = False  # the account has a copy
 
 
 @dataclass(frozen=True, slots=True)

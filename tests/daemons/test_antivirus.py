@@ -15,10 +15,10 @@ from structlog.testing import capture_logs
 from config.antivirus import Antivirus as Limits
 from config.units import Octets, Seconds
 from daemons.antivirus import ClamdError, ClamdScanner, Freshness, scans, signatures_date, signatures_timestamp
-from filters.antivirus import INFECTED, TOO_LARGE, UNAVAILABLE, Antivirus
+from filters.antivirus import INFECTED, TOO_LARGE, UNAVAILABLE, Antivirus, Scanned
 from filters.ports import InfectedAction, TooLargeError
 from filters.subject import Envelope, Subject
-from filters.verdict import AddField, Refuse, StripPart
+from filters.verdict import AddField, Finding, Refuse, StripPart
 from protocol.smtp.reply import Reply
 from tests.clamd import EICAR, FOUND, MADE_AT, STREAM_LIMIT, Clamd, zipped
 from tests.mime import attached
@@ -212,7 +212,7 @@ async def test_large_messages_are_scanned_by_part(running_clamd: Clamd) -> None:
     async with scanner(running_clamd.socket, stream_limit=Octets(STREAM_LIMIT)) as clamd:
         virus = Antivirus(clamd, Wishes(tenant_1="reject"))
         clean = subject(attached(("a", half), ("b", half)), 1)
-        assert await virus.check(clean) == [AddField("X-Virus-Status", "clean")]
+        assert await virus.check(clean) == [AddField("X-Virus-Status", "clean"), Finding(Scanned(None))]
         (verdict,) = await virus.check(subject(attached(("a", half), ("b", EICAR), ("c", half)), 1))
         assert isinstance(verdict, Refuse)
         assert verdict.reply == INFECTED
@@ -231,6 +231,7 @@ async def test_infected_part_is_named(running_clamd: Clamd) -> None:
         verdicts = await Antivirus(clamd, Wishes(tenant_7="strip")).check(subject(message, 7))
     assert verdicts == [
         AddField("X-Virus-Status", f"infected ({FOUND})"),
+        Finding(Scanned(FOUND)),
         StripPart((3,), FOUND, 7, "virus"),
         StripPart((4,), FOUND, 7, "virus"),
     ]

@@ -67,7 +67,8 @@ class Intake:
     def acceptance(self, limits: Smtp, ingest: Ingest, pipeline: Pipeline) -> Acceptance:
         """An acceptance of other limits, storage or filters."""
         context = replace(self.context, ingest=ingest)
-        return Acceptance(context, limits, pipeline, Reports(context, self.shared.postmaster, limits.report_language))
+        reports = Reports(context, self.shared.postmaster, limits.report_language)
+        return Acceptance(context, limits, pipeline, reports, self.shared.acceptance.delivering)
 
     async def inbox(self, person: "Person") -> list[bytes]:
         """The messages in the person's inbox as a client reads them, head and all, oldest first."""

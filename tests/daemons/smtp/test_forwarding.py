@@ -6,8 +6,9 @@ import asyncpg
 import pytest
 
 from daemons.forwarding import Forwarding
+from filters.authentication.results import Results, SpfResult
 from filters.pipeline import Pipeline
-from filters.verdict import Drop
+from filters.verdict import Drop, Finding
 from protocol.address import AddrSpec, parse_addr_spec
 from storage.forwards import remove_forward, set_forward
 from tests.conftest import Owner, Person, add_person
@@ -17,6 +18,7 @@ from tests.daemons.smtp.test_reports import add_zoe, read
 from tests.daemons.smtp.users import SUBMITTED, Users
 
 CAROL = b"MAIL FROM:<carol@elsewhere.example>"
+PROVEN = Pipeline(content=[Judge(Finding(Results(spf=SpfResult("pass", "elsewhere.example", "mfrom"))))])
 DAVE, EVE = "dave@remote.example", "Eve@far.example"
 
 
@@ -42,7 +44,8 @@ async def original_sender(intake: Intake, reverse_path: str) -> AddrSpec | None:
 async def mail(
     intake: Intake, *rcpts: bytes, sender: bytes = CAROL, message: bytes = MESSAGE, lmtp: bool = False
 ) -> bytes:
-    client = await intake.greeted(is_lmtp=lmtp)
+    """Mail whose sender is proven."""
+    client = await intake.greeted(is_lmtp=lmtp, **intake.limited(PROVEN))
     return await send(client, message, b"".join(line + b"\r\n" for line in (sender, *rcpts)))
 
 

@@ -1,0 +1,80 @@
+"""Deliveries as the messages that Ingest.store takes: one NewMessage per tenant and form, the journal's entry on one of them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from daemons.smtp.delivering.incoming import Delivery, Form
+from storage.effects import Effect
+from storage.rows import JournalEntry, NewMessage, Placement
+
+
+@dataclass(slots=True)
+class _Kept:
+    form: Form
+    placements: dict[int, Placement] = field(default_factory=dict)
+    effects: list[Effect] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Share:
+    """What the accounts of one tenant get of the message itself."""
+
+    tenant_id: int
+    whole: Form  # as it came
+    _kept: dict[tuple[bytes, object], _Kept] = field(default_factory=dict)
+    _effects: list[Effect] = field(default_factory=list)
+
+    def add(self, delivery: Delivery) -> None:
+        """One more account's."""
+        for filed in delivery.filed:
+            kept = self._kept.setdefault(filed.form.key, _Kept(filed.form))
+            kept.effects += filed.effects
+            if filed.placement is not None:
+                kept.placements.setdefault(filed.placement.mailbox_id, filed.placement)
+        self._effects += delivery.effects
+
+    def taken(self, form: Form) -> tuple[list[Placement], list[Effect]]:
+        """What is done with one form, and with the message in whatever form; it is not among the messages any more."""
+        kept = self._kept.pop(form.key, None) or _Kept(form)
+        effects, self._effects = kept.effects + self._effects, []
+        return list(kept.placements.values()), effects
+
+    def messages(self, journal: JournalEntry | None = None) -> list[NewMessage]:
+        """What is left of it. The journal has the octets that came, below whatever trace fields."""
+        made: list[NewMessage] = []
+        if journal is not None:
+            forms = [kept.form for kept in self._kept.values()]
+            bearer = next((form for form in forms if form.original is self.whole.original), self.whole)
+            placements, effects = self.taken(bearer)
+            made.append(_message(self.tenant_id, bearer, placements, effects, journal))
+        elif self._effects:
+            form = next((kept.form for kept in self._kept.values()), self.whole)
+            placements, effects = self.taken(form)
+            made.append(_message(self.tenant_id, form, placements, effects, None))
+        made.extend(
+            _message(self.tenant_id, kept.form, list(kept.placements.values()), kept.effects, None)
+            for kept in self._kept.values()
+        )
+        return made
+
+
+def shares(whole: Form, deliveries: Iterable[Delivery], tenant_ids: Iterable[int] = ()) -> dict[int, Share]:
+    """By tenant: those of the deliveries, everybody to whom it is sent on here among them, and those named besides."""
+    found = {tenant_id: Share(tenant_id, whole) for tenant_id in tenant_ids}
+    for delivery in deliveries:
+        for each in delivery.everyone():
+            found.setdefault(each.tenant_id, Share(each.tenant_id, whole)).add(each)
+    return found
+
+
+def caused(deliveries: Iterable[Delivery]) -> list[NewMessage]:
+    """What is stored besides: sent on, answered, notified."""
+    return [message for delivery in deliveries for each in delivery.everyone() for message in each.messages]
+
+
+def _message(
+    tenant_id: int, form: Form, placements: Sequence[Placement], effects: Sequence[Effect], journal: JournalEntry | None
+) -> NewMessage:
+    return NewMessage(
+        tenant_id, form.head, form.original, form.facts, placements, journal=journal, effects=tuple(effects)
+    )
