@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 from config.rules import zone_of
 from config.settings import Settings
+from daemons.notifying import can_notify
 from daemons.sieve import capabilities_of, limits_of
 from filters.sieve.limits import Limits
 from filters.sieve.script import compile_script
@@ -77,6 +78,9 @@ def script_of(host: Settings, settings: simple.Settings) -> bytes | None:
         compile_script(script, capabilities=capabilities_of(host.sieve), limits=limits)
     except SieveError as error:
         raise RulesError("; ".join(dict.fromkeys(fault.text for fault in error.faults))) from error
+    for uri in dict.fromkeys(uri for rule in settings.rules for uri in rule.notify):
+        if not can_notify(host.notifier, uri):
+            raise RulesError(f"nobody can be notified here by {uri}")
     return script
 
 

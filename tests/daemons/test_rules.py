@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from msgspec import structs
 
+from config.notifier import Gateway, Notifier
 from config.rules import Rules
 from config.settings import Settings
 from config.sieve import Sieve
@@ -74,6 +75,16 @@ async def test_what_is_not_stored(
     with pytest.raises(RulesError, match=reason):
         await rules.change(owner, host, account.account_id, lambda _: wanted)
     assert await rules.settings_of(owner, account.account_id) == before
+
+
+async def test_short_messages(settings: Settings, owner: Owner, account: Person) -> None:
+    """They are possible where there is a gateway for the number."""
+    wanted = Simple(rules=(Rule(name="x", notify=("sms:+49209123456",)),))
+    with pytest.raises(RulesError, match="nobody can be notified here by sms:"):
+        await rules.change(owner, settings, account.account_id, lambda _: wanted)
+    gateway = Gateway(url="https://sms.example.net/", prefixes=["+49"])
+    host = structs.replace(settings, notifier=Notifier(gateways=[gateway]))
+    assert await rules.change(owner, host, account.account_id, lambda _: wanted) == wanted
 
 
 async def test_nobodys_settings(settings: Settings, owner: Owner, account: Person) -> None:

@@ -124,6 +124,7 @@ def test_json(populated: Postwerk, state: Path) -> None:
         (("put", ALICE, "x\ny", "--discard"), "Characters that are not possible - at `$.rules[0].name`"),
         (("put", ALICE, "x", "--flag", "to do"), "Characters that are not possible - at `$.rules[0].flags[0]`"),
         (("put", ALICE, "x", "--notify", "gopher://x"), "unknown notification method 'gopher'"),
+        (("put", ALICE, "x", "--notify", "+49 209 / 123"), "nobody can be notified here by sms:+49209123"),
         (("put", ALICE, "x", "--file-into", "A//B"), "Characters that are not possible - at `$.rules[0].file_into`"),
         (("forward", ALICE, *(f"{number}@remote.test" for number in range(5))), "5 redirects: sieve.redirects is 4"),
         (("forward", ALICE), "give addresses or --off"),
