@@ -30,13 +30,8 @@ class _Line:
         self._writer = writer
         self._process = process
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the other end has closed it."""
-        return self._reader.at_eof() or self._writer.is_closing()
-
     async def ask(self, question: bytes) -> bytes:
-        """Raises OSError, EOFError, ValueError."""
+        """Raises OSError, EOFError, LimitOverrunError."""
         self._writer.write(question)
         await self._writer.drain()
         return await self._reader.readuntil(b"\n\n")
@@ -80,24 +75,25 @@ class PolicyService:
 
     async def _answer(self, question: bytes) -> bytes:
         async with asyncio.timeout(self._settings.time_limit), self._turns:
-            line = await self._line()
-            try:
-                answer = await line.ask(question)
-            except (EOFError, ValueError, asyncio.LimitOverrunError) as error:
-                self._give_up(line)
-                raise ConnectionError(f"policy service: {type(error).__name__}") from error
-            except BaseException:
-                self._give_up(line)
-                raise
-            self._idle.append(line)
-            return answer
+            while self._idle:  # one that was closed in the meantime says nothing of the service
+                with suppress(ConnectionError):
+                    return await self._asked(self._idle.pop(), question)
+            return await self._asked(await self._opened(), question)
 
-    async def _line(self) -> _Line:
-        while self._idle:
-            line = self._idle.pop()
-            if not line.is_over:
-                return line
+    async def _asked(self, line: _Line, question: bytes) -> bytes:
+        """Raises ConnectionError when the line breaks."""
+        try:
+            answer = await line.ask(question)
+        except (EOFError, asyncio.LimitOverrunError) as error:
             self._give_up(line)
+            raise ConnectionError(f"policy service: {type(error).__name__}") from error
+        except BaseException:
+            self._give_up(line)
+            raise
+        self._idle.append(line)
+        return answer
+
+    async def _opened(self) -> _Line:
         if self._settings.command:
             return await _started(self._settings.command)
         return await _connected(self._settings.address)
