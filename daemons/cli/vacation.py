@@ -13,6 +13,7 @@ from daemons.cli.common import fail, settings_option, with_account
 from daemons.cli.rules import change, condition_options, described
 from filters.simple.settings import Condition, Needs, Vacation
 from filters.simple.settings import Settings as Simple
+from storage import scripts
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 
@@ -60,6 +61,7 @@ def set_vacation(
     except ValueError as error:
         fail(str(error), os.EX_USAGE)
     change(settings, login, lambda current: replace(current, vacation=answer))
+    _warn_of_another(settings, login)
 
 
 @vacation.command("on")
@@ -68,6 +70,7 @@ def set_vacation(
 def switch_on(settings: Settings, login: str) -> None:
     """Switch on the answer that was set, with its days and conditions."""
     _switch(settings, login, is_on=True)
+    _warn_of_another(settings, login)
 
 
 @vacation.command("off")
@@ -100,6 +103,15 @@ def _switch(settings: Settings, login: str, *, is_on: bool) -> None:
         return replace(current, vacation=replace(_answer(current, login), enabled=is_on))
 
     change(settings, login, edit)
+
+
+def _warn_of_another(settings: Settings, login: str) -> None:
+    """Two answers to one message are a mistake, RFC 5230 §4.7: all rules would be left out for it."""
+    own = with_account(settings, login, scripts.active)
+    if own is not None and b'"vacation"' in own.octets:
+        click.echo(
+            f"the active script {own.name} answers, too: mail that both would answer stays in the inbox", err=True
+        )
 
 
 def _answer(found: Simple, login: str) -> Vacation:

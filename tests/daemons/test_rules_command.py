@@ -99,6 +99,16 @@ def test_the_autoresponder(populated: Postwerk) -> None:
     assert "Ich bin im Urlaub." in sieve(populated)
 
 
+def test_two_answers(populated: Postwerk, state: Path) -> None:
+    """Who has a script that answers as well is told what that leads to."""
+    script = state / "own.sieve"
+    script.write_text('require "vacation";\nvacation "I am not there.";\n')
+    populated("sieve", "put", ALICE, "own", str(script))
+    assert populated("vacation", "set", ALICE, "-", stdin="Ich bin im Urlaub.") == ""
+    populated("sieve", "activate", ALICE, "own")
+    assert "the active script own answers, too" in populated("vacation", "on", ALICE)
+
+
 def test_json(populated: Postwerk, state: Path) -> None:
     """What is shown as JSON is loaded again, for this account or another one; what is wrong says where."""
     populated("rules", "put", ALICE, "Boss", "--if", "from is boss@example.org", "--file-into", "Boss")
