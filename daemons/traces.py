@@ -17,7 +17,6 @@ failed      forward_path, host, reply (the end of a remote recipient)
 bounced     forward_path, action, report (the trace id of the report), to
 released    forward_path, by
 deleted     forward_path, by, reason
-quarantined forward_path, reason
 notified    forward_path, method (mail, web, sms), outcome (sent, deferred, failed), target, reply
 
 tls is text, "TLSv1.3 TLS_AES_256_GCM_SHA384, DANE"; times are datetimes or text; reply is the server's own words. reverse_path,
@@ -45,7 +44,7 @@ from storage.traces import Batch, NewNote, Sealer
 
 Kind: TypeAlias = Literal[
     "received", "checked", "refused", "filtered", "stored", "queued", "held", "attempt", "delivered", "failed", "bounced",
-    "released", "deleted", "quarantined", "notified",
+    "released", "deleted", "notified",
 ]  # fmt: skip
 
 _log = logger("trace")

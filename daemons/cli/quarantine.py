@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -26,6 +27,7 @@ from daemons.cli.common import (
 from daemons.cli.queueing import operator
 from daemons.context import open_context
 from daemons.quarantine import release
+from daemons.releasing import Releasing
 from storage import quarantine as storage
 from storage.errors import NotFoundError
 from storage.pool import reported
@@ -92,19 +94,28 @@ def show_kept(settings: Settings, number: int, is_whole: bool, as_json: bool) ->
 
 @quarantine.command("release")
 @numbers_argument
+@click.option("--rules", "by_rules", is_flag=True, help="Do what the recipient's rules say, as if it came now.")
 @settings_option
-def release_kept(settings: Settings, numbers: tuple[int, ...]) -> None:
+def release_kept(settings: Settings, numbers: tuple[int, ...], by_rules: bool) -> None:
     """Deliver messages into the inboxes of their recipients, as they would have come. Rules do not look at them."""
 
     async def run() -> None:
-        async with open_context(settings) as context:
+        async with open_context(settings) as context, AsyncExitStack() as stack:
+            releasing = None
+            if by_rules:
+                releasing = Releasing(context)
+                stack.callback(releasing.close)
             for number in dict.fromkeys(numbers):
                 async with reported(), context.pool.acquire() as connection:
                     found = await storage.kept(connection, settings.quarantine.retention, number)
+                done = [f"delivered to {found.login}"]
+                if releasing is not None:
+                    done = await releasing.release(found) or done
+                else:
+                    await release(context, found)
                 path = found.forward_path
-                await release(context, found)
                 context.recorder.note(found.tenant_id, found.trace_id, "released", forward_path=path, by=operator())
-                click.echo(f"{number} delivered to {found.login}")
+                click.echo(f"{number} {'; '.join(done)}")
 
     run_async(run())
 

@@ -180,7 +180,7 @@ def _named(note: Note, mailboxes: Mapping[int, str]) -> dict[str, Any]:
 def _print(one: Found) -> None:
     click.echo(f"{one.trace.trace_id}  {one.tenant}")
     for (when, kind), facts in _folded(_lines(one)):
-        click.echo(f"  {when:<19}  {kind:<11}  {_text(kind, facts)}".rstrip())
+        click.echo(f"  {when:<19}  {kind:<9}  {_text(kind, facts)}".rstrip())
 
 
 def _lines(one: Found) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:

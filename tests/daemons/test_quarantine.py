@@ -19,12 +19,14 @@ from daemons.delivery import prepare
 from daemons.keeper.quarantining import Quarantining
 from daemons.keeper.service import Keeper
 from daemons.quarantine import Quarantines, release
+from daemons.releasing import Releasing
 from filters.pipeline import Decision, Result, decide
 from filters.verdict import Junk, Quarantine
-from storage import accounts, quarantine
+from storage import accounts, quarantine, scripts
 from storage.errors import NotFoundError
 from storage.quarantine import Kept, Policy, Quarantined, Told
 from storage.rows import Placement
+from storage.scripts import Bounds
 from tests.conftest import Owner, Person, add_person
 from tests.daemons.test_keeper import with_keeper
 from tests.mails import CORPORA, as_sent
@@ -270,3 +272,48 @@ async def test_a_message_goes_to_quarantine_and_inbox_of_two(context: Context, o
     assert await inbox(context, owner, bob) == [HEAD + ORIGINAL]
     await release(context, (await listed(owner))[0])
     assert await inbox(context, owner, account) == [HEAD + ORIGINAL]
+
+
+async def by_rules(context: Context, owner: Owner, account: Person, script: bytes) -> list[str]:
+    """Release the one message in quarantine by these rules."""
+    await scripts.put(owner, account.account_id, "rules", script, Bounds(10, 1 << 20))
+    await scripts.activate(owner, account.account_id, "rules")
+    releasing = Releasing(context)
+    try:
+        return await releasing.release((await listed(owner))[0])
+    finally:
+        releasing.close()
+
+
+async def test_rules_may_be_asked(context: Context, owner: Owner, account: Person) -> None:
+    """Released by the rules of who gets it a message is filed, sent on and notified of, and is in quarantine no more."""
+    await put(context, account)
+    script = b'require ["fileinto", "copy"]; redirect :copy "carol@example.org"; fileinto "Archive";'
+    done = await by_rules(context, owner, account, script)
+    assert "filed into 'Archive'" in done
+    row = await owner.fetchrow("SELECT name, content_id FROM message JOIN mailbox USING (mailbox_id)")
+    assert row is not None
+    assert row["name"] == "Archive"
+    assert await context.blobs.message(row["content_id"]) == HEAD + ORIGINAL
+    assert await owner.fetchval("SELECT forward_path FROM outbound_recipient") == "carol@example.org"
+    assert not await listed(owner)
+    await assert_counters_true(owner)
+
+
+@pytest.mark.parametrize(
+    ("script", "count"), [(b"discard;", 0), (b"keep;", 1), (b'require "reject"; reject "No.";', 0)]
+)
+async def test_rules_may_want_nothing_of_it(
+    context: Context, owner: Owner, account: Person, script: bytes, count: int
+) -> None:
+    """What a rule discards or rejects is nowhere afterwards; no rule decides twice."""
+    await put(context, account)
+    kept = (await listed(owner))[0]
+    await by_rules(context, owner, account, script)
+    assert len(await inbox(context, owner, account)) == count
+    assert not await listed(owner)
+    releasing = Releasing(context)
+    with pytest.raises(NotFoundError):
+        await releasing.release(kept)
+    releasing.close()
+    assert len(await inbox(context, owner, account)) == count

@@ -90,12 +90,13 @@ def test_release(filled: Postwerk, settings: Settings) -> None:
     assert kinds(settings) == ["stored", "released"]
     with pytest.raises(Ended, match=f"no message {number} in quarantine"):
         filled("quarantine", "release", str(number))
+    assert filled("quarantine", "release", str(other), "--rules").startswith(f"{other} ")
 
     async def stored(context: Context) -> int:
         count: int = await context.pool.fetchval("SELECT count(*) FROM message")
         return count
 
-    assert within(settings, stored) == 1
+    assert within(settings, stored) == 2
 
 
 def test_delete(filled: Postwerk, settings: Settings) -> None:
