@@ -39,6 +39,7 @@ _COMMANDS = {
     "notifier": ("daemons.cli.notifying", "notifier"),
     "dkim": ("daemons.cli.dkim", "dkim"),
     "reports": ("daemons.cli.reports", "reports"),
+    "filter": ("daemons.cli.filtering", "filter_"),
     "spam": ("daemons.cli.spam", "spam"),
     "archive": ("daemons.cli.archive", "archive"),
 }
