@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from prometheus_client import Counter
 
 from config.settings import Settings
-from config.units import DAY
+from config.units import DAY, HOUR
+from daemons.greylist import terms_of
 from daemons.logs import logger
-from storage import notifying, reports, sending, traces
+from storage import greylist, notifying, rates, reports, sending, traces
 from storage import settings as simple_settings
 from storage.outbound_changes import release
 from storage.outbound_listing import Selection
@@ -30,6 +31,7 @@ class Expired:
     reports: int = 0  # batches of them
     junk: int = 0  # messages
     notifications: int = 0
+    strangers: int = 0  # what greylisting and rates remember
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Expiry:
                 break
         done.reports = await self._forget_reports(connection, stopping)
         done.notifications = await self._forget_notifications(connection, stopping)
+        done.strangers = await self._forget_strangers(connection, stopping)
         done.counts = await sending.forget_counts(connection, older_than_days=_COUNTS_DAYS)
         for account_id in await sending.wrongly_held(connection):
             selection = Selection(account_id=account_id, state="held", held_reason=sending.HELD_FOR_SUSPENSION)
@@ -62,6 +65,14 @@ class Expiry:
         _TRACES.inc(done.traces)
         _JUNK.inc(done.junk)
         return done
+
+    async def _forget_strangers(self, connection: Connection, stopping: asyncio.Event) -> int:
+        forgotten, removed, limit = 0, 1, self.settings.keeper.batch_limit
+        while removed and not stopping.is_set():
+            removed = await greylist.forget(connection, limit, terms=terms_of(self.settings.greylisting))
+            removed += await rates.forget(connection, limit, older_than_seconds=HOUR)
+            forgotten += removed
+        return forgotten
 
     async def _forget_notifications(self, connection: Connection, stopping: asyncio.Event) -> int:
         settings, forgotten = self.settings, 0

@@ -79,3 +79,21 @@ async def test_mail_held_for_no_suspension_is_released(context: Context, owner: 
     assert (
         await owner.fetchval("SELECT state FROM outbound_recipient WHERE forward_path = 'a@remote.test'") == "waiting"
     )
+
+
+async def test_strangers_are_forgotten_in_time(context: Context, owner: Owner, account: Person) -> None:
+    """A first try that was not repeated goes after two days, who was let in after 36, a rate after an hour."""
+    await owner.execute(
+        "INSERT INTO greylist (tenant_id, key, first_at, seen_at, passed) SELECT $1, decode(to_hex(n), 'hex'), seen, seen, passed "
+        "FROM (SELECT row_number() OVER () + 15 AS n, passed, now() - make_interval(days => days) AS seen "
+        "FROM (VALUES (0, 1), (0, 3), (0, 40), (1, 3), (1, 40), (7, 35), (7, 37)) AS v (passed, days)) AS rows",
+        account.tenant_id,
+    )
+    await owner.execute(
+        "INSERT INTO rate (key, used, granted, seen_at) VALUES ('\\x01', 5, 1, now()), ('\\x02', 5, 1, now() - interval '61 min')"
+    )
+    expiry = Expiry(msgspec.structs.replace(context.settings, keeper=Keeper(batch_limit=2)))
+    assert (await expiry.round(owner, asyncio.Event())).strangers == 5
+    rows = await owner.fetch("SELECT passed, now()::date - seen_at::date AS days FROM greylist ORDER BY 1, 2")
+    assert [tuple(row) for row in rows] == [(0, 1), (1, 3), (7, 35)]
+    assert await owner.fetchval("SELECT count(*) FROM rate") == 1
