@@ -81,6 +81,12 @@ class Conversation(SMTP):
         return str(place[0]) if isinstance(place, tuple) and place else ""
 
     @property
+    def local(self) -> str:
+        """The address that the client has reached, likewise."""
+        place = self.transport.get_extra_info("sockname") if self.transport is not None else None
+        return str(place[0]) if isinstance(place, tuple) and place else ""
+
+    @property
     def tls(self) -> ssl.SSLObject | None:
         """The TLS state, for its version, cipher and channel binding."""
         if self.session is None or self.session.ssl is None:

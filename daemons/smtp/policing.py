@@ -44,7 +44,7 @@ class Stages:
 
 
 class Policing:
-    """One per process. Mail of users, LMTP and trusted networks are none of its business."""
+    """One per process. Mail of users, LMTP, trusted networks and this host are none of its business."""
 
     def __init__(
         self,
@@ -64,9 +64,9 @@ class Policing:
         self._lists = lists
         self._resolver = resolver
 
-    def concerns(self, peer: str) -> bool:
-        """Whether anything is asked of the host."""
-        return bool(peer) and peer not in self._trusted
+    def concerns(self, peer: str, local: str) -> bool:
+        """Whether anything is asked of the host. Not of our own, whose programs may well give its name."""
+        return peer not in ("", local) and peer not in self._trusted
 
     async def admit(self, peer: str) -> Refuse | None:
         """Why the host may not connect."""

@@ -101,6 +101,7 @@ class Session(Conversation):
         self._known_origin: tuple[bool, Origin] | None = None  # since the last greeting
         self._offered: AbstractSet[str] = INTAKE_PARAMETERS  # what MAIL may have, since the last greeting
         self._is_admitted = False
+        self._policing: Policing | None = None  # what is asked about the client, if anything is
         self._command_count = 0
         self._junk_count = 0
         self._error_count = 0
@@ -109,12 +110,6 @@ class Session(Conversation):
     def is_idle(self) -> bool:
         """No transaction is open."""
         return self._transaction is None
-
-    @property
-    def _policing(self) -> Policing | None:
-        """What is asked about the client, if anything is."""
-        policing = None if self._shared.is_lmtp else self._shared.policing
-        return policing if policing is not None and policing.concerns(self.peer) else None
 
     # -- the frame --------------------------------------------------------------------------------------------------
 
@@ -128,6 +123,8 @@ class Session(Conversation):
         if refusal is not None:
             self._hang_up(refusal)
         self._is_admitted = True
+        policing = None if self._shared.is_lmtp else self._shared.policing
+        self._policing = policing if policing is not None and policing.concerns(self.peer, self.local) else None
         if self._policing is not None and (denial := await self._policing.admit(self.peer)) is not None:
             self._hang_up(denial.reply)
         self._write(reply(220, "", f"{self.hostname} {'LMTP' if self._shared.is_lmtp else 'ESMTP'} Postwerk"))
