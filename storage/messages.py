@@ -41,6 +41,7 @@ Fact = Literal["envelope", "bodystructure", "structure", "header_cache", "head",
 _ROW = "uid, modseq, flags, keywords, size_octets, internaldate, content_id"
 _HEAD = "SELECT highestmodseq, uidnext, expunged_forgotten, changes_forgotten FROM mailbox WHERE mailbox_id = $1"
 _SNAPSHOT = f"SELECT {_ROW} FROM message WHERE mailbox_id = $1 ORDER BY uid"
+_SOME = f"SELECT {_ROW} FROM message WHERE mailbox_id = $1 AND uid = ANY ($2::bigint[]) ORDER BY uid"
 # What changed after a MODSEQ: schema/0010_writes.sql tells how it is found. Behind `edge` all messages are newer.
 _EDGE = """
 WITH edge AS MATERIALIZED (
@@ -268,6 +269,13 @@ async def content_of(connection: Connection, mailbox_id: int, uid: int) -> int |
     async with reported():
         found: int | None = await connection.fetchval(_CONTENT, mailbox_id, uid)
     return found
+
+
+async def rows(connection: Connection, mailbox_id: int, uids: Sequence[int]) -> list[MessageRow]:
+    """These messages as they are now, ascending by UID; those that are gone are left out."""
+    async with reported():
+        found = await connection.fetch(_SOME, mailbox_id, list(uids))
+    return [_message_row(row) for row in found]
 
 
 async def savedates(connection: Connection, mailbox_id: int, first_uid: int, last_uid: int) -> dict[int, int]:

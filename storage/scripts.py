@@ -82,6 +82,16 @@ async def active(connection: "Connection | Pool", account_id: int) -> Stored | N
     return None if row is None else Stored(*row)
 
 
+async def event_scripts(connection: "Connection | Pool", tenant_id: int) -> dict[int, str]:
+    """The scripts that run after what happens over IMAP (RFC 6785 §2.3.1): their names by mailbox, 0 for all others."""
+    async with reported():
+        rows = await connection.fetch(
+            "SELECT place, value FROM annotation WHERE tenant_id = $1 AND entry = '/shared/imapsieve/script' AND viewer = 0",
+            tenant_id,
+        )
+    return {place: value.decode("utf-8", "replace").strip() for place, value in rows}
+
+
 async def check_space(
     connection: "Connection | Pool", account_id: int, name: str, size_octets: int, bounds: Bounds
 ) -> None:

@@ -74,6 +74,7 @@ async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None
         stack.push_async_callback(shared.authenticator.close)
         stack.callback(shared.grants.close)
         stack.callback(shared.rooms.close)
+        stack.push_async_callback(shared.events.close)
 
         async def add(name: str, addresses: list[str] | None, service: _Service) -> None:
             is_tls = name.endswith("s")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 import click
 
 from config.settings import Settings
+from daemons.cli.applying import apply
 from daemons.cli.common import fail, json_option, settings_option, show, with_account
 from daemons.cli.global_scripts import global_
 from daemons.cli.script_files import checked, named
@@ -24,6 +25,7 @@ def sieve() -> None:
 
 
 sieve.add_command(global_)
+sieve.add_command(apply)
 
 
 @sieve.command("list")

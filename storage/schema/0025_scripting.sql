@@ -54,6 +54,12 @@ BEGIN
 END $$;
 CREATE TRIGGER scripts_changed AFTER INSERT OR UPDATE OR DELETE ON sieve_global
     FOR EACH STATEMENT EXECUTE FUNCTION notify_all_scripts();
+-- RFC 6785 §2.3.1: which script runs after what happens in a mailbox over IMAP.
+CREATE TRIGGER event_script_changed AFTER INSERT OR UPDATE ON annotation
+    FOR EACH ROW WHEN (NEW.entry = '/shared/imapsieve/script') EXECUTE FUNCTION notify_all_scripts();
+CREATE TRIGGER event_script_removed AFTER DELETE ON annotation
+    FOR EACH ROW WHEN (OLD.entry = '/shared/imapsieve/script') EXECUTE FUNCTION notify_all_scripts();
+CREATE INDEX annotation_event_script ON annotation (tenant_id) WHERE entry = '/shared/imapsieve/script';
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON memory, address_list, address_list_entry TO postwerk_daemon;
 GRANT SELECT ON sieve_global TO postwerk_daemon;

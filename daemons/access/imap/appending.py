@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from daemons.access.imap.arriving import Arriving
+from daemons.access.imap.events import came_in
 from daemons.access.imap.mailboxes import find
 from daemons.access.imap.progress import alive
 from daemons.access.imap.rights import demand, rights_on
@@ -124,7 +125,9 @@ async def _store(
         raise RefusalError.no(b"TRYCREATE", "no such mailbox") from None
     except NotFoundError:
         raise RefusalError.no(b"EXPUNGEISSUED", "the message is gone") from None
-    await arriving.mark_seen([one.placed[0].uid for one in stored])
+    uids = [one.placed[0].uid for one in stored]
+    await arriving.mark_seen(uids)
+    await came_in(session, "APPEND", mailbox, uids)
     session.shared.views.touch(mailbox.mailbox_id)
     if replaces is not None:
         session.shared.views.touch(replaces[0])

@@ -73,7 +73,7 @@ def tokens(session: Session) -> tuple[bytes, ...]:
     """What the session offers in its present state."""
     if session.state is not State.NOT_AUTHENTICATED:
         append_limit = b"APPENDLIMIT=%d" % session.shared.settings.append_limit
-        return (*AFTER_LOGIN, append_limit, _message_limit(session))
+        return (*AFTER_LOGIN, append_limit, _message_limit(session), *_event_scripts(session))
     starts_tls = (b"STARTTLS",) if may_start_tls(session) else ()
     mechanisms = session.shared.authenticator.mechanisms(origin(session))
     return (*BEFORE_LOGIN, *starts_tls, *([b"AUTH=" + name for name in mechanisms] or [b"LOGINDISABLED"]))
@@ -85,6 +85,12 @@ def _message_limit(session: Session) -> bytes:
     if settings.message_limit:
         return b"MESSAGELIMIT=%d" % settings.message_limit
     return b"SAVELIMIT=%d" % settings.save_limit
+
+
+def _event_scripts(session: Session) -> tuple[bytes, ...]:
+    """Where the scripts come from that run after what happens in mailboxes (RFC 6785 §2.1); none without such a place."""
+    settings = session.shared.context.settings
+    return (b"IMAPSIEVE=sieve://" + settings.hostname.encode(),) if settings.listen.managesieve else ()
 
 
 def may_start_tls(session: Session) -> bool:

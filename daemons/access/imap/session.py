@@ -26,6 +26,7 @@ from daemons.authentication import Authenticator, Identity
 from daemons.compression import CompressionError
 from daemons.context import Context
 from daemons.logs import logger
+from daemons.scripting.events import EventScripts
 from daemons.sockets import Connection
 from protocol.imap import response
 from protocol.imap.events import Rejected
@@ -104,9 +105,11 @@ class Shared:
     texts: TextCache = field(init=False)
     fetches: Fetches = field(init=False)
     counters: Counters = field(init=False)
+    events: EventScripts = field(init=False)
 
     def __post_init__(self) -> None:
         self.counters = Counters(self.context.pool)
+        self.events = EventScripts(self.context, self.rooms)
         self.fetches = Fetches(self.context.pool)
         self.sort_keys = SortKeyCache(self.settings.sort_cache_messages)
         self.texts = TextCache(self.settings.search_cache)

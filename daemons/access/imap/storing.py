@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import nullcontext
 
+from daemons.access.imap.events import flags_before, flags_changed
 from daemons.access.imap.limiting import completed, limited
 from daemons.access.imap.permissions import changeable
 from daemons.access.imap.progress import alive
@@ -69,6 +70,7 @@ async def change_flags(
     if not uids:
         return StoredFlags(0, ())
     view, may = selected.view, changeable(selected.rights)
+    before = await flags_before(session, view, uids)
     is_spam = marked(operation, keywords) if may & KEYWORDS else None
     async with session.database() as connection, connection.transaction() if is_spam is not None else nullcontext():
         stored = await messages.store_flags(
@@ -79,6 +81,8 @@ async def change_flags(
             await spam_lessons.note_marked(connection, view.mailbox_id, told, is_spam=is_spam)
     await view.absorb(stored, asyncio.get_running_loop().time())
     session.shared.views.touch(view.mailbox_id, but=view)
+    if before is not None:
+        await flags_changed(session, view, before, stored.changed)
     return stored
 
 

@@ -4,6 +4,7 @@ The format, line by line:
 
     # RFC 3501 §6.3.1: what is proved              comments; the first says which section
     mailbox NAME: flags | subject                  before the start: one message more in NAME (made if missing)
+    script NAME: SIEVE                             before the start: the account has this script, which is not active
     C: a SELECT INBOX                              connection 1 sends the line with CRLF
     2C: a SELECT INBOX                             connection 2 does; a connection opens and logs in at its first line
     S: * $count EXISTS                             the next line must be this; $name captures a word, later it must be equal
@@ -123,6 +124,7 @@ class Script:
     """A transcript, read from a file."""
 
     messages: list[tuple[str, str, str]] = field(default_factory=list)  # mailbox, flags, subject
+    scripts: list[tuple[str, str]] = field(default_factory=list)  # name, Sieve
     steps: list[tuple[int, str, str]] = field(default_factory=list)  # connection, kind, text
     is_anonymous: bool = False
 
@@ -137,6 +139,8 @@ class Script:
                 script.is_anonymous = True
             elif found := re.fullmatch(r"mailbox ([^:]+): ?(.*?) ?\| ?(.*)", line):
                 script.messages.append((found[1], found[2], found[3]))
+            elif found := re.fullmatch(r"script ([^:]+): (.*)", line):
+                script.scripts.append((found[1], found[2]))
             elif found := re.fullmatch(r"(\d?)(C:|S:|S\?|S!) ?(.*)", line):
                 script.steps.append((int(found[1] or 1), found[2], found[3]))
             else:

@@ -27,4 +27,4 @@ def proofs() -> dict[bytes, str]:
 def token_name(token: bytes) -> bytes:
     """The token without what is configured: APPENDLIMIT=35651584 is APPENDLIMIT=, SORT=DISPLAY stays."""
     name, _, value = token.partition(b"=")
-    return name + b"=" if value.isdigit() or name == b"RIGHTS" else token
+    return name + b"=" if value.isdigit() or name in (b"RIGHTS", b"IMAPSIEVE") else token

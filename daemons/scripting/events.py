@@ -1,0 +1,222 @@
+"""Scripts that run after what happens in a mailbox over IMAP, RFC 6785: mail that is stored or copied there, flags that change.
+
+The annotation /shared/imapsieve/script of the mailbox, or of the server, names a script of the mailbox's owner or a global one.
+What such a script does starts no other script. Its mistakes and those of the database undo nothing of what happened.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+from daemons.context import Context
+from daemons.logs import logger
+from daemons.notifying import Notifications
+from daemons.outgoing import compose, new_transaction_id
+from daemons.postmaster import postmaster_of
+from daemons.relay.content import without_return_path
+from daemons.scripting.lying import Carrier, Lying
+from daemons.scripting.owners import AccountOwner
+from daemons.scripting.running import Scripting
+from daemons.smtp.delivering.answers import Answers
+from daemons.smtp.sending import Sending
+from filters.sieve.actions import Notify, Redirect, Result
+from filters.sieve.message import Message
+from filters.sieve.ports import Envelope, Surroundings
+from protocol.address import AddressError, AddrSpec, parse_addr_spec
+from storage import global_scripts, mailboxes, messages, scripts
+from storage.effects import Effect
+from storage.errors import NotFoundError, OverQuotaError, StorageError
+from storage.memory import AlreadyRememberedError, Remember
+from storage.pool import reported
+from storage.quota import Rooms
+from storage.rows import NewMessage
+from storage.scripts import Stored
+
+Cause = Literal["APPEND", "COPY", "FLAG"]  # RFC 6785 §4.1
+
+_SERVER = 0  # the place of an annotation of the server
+
+_log = logger("scripting")
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """What was done over IMAP to messages of one mailbox."""
+
+    cause: Cause
+    owner: AccountOwner  # of the mailbox
+    mailbox_id: int
+    login: str  # who did it
+
+
+@dataclass(frozen=True, slots=True)
+class _Author:
+    """Whose caps count."""
+
+    account_id: int
+    tenant_id: int
+    login: str
+
+
+class EventScripts:
+    """One per process."""
+
+    def __init__(self, context: Context, rooms: Rooms) -> None:
+        self._context = context
+        self._scripting = Scripting(context)
+        self._carrier = Carrier(context, rooms)
+        self._answers = Answers(context, postmaster_of(context.settings.smtp, context.settings.hostname))
+        self._notifications = Notifications(context)
+        self._sending = Sending(context.settings.sending, context.pool, context.changes)
+        self._named: dict[int, dict[int, str]] = {}  # by tenant
+        self._changes = 0  # what was asked before a change is not remembered behind it
+        self._end = context.changes.subscribe_scripts(self._forget)
+
+    async def close(self) -> None:
+        """Stop listening for changes."""
+        self._end()
+        self._scripting.close()
+        await self._sending.close()
+
+    async def name_of(self, tenant_id: int, mailbox_id: int) -> str:
+        """The script that concerns the mailbox, "" for none. Costs no query while nothing changes. Raises StorageError."""
+        named = self._named.get(tenant_id)
+        if named is None:
+            changes = self._changes
+            named = await scripts.event_scripts(self._context.pool, tenant_id)
+            if self._context.changes.is_connected and changes == self._changes:
+                self._named[tenant_id] = named
+        return named.get(mailbox_id, named.get(_SERVER, "")) if named else ""
+
+    async def run(self, happening: Happening, name: str, uids: Mapping[int, str]) -> None:
+        """Run the script of that name for each of the messages; with FLAG each UID comes with the flags that changed.
+
+        What goes wrong is logged.
+        """
+        try:
+            script = await self._found(happening.owner, name)
+            if script is None:
+                return
+            async with reported(), self._context.pool.acquire() as connection:
+                mailbox = await mailboxes.get(connection, happening.mailbox_id)
+                rows = await messages.rows(connection, happening.mailbox_id, list(uids))
+            for row in rows if mailbox is not None else ():
+                assert mailbox is not None
+                environment = {
+                    "location": "MS",
+                    "phase": "post",
+                    "imap.cause": happening.cause,
+                    "imap.user": happening.login,
+                    "imap.email": happening.login,
+                    "imap.mailbox": mailbox.name,
+                    "imap.changedflags": uids[row.uid],
+                }
+                await self._run_one(happening.owner, script, Lying(happening.mailbox_id, row), environment)
+        except StorageError as error:
+            _log.error("script of an IMAP event", error=f"{type(error).__name__}: {error}")
+
+    async def _found(self, owner: AccountOwner, name: str) -> Stored | None:
+        stored = await scripts.read(self._context.pool, owner.account_id, name)
+        return stored or await global_scripts.find(self._context.pool, owner.tenant_id, name)
+
+    async def _run_one(self, owner: AccountOwner, script: Stored, lying: Lying, environment: Mapping[str, str]) -> None:
+        octets = await self._context.blobs.message(lying.row.content_id)
+        surroundings = await self._scripting.surroundings(owner, Envelope(), remote=environment)
+        surroundings = replace(surroundings, flags=lying.flags, is_event=True)
+        now = datetime.now(UTC)
+        result = await self._scripting.run_one(owner, script, octets, surroundings, now=now)
+        try:
+            if result.error is not None:
+                await self._tell(owner, script, result, surroundings, lying)
+                return
+            await self._send(owner, result, octets, surroundings, lying, now)
+            await self._carrier.carry_out(owner, lying, result, unkept="mark")
+        except (AlreadyRememberedError, NotFoundError):
+            return  # told by somebody else, or the message is gone
+        except OverQuotaError:
+            _log.info("script of an IMAP event: no room for a copy", account_id=owner.account_id)
+
+    async def _tell(
+        self, owner: AccountOwner, script: Stored, result: Result, surroundings: Surroundings, lying: Lying
+    ) -> None:
+        """Word of a mistake to the owner of the mailbox, once for each version of the script."""
+        assert result.error is not None
+        address = _address(surroundings.owner.addresses[0]) if surroundings.owner.addresses else None
+        if address is None:
+            return
+        told = await self._answers.fault(owner, address, result.error_script, result.error, script.digest.hex())
+        await self._store(told.messages, told.effects, lying)
+
+    async def _send(
+        self,
+        owner: AccountOwner,
+        result: Result,
+        octets: bytes,
+        surroundings: Surroundings,
+        lying: Lying,
+        now: datetime,
+    ) -> None:
+        """What redirect and notify send, and the memory of duplicate, in one transaction."""
+        view, told = Message(octets).view, set[str]()
+        sent: list[NewMessage] = []
+        effects: list[Effect] = []
+        for action in result.actions:
+            if isinstance(action, Redirect):
+                sent += await self._redirected(owner, action, octets, surroundings)
+            elif isinstance(action, Notify):
+                trace_id = new_transaction_id()
+                planned = await self._notifications.plan(
+                    owner, action, view, surroundings, now=now, trace_id=trace_id, told=told
+                )
+                sent += planned.messages
+                effects += planned.effects
+        for each in result.tracked:
+            effects.append(Remember(owner.account_id, "duplicate", each.unique_id, each.seconds))
+        await self._store(sent, effects, lying)
+
+    async def _redirected(
+        self, owner: AccountOwner, action: Redirect, octets: bytes, surroundings: Surroundings
+    ) -> list[NewMessage]:
+        """The message as it lies there, sent by the owner: who sent it before has nothing to do with that, and caps hold."""
+        addresses = surroundings.owner.addresses
+        targets = await self._scripting.members(owner, action.list_name) if action.list_name else [action.address]
+        sender = _address(addresses[0]) if addresses else None
+        paths = [path for path in map(_address, targets) if path is not None]
+        if sender is None or not paths:
+            return []
+        author = _Author(owner.account_id, owner.tenant_id, addresses[0])
+        if await self._sending.admit(author, sender, len(paths)) is not None:
+            _log.info("script of an IMAP event: not sent, a cap is reached", account_id=owner.account_id)
+            return []
+        return await compose(
+            self._context,
+            owner.tenant_id,
+            sender,
+            paths,
+            without_return_path(action.message or octets),
+            trace_id=new_transaction_id(),
+            account_id=owner.account_id,
+            notify=action.notify,
+        )
+
+    async def _store(self, sent: Sequence[NewMessage], effects: Sequence[Effect], lying: Lying) -> None:
+        if sent:
+            first, *rest = sent
+            await self._context.ingest.store([replace(first, effects=(*first.effects, *effects)), *rest])
+        elif effects:
+            async with reported(), self._context.pool.acquire() as connection, connection.transaction():
+                for effect in sorted(effects, key=Effect.lock):
+                    await effect.apply(connection, lying.row.content_id)
+
+    def _forget(self, account_id: int) -> None:
+        self._changes += 1
+        if not account_id:
+            self._named.clear()
+
+
+def _address(text: str) -> AddrSpec | None:
+    try:
+        return parse_addr_spec(text)
+    except AddressError:
+        return None
