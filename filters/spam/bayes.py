@@ -1,25 +1,37 @@
 """Bayes: how likely a message is spam by the words that it shares with mail that people sorted.
 
-Gary Robinson's estimate for each token, with the level above as what is believed before anything was seen: an account's own
-mail overrules its tenant's, which overrules everybody's, the more of it there is. The tokens that say most are combined by
-Fisher's method (chi-square), which stays in the middle when they contradict each other.
+What counts is how much more often a token occurs in spam than in other mail, or less often (the logarithm of that ratio). Only
+tokens count that are all but sure: of those in between there are many in every message, they depend on each other, and
+together they would drown the others. How a message was sent and what is in it are judged apart, each by the mean of its
+tokens, so that neither the length of a message nor that of its header says anything by itself.
+
+Of several levels an account's own mail overrules its tenant's, which overrules everybody's.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from heapq import nlargest, nsmallest
+from heapq import nlargest
 from typing import Protocol, TypeAlias
 
-from filters.spam.tokens import Token, shown
+from filters.spam.tokens import SENT, is_word
 
-STRENGTH = 0.0178  # how many messages what was believed before counts for
-LEAST_DISTANCE = 0.375  # from one half; tokens that say less are passed over
+LEAST_SURE = 0.96  # of what a token would have to say alone; one that is less sure says nothing
+# How often what was never seen is taken to occur, in messages of all that were learned. Worked out by leaving out each message
+# in turn: a token that only one message holds says more the fewer messages of the other kind there are to have held it.
+UNSEEN = 0.1
+NEUTRAL = 4.0  # tokens without a word to say that each message is given: a few tokens are not as sure as many
+HIGHEST = 8.0  # weight of one token
+ABOVE = 0.5  # messages that what the level above knows counts for, of a token that the level itself knows
 LEAST_LEARNED = 30  # messages of each kind, of a level that is to have a say
+# Whoever has sorted more ham than spam knows more words of ham, and finds more of these in whatever comes in: what that adds is
+# taken off again, by what was seen when some of the mail of one kind was left out.
+_BALANCE, _MOST_UNBALANCED = 2.1, 3.0
+_RESERVE = 1.4  # two kinds of mail of one size: how much more must speak for spam than against it
+_STEEPNESS = 1.9  # of the probability, fitted as UNSEEN was
 _SHOWN = 5
 
 _Counted: TypeAlias = tuple[tuple[int, int] | None, ...]  # spam, ham at each level
-_Weight: TypeAlias = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +54,9 @@ class Counts(Protocol):
 class Opinion:
     """How likely it is spam, from 0 to 1, and the words that said so most.
 
-    The probability is soon as good as 0 or 1; evidence goes on to grow: it is how much more the tokens speak for spam than for
-    the contrary, in units that do not depend on their number.
+    The probability is soon as good as 0 or 1; evidence goes on to grow: it is how much the tokens speak for spam in the mean,
+    as a logarithm, that of the header and that of the content added, less what would be said of any message. 0: nothing is
+    known, or it contradicts itself.
     """
 
     probability: float
@@ -52,82 +65,76 @@ class Opinion:
     ham_words: tuple[str, ...] = ()
 
 
-def judge(
-    tokens: Mapping[int, Token], levels: Sequence[Level], *, least_learned: int = LEAST_LEARNED
-) -> Opinion | None:
+def judge(tokens: Mapping[int, str], levels: Sequence[Level], *, least_learned: int = LEAST_LEARNED) -> Opinion | None:
     """Give an opinion; None where too little was learned."""
     heard = [level for level in levels if level.spam >= least_learned and level.ham >= least_learned]
     if not heard:
         return None
-    strong: list[tuple[float, int]] = []
-    spam = ham = 0.0
+    sent: list[tuple[float, int]] = []
+    content: list[tuple[float, int]] = []
     weights = _Weights(heard)
     for token, counted in _counted(heard):
         weight = weights[counted]
-        if weight is not None and token in tokens:
-            strong.append((weight[0], token))
-            spam += weight[1]
-            ham += weight[2]
-    if not strong:
-        return Opinion(0.5)
+        if weight and token in tokens:
+            (sent if token & SENT else content).append((weight, token))
+    number = len(sent) + len(content)
+    evidence = _mean(sent) + _mean(content) + _balance(heard) * number / (number + 2 * NEUTRAL)
     return Opinion(
-        _combined(spam, ham, len(strong)),
-        (spam - ham) / math.sqrt(4.0 * len(strong)),
-        tuple([shown(tokens[token]) for estimate, token in nlargest(_SHOWN, strong) if estimate > 0.5]),
-        tuple([shown(tokens[token]) for estimate, token in nsmallest(_SHOWN, strong) if estimate < 0.5]),
+        1.0 / (1.0 + math.exp(-_STEEPNESS * evidence)),
+        evidence,
+        _words(tokens, [(weight, token) for weight, token in content + sent if weight > 0.0]),
+        _words(tokens, [(-weight, token) for weight, token in content + sent if weight < 0.0]),
     )
 
 
-def _counted(levels: Sequence[Level]) -> Iterable[tuple[int, _Counted]]:
+def _words(tokens: Mapping[int, str], strongest: Sequence[tuple[float, int]]) -> tuple[str, ...]:
+    """Those that people know: plain words before pairs and traits; the weightiest, and of those the longest."""
+    known = [(is_word(tokens[token]), weight, len(tokens[token]), tokens[token]) for weight, token in strongest]
+    return tuple([each[-1] for each in nlargest(_SHOWN, known)])
+
+
+def _balance(levels: Sequence[Level]) -> float:
+    ratio = math.log(sum([level.ham for level in levels]) / sum([level.spam for level in levels]))
+    return _BALANCE * max(-_MOST_UNBALANCED, min(_MOST_UNBALANCED, ratio)) - _RESERVE
+
+
+def _mean(weights: Sequence[tuple[float, int]]) -> float:
+    return sum([weight for weight, _ in weights]) / (len(weights) + NEUTRAL)
+
+
+def _counted(levels: Sequence[Level]) -> Sequence[tuple[int, _Counted]]:
     """Each token with its counts at all levels; None where a level does not know it."""
     if len(levels) == 1:
-        return zip(levels[0].counts, zip(levels[0].counts.values()), strict=True)
+        return list(zip(levels[0].counts, zip(levels[0].counts.values()), strict=True))
     every = {token for level in levels for token in level.counts}
     return [(token, tuple([level.counts.get(token) for level in levels])) for token in every]
 
 
-class _Weights(dict[_Counted, _Weight | None]):
+class _Weights(dict[_Counted, float]):
     """What counts say. Most tokens have one of a few counts: what those say is worked out once."""
 
     def __init__(self, levels: Sequence[Level]) -> None:
         super().__init__()
         self._levels = levels
 
-    def __missing__(self, counted: _Counted) -> _Weight | None:
-        """The estimate and what it adds to the chi-square of spam and of ham; None when it says too little."""
-        estimate = self._estimate(counted)
-        weight = None
-        if abs(estimate - 0.5) >= LEAST_DISTANCE:
-            weight = (estimate, -2.0 * math.log(1.0 - estimate), -2.0 * math.log(estimate))
+    def __missing__(self, counted: _Counted) -> float:
+        spam, ham, learned = self._rates(counted)
+        weight = 0.0
+        if max(spam, ham) >= LEAST_SURE * (spam + ham) > 0.0:
+            unseen = UNSEEN / learned
+            weight = max(-HIGHEST, min(HIGHEST, math.log((spam + unseen) / (ham + unseen))))
         self[counted] = weight
         return weight
 
-    def _estimate(self, counted: _Counted) -> float:
-        """Robinson's f(w), level by level: each takes the estimate of the one above for what it believes before."""
-        estimate = 0.5
+    def _rates(self, counted: _Counted) -> tuple[float, float, int]:
+        """How often it occurs in spam and in ham, and in how many messages: each level corrects the one above."""
+        spam = ham = 0.0
+        learned, above = 0, 0.0
         for level, each in zip(self._levels, counted, strict=True):
-            if each is None or each == (0, 0):
+            if each is None or not any(each):
                 continue
-            spam, ham = min(each[0] / level.spam, 1.0), min(each[1] / level.ham, 1.0)
-            number = each[0] + each[1]
-            estimate = (STRENGTH * estimate + number * (spam / (spam + ham))) / (STRENGTH + number)
-        return estimate
-
-
-def _combined(spam: float, ham: float, number: int) -> float:
-    """Fisher's combination of both hypotheses, halfway between when they agree that nothing is known."""
-    return min(1.0, max(0.0, (1.0 + _chi_square(ham, number) - _chi_square(spam, number)) / 2.0))
-
-
-def _chi_square(chi: float, half_degrees: int) -> float:
-    """The probability of a value as large as chi by chance, with 2 * half_degrees degrees of freedom."""
-    half = chi / 2.0
-    # The terms of the series are summed as logarithms: exp(-half) alone is 0 where half is large.
-    if half <= 0.0:
-        return 1.0
-    log_half, term, total = math.log(half), -half, 0.0
-    for number in range(half_degrees):
-        if number:
-            term += log_half - math.log(number)
-        total += math.exp(term)
-    return min(total, 1.0)
+            spam = (min(each[0], level.spam) + above * spam) / (level.spam + above)
+            ham = (min(each[1], level.ham) + above * ham) / (level.ham + above)
+            learned += level.spam + level.ham
+            above = ABOVE
+        return spam, ham, learned

@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 
 from filters.spam.rules import Pattern, Question, Rule
-from filters.spam.sight import Sight
+from filters.spam.sight import Sight, site
 from protocol.message import dates
 
 _MESSAGE_ID = re.compile(rb"[ \t]*<[^<>@\s]+@[^<>@\s]+>[ \t]*(?:\([^)]*\)[ \t]*)?")
@@ -15,6 +15,7 @@ _DIGITS = re.compile(r"\d{4,}$|\d.*\d.*\d.*\d")
 _CONSONANTS = re.compile(r"[bcdfghjklmnpqrstvwxz]{6,}", re.IGNORECASE)
 _NAMED_ADDRESS = re.compile(r"[\w.+-]+@([\w-]+(?:\.[\w-]+)+)")
 _NUMERIC_HOST = re.compile(r"\d+[-.]\d+[-.]\d+|^[0-9.\[\]]+$")
+_ZONE = re.compile(rb"(?:[+-]\d{4}|[A-Z]{1,5})[ \t]*(?:\([^)]*\))?[ \t]*$")
 _SINGLE = ("FROM", "SENDER", "REPLY-TO", "TO", "CC", "DATE", "SUBJECT", "MESSAGE-ID", "IN-REPLY-TO", "REFERENCES")
 _FREE_MAIL = frozenset(
     [
@@ -55,6 +56,26 @@ _FREE_MAIL = frozenset(
         "zoho.com",
     ]
 )
+# Where these write from, beside their own site.
+_FREE_MAIL_HOSTS = {
+    "gmail.com": "google.com",
+    "googlemail.com": "google.com",
+    "gmx.de": "gmx.net",
+    "gmx.com": "gmx.net",
+    "hotmail.com": "outlook.com",
+    "hotmail.de": "outlook.com",
+    "live.com": "outlook.com",
+    "outlook.de": "outlook.com",
+    "msn.com": "hotmail.com",
+    "bk.ru": "mail.ru",
+    "yandex.com": "yandex.net",
+    "yandex.ru": "yandex.net",
+    "icloud.com": "me.com",
+    "proton.me": "protonmail.ch",
+    "protonmail.com": "protonmail.ch",
+    "email.com": "mail.com",
+}
+_MANY_RECIPIENTS = 6
 _MUCH_LATER, _MUCH_EARLIER = timedelta(days=2), timedelta(days=10)
 
 
@@ -165,6 +186,20 @@ def _bulk_without_exit(sight: Sight) -> bool:
     )
 
 
+def _free_mail_elsewhere(sight: Sight) -> bool:
+    """From a free mailbox, and it never was at its provider's. Where authentication passed, that has said who sent it."""
+    domain, known = sight.sender[2], sight.circumstances
+    if domain not in _FREE_MAIL or not sight.received or "pass" in (known.spf, known.dkim, known.dmarc):
+        return False
+    sites = {site(domain), _FREE_MAIL_HOSTS.get(domain, domain)}
+    return sites.isdisjoint(sight.hop_sites) and site(known.helo.lower()) not in sites and not sight.has("LIST-ID")
+
+
+def _links_home(sight: Sight) -> bool:
+    own = site(sight.sender[2])
+    return own in sight.hop_sites and any(site(host) == own for host in sight.hosts)
+
+
 def _first_helo(sight: Sight) -> str:
     return sight.circumstances.helo
 
@@ -189,14 +224,14 @@ RULES: tuple[Rule, ...] = (
     ),
     Question(
         "bad_message_id",
-        0.8,
+        0.9,
         "its Message-ID is malformed",
         "ihre Message-ID ist fehlerhaft",
         lambda s: bool(s.raw("MESSAGE-ID").strip()) and _MESSAGE_ID.fullmatch(s.raw("MESSAGE-ID")) is None,
     ),
     Question(
         "foreign_message_id",
-        0.8,
+        0.9,
         "its Message-ID was made at the recipient's site",
         "ihre Message-ID entstand erst beim Empfänger",
         _foreign_id,
@@ -225,63 +260,63 @@ RULES: tuple[Rule, ...] = (
     ),
     Question(
         "from_numbered",
-        0.6,
+        0.1,
         "the sender's address holds many digits",
         "die Adresse des Absenders enthält viele Ziffern",
         _numbered_sender,
     ),
     Question(
         "from_random",
-        0.8,
+        0.6,
         "the sender's address looks random",
         "die Adresse des Absenders sieht zufällig aus",
         _random_sender,
     ),
     Question(
         "reply_elsewhere",
-        1.5,
+        1.6,
         "answers go to a free mailbox of somebody else",
         "Antworten gehen an ein fremdes Freemail-Postfach",
         _reply_elsewhere,
     ),
     Question(
         "no_to",
-        0.7,
+        0.6,
         "it names no recipient",
         "sie nennt keinen Empfänger",
         lambda s: not s.has("TO") and not s.has("CC"),
     ),
     Question(
         "to_hidden",
-        0.8,
+        0.9,
         "its recipients are hidden",
         "ihre Empfänger sind verborgen",
         lambda s: s.has("TO") and not s.addresses("TO", "CC"),
     ),
     Question(
-        "to_sender", 1.0, "it is addressed to its own sender", "sie ist an ihren eigenen Absender gerichtet", _to_sender
+        "to_sender", 1.1, "it is addressed to its own sender", "sie ist an ihren eigenen Absender gerichtet", _to_sender
     ),
     Question(
         "similar_recipients",
-        1.2,
+        1.3,
         "its recipients were taken from a list in alphabetical order",
         "ihre Empfänger stammen aus einer alphabetischen Liste",
         _similar_recipients,
     ),
-    Question("no_subject", 0.6, "it has no subject", "sie hat keinen Betreff", lambda s: not s.subject),
+    Question("no_subject", 0.7, "it has no subject", "sie hat keinen Betreff", lambda s: not s.subject),
     Question(
-        "subject_shouts", 1.2, "its subject is all in capitals", "ihr Betreff steht ganz in Großbuchstaben", _shouts
+        "subject_shouts", 1.4, "its subject is all in capitals", "ihr Betreff steht ganz in Großbuchstaben", _shouts
     ),
     Question(
         "subject_exclaims",
-        0.7,
+        1.0,
         "its subject ends in an exclamation mark",
         "ihr Betreff endet mit einem Ausrufezeichen",
         lambda s: s.subject.rstrip().endswith("!"),
     ),
     Question(
         "subject_tagged",
-        1.2,
+        1.4,
         "its subject ends in a random mark",
         "ihr Betreff endet mit einem zufälligen Kennzeichen",
         lambda s: _TRAILING_NUMBER.search(s.subject) is not None,
@@ -309,7 +344,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Question(
         "undeclared_8bit",
-        1.2,
+        1.4,
         "its header has characters of an unknown script",
         "ihr Kopf enthält Zeichen einer unbekannten Schrift",
         _eight_bit,
@@ -321,10 +356,45 @@ RULES: tuple[Rule, ...] = (
         "ein Kopffeld kommt doppelt vor, das nur einmal vorkommen darf",
         _doubled,
     ),
-    Question("marked_urgent", 0.5, "it is marked as urgent", "sie ist als dringend gekennzeichnet", _urgent),
+    Question(
+        "free_mail_elsewhere",
+        1.4,
+        "it is from a free mailbox and was not sent there",
+        "sie nennt ein Freemail-Postfach und wurde nicht dort versandt",
+        _free_mail_elsewhere,
+    ),
+    Question(
+        "many_recipients",
+        0.7,
+        "it names many recipients",
+        "sie nennt viele Empfänger",
+        lambda s: len(s.addresses("TO", "CC")) >= _MANY_RECIPIENTS,
+    ),
+    Question(
+        "date_without_zone",
+        0.9,
+        "its date has no time zone",
+        "ihrem Datum fehlt die Zeitzone",
+        lambda s: s.has("DATE") and _ZONE.search(s.raw("DATE")) is None,
+    ),
+    Question(
+        "links_home",
+        -1.0,
+        "it was sent and leads to where its sender is",
+        "sie kommt vom Ort des Absenders und führt dorthin",
+        _links_home,
+    ),
+    Question(
+        "mail_program",
+        -0.7,
+        "it names the program that wrote it",
+        "sie nennt das Programm, das sie schrieb",
+        lambda s: s.has("USER-AGENT"),
+    ),
+    Question("marked_urgent", 0.6, "it is marked as urgent", "sie ist als dringend gekennzeichnet", _urgent),
     Question(
         "forged_outlook",
-        1.8,
+        1.9,
         "it claims to come from Outlook Express and does not",
         "sie gibt vor, von Outlook Express zu stammen",
         _claims_outlook,
@@ -352,14 +422,14 @@ RULES: tuple[Rule, ...] = (
     ),
     Question(
         "answer_in_thread",
-        -0.8,
+        -0.9,
         "it answers an earlier message",
         "sie antwortet auf eine frühere Nachricht",
         lambda s: s.has("IN-REPLY-TO") and s.has("REFERENCES"),
     ),
     Question(
         "list_mail",
-        -0.6,
+        -1.0,
         "it comes from a mailing list",
         "sie kommt über eine Mailingliste",
         lambda s: s.has("LIST-ID") and s.has("LIST-POST"),
@@ -375,7 +445,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Pattern(
         "says_advertisement",
-        2.5,
+        2.6,
         "it calls itself an advertisement",
         "sie nennt sich selbst Werbung",
         "subject",

@@ -106,7 +106,7 @@ def _nested(sight: Sight) -> bool:
 RULES: tuple[Rule, ...] = (
     Question(
         "link_ip",
-        1.5,
+        1.9,
         "a link leads to a number instead of a name",
         "ein Link führt zu einer Nummer statt zu einem Namen",
         lambda s: any(_IP.fullmatch(host) for host in s.hosts),
@@ -141,14 +141,14 @@ RULES: tuple[Rule, ...] = (
     ),
     Question(
         "link_cheap_domain",
-        0.9,
+        0.7,
         "a link leads to a domain of a kind that is often abused",
         "ein Link führt zu einer Domain, deren Art oft missbraucht wird",
         lambda s: any(host.rpartition(".")[2] in _CHEAP for host in s.hosts if "." in host),
     ),
     Question(
         "link_hides_host",
-        2.0,
+        1.5,
         "a link shows another address than the one it leads to",
         "ein Link zeigt eine andere Adresse, als er ansteuert",
         _hides_host,
@@ -187,7 +187,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Pattern(
         "link_number_in_mailto",
-        0.8,
+        0.9,
         "it wants to be answered by a mail with a given subject",
         "sie will mit vorgegebenem Betreff beantwortet werden",
         "html",
@@ -195,7 +195,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Pattern(
         "link_exit_script",
-        1.0,
+        1.1,
         "it links a script to be taken off a list",
         "sie verlinkt ein Skript zum Austragen",
         "html",

@@ -14,14 +14,14 @@ def _subject(name: str, points: float, en: str, de: str, expression: str) -> Pat
 RULES: tuple[Rule, ...] = (
     _subject(
         "subject_money",
-        1.0,
+        0.9,
         "its subject speaks of money",
         "ihr Betreff spricht von Geld",
         r"[$€£] ?\d|\d ?[$€£]|\b(?:cash|million|income|profit|earn|euros?|geld|verdien\w+)\b",
     ),
     _subject(
         "subject_free",
-        0.8,
+        1.1,
         "its subject offers something for nothing",
         "ihr Betreff verspricht etwas umsonst",
         r"\bfree\b[^:]*!|^free\b|\b(?:kostenlos|gratis|umsonst)\b|\bno cost\b",
@@ -35,21 +35,21 @@ RULES: tuple[Rule, ...] = (
     ),
     _subject(
         "subject_loan",
-        1.2,
+        1.4,
         "its subject offers a loan or mortgage",
         "ihr Betreff bietet einen Kredit an",
         r"\b(?:mortgage|refinanc\w*|debts?|loans?|interest rates?|low(?:est)? rates?|kredit|schufa|credit cards?)\b",
     ),
     _subject(
         "subject_sex",
-        2.0,
+        2.1,
         "its subject speaks of sex",
         "ihr Betreff spricht von Sex",
         r"\b(?:sex(?:y|ual)?|porn\w*|xxx|nude|naked|horny|teens?|sluts?|erotik|webcam girls?|viagra|adult site|penis)\b",
     ),
     _subject(
         "subject_win",
-        1.5,
+        1.4,
         "its subject speaks of a prize",
         "ihr Betreff spricht von einem Gewinn",
         r"\b(?:winner|winning|you(?:'ve| have)? won|lottery|lotto|jackpot|prize|casino|gewonnen|gewinn(?:spiel|"
@@ -73,14 +73,14 @@ RULES: tuple[Rule, ...] = (
     ),
     _subject(
         "subject_your",
-        0.4,
+        0.5,
         "its subject speaks of what is yours",
         "ihr Betreff spricht von dem, was Ihnen gehört",
         r"^(?:your|ihre?)\b|\byour (?:own|home|business|website|family|credit|bills?)\b",
     ),
     _subject(
         "subject_guarantee",
-        1.2,
+        1.3,
         "its subject guarantees or urges",
         "ihr Betreff garantiert oder drängt",
         r"\b(?:guarante\w+|limited time|act now|hurry|last chance|don'?t miss|risk.?free|garantiert|nur heute|"
@@ -95,7 +95,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "remove_me",
-        1.0,
+        1.4,
         "it tells how to be taken off a list",
         "sie erklärt, wie man sich austrägt",
         r"\bto be removed\b|\bremove(?:d)? (?:me|yourself|from (?:our|this|future|the))|\bword \W?remove\b|"
@@ -104,7 +104,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "you_asked_for_it",
-        1.2,
+        1.0,
         "it claims that you asked for it",
         "sie behauptet, Sie hätten darum gebeten",
         r"\byou (?:are receiving|have received|received|were sent) this (?:e?-?mail|message|newsletter|offer|"
@@ -122,7 +122,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "act_now",
-        0.8,
+        0.7,
         "it urges",
         "sie drängt",
         r"\bact now\b|\border (?:now|today)\b|\bcall now\b|\b(?:limited|one).time offer\b|\bwhile supplies last\b|"
@@ -131,7 +131,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "click_here",
-        0.7,
+        0.9,
         "it says where to click",
         "sie sagt, wo man klicken soll",
         r"\bclick (?:here|below|on the link|the link)\b|\bklicken sie (?:hier|auf)\b|\bhier klicken\b|"
@@ -139,7 +139,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "no_risk",
-        1.0,
+        1.1,
         "it promises that there is no risk",
         "sie verspricht, es gebe kein Risiko",
         r"\brisk.?free\b|\bno risk\b|\bno obligation\b|\bmoney.?back\b|\b(?:100%|fully|satisfaction) guarante\w+|"
@@ -147,7 +147,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "for_nothing",
-        0.6,
+        0.1,
         "it offers something for nothing",
         "sie bietet etwas umsonst an",
         r"\babsolutely free\b|\bfor free\b|\bfree (?:trial|sample|gift|access|info\w*|quote|report|consult\w*|"
@@ -167,7 +167,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "big_sum",
-        1.0,
+        1.1,
         "it speaks of millions",
         "sie spricht von Millionen",
         r"\bmillion (?:united states |us |u\.s\. )?(?:dollars|euro|usd|pounds)\b|\b(?:usd|us\$|\$|€|"
@@ -175,7 +175,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "inheritance",
-        2.5,
+        2.4,
         "it tells of a fortune abroad",
         "sie erzählt von einem Vermögen im Ausland",
         r"\bnext of kin\b|\bforeign (?:partner|account|beneficiary)\b|\b(?:deceased|late) (?:father|husband|client|"
@@ -185,7 +185,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "lottery",
-        2.0,
+        1.9,
         "it tells of a prize",
         "sie erzählt von einem Gewinn",
         r"\byou(?:'ve| have)? (?:been selected|won)\b|\b(?:lottery|sweepstake)\w*\b|\bclaim your (?:prize|winnings|"
@@ -193,7 +193,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "drugs",
-        1.8,
+        1.7,
         "it offers drugs",
         "sie bietet Medikamente an",
         r"\bviagra\b|\bcialis\b|\bphentermine\b|\bxanax\b|\bvalium\b|\bonline pharmacy\b|\bno prescription\b|"
@@ -210,7 +210,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "loan",
-        1.2,
+        1.1,
         "it offers a loan",
         "sie bietet einen Kredit an",
         r"\bmortgage\b|\brefinanc\w+|\binterest rates?\b|\b(?:bad|poor|no|good) credit\b|"
@@ -220,7 +220,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "sex",
-        1.5,
+        1.4,
         "it offers sex",
         "sie bietet Sex an",
         r"\b(?:porn\w*|xxx|hardcore|live (?:girls|sex)|sex (?:sites?|pics|videos?)|nude|naked|horny|sluts?|cum|"
@@ -228,7 +228,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "bulk_mail_sold",
-        2.5,
+        2.4,
         "it offers addresses or mass mailing",
         "sie bietet Adressen oder Massenversand an",
         r"\bbulk (?:e?-?mail\w*|friendly|mail\w*)\b|\b(?:million|fresh|targeted|clean) (?:fresh |"
@@ -258,7 +258,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "stock_tip",
-        2.0,
+        1.4,
         "it praises a stock",
         "sie preist eine Aktie an",
         r"\bstrong buy\b|\bhot stock\b|\bstock (?:alert|pick|tip)\b|\bundervalued\b|\botc(?:bb)?:|"
@@ -276,7 +276,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "paid_by",
-        0.7,
+        0.4,
         "it names ways to pay",
         "sie nennt Zahlungswege",
         r"\b(?:visa|mastercard|american express|amex)\b|\bmoney order\b|\bwestern union\b|\bgift cards?\b|"
@@ -292,7 +292,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "only_today",
-        0.8,
+        0.2,
         "it has a price to praise",
         "sie preist einen Preis an",
         r"\b(?:only|just|nur|for as low as|as low as|starting at) (?:[$€£]|usd|eur) ?\d|\bsave (?:up to |"
@@ -301,7 +301,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "diploma",
-        2.0,
+        2.1,
         "it sells degrees",
         "sie verkauft Titel",
         r"\buniversity (?:diplomas?|degrees?)\b|\bno required (?:tests|classes)\b|\bdiplomas? (?:from|based)|"
@@ -318,7 +318,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "long_distance",
-        1.0,
+        1.3,
         "it sells telephone or web services",
         "sie verkauft Telefon- oder Webdienste",
         r"\blong.distance\b|\bcents (?:a|per) minute\b|\bweb hosting\b|\bdomain names? (?:for|registration|from)\b|"
@@ -327,7 +327,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _text(
         "our_company",
-        0.5,
+        0.6,
         "it introduces a company",
         "sie stellt eine Firma vor",
         r"\bdear\b.{0,40}\bwe are (?:a|the|one of)\b|\bleading (?:manufacturer|supplier|provider|exporter)\b|"

@@ -21,15 +21,40 @@ from protocol.message.text import decode_body, strip_html
 MAX_TEXT_OCTETS = 64 << 10  # of the bodies of all text parts together, as they are encoded
 MAX_PARTS = 200  # that are listed
 MAX_LINKS = 200
+MAX_FIELDS = 60  # whose order and hops are looked at
 _MAX_HEADER_CHARACTERS = 32 << 10
 _MAX_ADDRESSES = 200
+_LETTERS_LOOKED_AT = 8_000
 
 _ADDRESS = re.compile(r"([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,128})@([A-Za-z0-9\[\].:_\u0080-\uffff-]{1,255})")
 _LINK = re.compile(r"""https?:/{1,3}[^\s"'<>\\)\]]{1,2000}""")
 _LINK_WITHOUT_SCHEME = re.compile(r"""(?<![\w.@/-])www\.\w[^\s"'<>\\)\]]{1,2000}""")
 _HOST = re.compile(r"(?:https?:/{1,3})?(?:([^/?#@]*)@)?(\[[^\]/]*\]|[^/?#:@]*)(?::(\d{1,5}))?(.*)", re.DOTALL)
+_HOP = re.compile(r"(?:from|helo[= ]|by|\() ?([a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.[a-z]{2,})")
+_MAX_HOPS = 30
 # RFC 5322 §3.6.7 and what sites add on the way in: none of it is the sender's own word.
 _NOT_THE_SENDERS = frozenset({"X-SPAM-STATUS", "X-SPAM-LEVEL", "X-SPAM-FLAG", "X-SPAM-SCORE", "X-SPAM-REASONS"})
+
+# Fields that sites add after the sender: what they hold would be learned as if it were the mail's.
+ADDED_ON_THE_WAY = frozenset(
+    [
+        "RECEIVED",
+        "RETURN-PATH",
+        "DELIVERED-TO",
+        "DELIVERY-DATE",
+        "X-ORIGINAL-TO",
+        "STATUS",
+        "X-STATUS",
+        "X-UID",
+        "X-KEYWORDS",
+        "X-MOZILLA-STATUS",
+        "X-MOZILLA-STATUS2",
+        "AUTHENTICATION-RESULTS",
+        "X-VIRUS-STATUS",
+        "X-PYZOR",
+        *_NOT_THE_SENDERS,
+    ]
+)
 
 _TWO_LABELS = frozenset(["co", "com", "org", "net", "ac", "gov", "edu"])
 
@@ -186,6 +211,23 @@ class Sight:
     def text(self) -> str:
         """What a reader sees of all text parts."""
         return f"{self.plain}\n{self.shown_html}" if self.html else self.plain
+
+    @cached_property
+    def received(self) -> list[str]:
+        """The Received fields in lower case, the latest first."""
+        bodies = [body for name, body in self.fields[:MAX_FIELDS] if name == "RECEIVED"][:_MAX_HOPS]
+        return [body[:400].decode("latin-1").lower() for body in bodies]
+
+    @cached_property
+    def hop_sites(self) -> dict[str, None]:
+        """Sites of the hosts that it came through, as far as Received fields are to be believed."""
+        return {site(host): None for text in self.received for host in _HOP.findall(text)[:4]}
+
+    @cached_property
+    def vowels(self) -> tuple[int, int]:
+        """How many small and capital ones: every language that has capitals has enough of these to stand for all letters."""
+        text = self.text[:_LETTERS_LOOKED_AT]
+        return sum(map(text.count, "aeiou")), sum(map(text.count, "AEIOU"))
 
     @cached_property
     def links(self) -> list[Link]:

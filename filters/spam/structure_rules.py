@@ -131,10 +131,7 @@ def _much_markup(sight: Sight) -> bool:
 
 
 def _capitals(sight: Sight) -> bool:
-    """Vowels stand for all letters: in every language that has capitals there are enough of them."""
-    text = sight.text[:_LETTERS_LOOKED_AT]
-    small = sum(map(text.count, "aeiou"))
-    capital = sum(map(text.count, "AEIOU"))
+    small, capital = sight.vowels
     return small + capital > 30 and capital > 0.35 * (small + capital)
 
 
@@ -182,7 +179,7 @@ def _diff(sight: Sight) -> bool:
 RULES: tuple[Rule, ...] = (
     Question(
         "html_alone",
-        1.0,
+        0.7,
         "it has markup and no plain text",
         "sie besteht nur aus HTML ohne einfachen Text",
         _html_alone,
@@ -212,7 +209,7 @@ RULES: tuple[Rule, ...] = (
         "eine Anlage ist nicht, was sie vorgibt",
         _misnamed,
     ),
-    Question("multipart_without_end", 0.8, "its last part has no end", "ihr letzter Teil hat kein Ende", _no_end),
+    Question("multipart_without_end", 1.0, "its last part has no end", "ihr letzter Teil hat kein Ende", _no_end),
     Question(
         "multipart_without_parts",
         1.0,
@@ -221,21 +218,21 @@ RULES: tuple[Rule, ...] = (
         _no_parts,
     ),
     Question(
-        "needless_base64", 1.5, "its text is encoded without need", "ihr Text ist ohne Not kodiert", _needless_base64
+        "needless_base64", 1.6, "its text is encoded without need", "ihr Text ist ohne Not kodiert", _needless_base64
     ),
     Question(
         "unknown_charset", 0.8, "its character set does not exist", "ihren Zeichensatz gibt es nicht", _unknown_charset
     ),
     Question(
         "false_charset",
-        1.0,
+        1.1,
         "it does not use the script that it states",
         "sie nutzt die angegebene Schrift gar nicht",
         _foreign_charset,
     ),
     Question(
         "no_mime_version",
-        0.5,
+        0.1,
         "it states a type without MIME-Version",
         "sie nennt einen Typ ohne MIME-Version",
         _unstated_type,
@@ -247,9 +244,9 @@ RULES: tuple[Rule, ...] = (
         "sie zeigt ein Bild statt eines Textes",
         _picture_for_text,
     ),
-    Question("link_alone", 1.0, "it is nothing but a link", "sie besteht nur aus einem Link", _link_alone),
+    Question("link_alone", 0.8, "it is nothing but a link", "sie besteht nur aus einem Link", _link_alone),
     Question("empty", 1.0, "it is empty", "sie ist leer", _empty),
-    Question("much_markup", 0.4, "it has far more markup than text", "sie hat weit mehr HTML als Text", _much_markup),
+    Question("much_markup", 0.3, "it has far more markup than text", "sie hat weit mehr HTML als Text", _much_markup),
     Question(
         "comment_in_word",
         1.8,
@@ -266,16 +263,16 @@ RULES: tuple[Rule, ...] = (
     ),
     Question(
         "invisible_text",
-        1.0,
+        0.6,
         "it holds text in the colour of its background",
         "sie enthält Text in der Farbe des Hintergrunds",
         lambda s: bool(s.html) and _SAME_COLOUR.search(s.html) is not None,
     ),
-    Question("capitals", 1.2, "much of it is in capitals", "vieles steht in Großbuchstaben", _capitals),
+    Question("capitals", 1.3, "much of it is in capitals", "vieles steht in Großbuchstaben", _capitals),
     Question("exclaims", 0.8, "it has many exclamation marks", "sie enthält viele Ausrufezeichen", _exclaims),
     Pattern(
         "spaced_words",
-        1.0,
+        0.8,
         "its words are s p a c e d",
         "ihre Wörter sind g e s p e r r t",
         "text",
@@ -300,22 +297,22 @@ RULES: tuple[Rule, ...] = (
     Question("random_words", 1.0, "it ends in random letters", "sie endet mit zufälligen Buchstaben", _random_words),
     Question(
         "much_money",
-        0.8,
+        0.2,
         "it speaks of sums of money again and again",
         "sie spricht immer wieder von Geldbeträgen",
         _much_money,
     ),
     Question(
         "foreign_script",
-        0.3,
+        0.5,
         "it is written in another script",
         "sie ist in fremder Schrift geschrieben",
         _foreign_script,
     ),
-    Question("signed", -0.6, "it is digitally signed", "sie ist digital signiert", _signed),
-    Question("quotes", -0.5, "it quotes an earlier message", "sie zitiert eine frühere Nachricht", _quotes),
+    Question("signed", -0.7, "it is digitally signed", "sie ist digital signiert", _signed),
+    Question("quotes", -1.0, "it quotes an earlier message", "sie zitiert eine frühere Nachricht", _quotes),
     Question("holds_patch", -1.5, "it holds a patch", "sie enthält einen Patch", _diff),
-    Pattern("html_form", 0.8, "it holds a form to fill in", "sie enthält ein Formular", "html", r"<form\b"),
+    Pattern("html_form", 0.2, "it holds a form to fill in", "sie enthält ein Formular", "html", r"<form\b"),
     Pattern(
         "html_password_form",
         2.0,
@@ -326,7 +323,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Pattern(
         "html_script",
-        1.0,
+        0.3,
         "it holds a program in its markup",
         "ihr HTML enthält ein Programm",
         "html",
@@ -334,7 +331,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Pattern(
         "html_frame",
-        1.0,
+        0.3,
         "it loads another page",
         "sie lädt eine fremde Seite nach",
         "html",
@@ -350,7 +347,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Pattern(
         "html_huge_font",
-        0.5,
+        0.8,
         "it holds very large text",
         "sie enthält sehr großen Text",
         "html",
@@ -366,7 +363,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Pattern(
         "html_red",
-        0.5,
+        0.7,
         "it holds text in red",
         "sie enthält Text in Rot",
         "html",
@@ -374,7 +371,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Pattern(
         "html_tracker",
-        0.5,
+        0.1,
         "it reports when it is read",
         "sie meldet, wenn sie gelesen wird",
         "html",
@@ -383,7 +380,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Pattern(
         "html_title_missing",
-        0.3,
+        0.4,
         "its page has an empty title",
         "ihre Seite hat einen leeren Titel",
         "html",

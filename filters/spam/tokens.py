@@ -1,34 +1,46 @@
-"""Tokens: what Bayes counts. Words and pairs of words of the text, words of some fields with the field's name, hosts of links.
+"""Tokens: what Bayes counts. Words of the text, hosts of links, words of some fields with the field's name, and traits.
+
+What a message opens with, its subject and first words, counts by pairs of words as well, with up to two others between them:
+these say what it wants, and are few enough to be learned.
 
 A token is a number of 63 bits, so that what is stored says nothing of what was written; its text is kept only as long as a
-message is being judged, to explain the verdict. Numbers are the same in every process and on every machine.
+message is being judged, to explain the verdict. Numbers are the same in every process and on every machine. Its highest bit
+says of which kind it is: set where it tells of how the message was sent, clear where it tells of what is in it. Bayes weighs
+the two apart, so that a long text does not drown a short header.
 
 Whoever changes what the tokens of a message are gives TOKENS_VERSION the next number: then a message that was learned counts
 anew when it is learned again, and the tokens of before stay until they are forgotten with their corpus.
 """
 
 import re
+from collections.abc import Iterable
 from hashlib import blake2b
+from itertools import islice
 from typing import TypeAlias
 
-from filters.spam.sight import Sight, site
+from filters.spam.sight import ADDED_ON_THE_WAY, Sight, site
+from filters.spam.traits import content_words, sending_words
 
-Token: TypeAlias = str | tuple[str, str]  # a word, or two that follow each other
+Token: TypeAlias = str  # its text
 
-TOKENS_VERSION = 1
-MAX_TOKENS = 1_500  # of one message; the first ones, header fields before text
+TOKENS_VERSION = 2
+MAX_TOKENS = 1_500  # of one message: at most a third of them of its header
+SENT = 1 << 62  # set in the number of a token that tells of how the message was sent
 _MAX_REMEMBERED = 50_000
 _MAX_TEXT = 20_000  # characters
 _MAX_TAGS = 100
-_MASK = (1 << 63) - 1
+_OPENING = 50  # words of the subject and of the text that are taken by pairs
+_OPENING_CHARACTERS = 1_000
+_REACH = 3  # of a pair, in words
+_MASK = SENT - 1
 _ODD = 0x9E3779B97F4A7C15
 
 _WORD = re.compile(r"([$€£]?[^\W_][\w'$€£%-]{0,22}!?)[\w'$€£%-]*")  # longer ones are cut
+_OPENING_WORD = re.compile(r"[$€£]?[^\W_][\w'$€£%-]{0,22}!?|\|")
 _FIELD_WORD = re.compile(r"[\w$€£%!'.-]+")
-_TAG = re.compile(r"<([a-zA-Z][a-zA-Z0-9]{0,9}(?: [a-zA-Z]{1,12}=)?)")
-_HOST = re.compile(r"(?:from|helo[= ]|by|\() ?([a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.[a-z]{2,})")
-_NETWORK = re.compile(r"\b(\d{1,3}\.\d{1,3})\.\d{1,3}\.\d{1,3}\b")
+_TAG = re.compile(r"<([a-z][a-z0-9]{0,9}(?: [a-z]{1,12}=)?)")
 _DIGITS = re.compile(r"\d+")
+_PLAIN = ("subject ", "from ", "host ", "mailer ")
 _TEXT_FIELDS = {
     "SUBJECT": "subject",
     "FROM": "from",
@@ -45,111 +57,80 @@ _WHOLE_FIELDS = {
     "LIST-ID": "list",
     "MIME-VERSION": "mime",
 }
-# Fields that sites add after the sender, or that differ by recipient: what they hold would be learned as if it were the mail's.
-_PASSED_OVER = frozenset(
-    [
-        "RECEIVED",
-        "RETURN-PATH",
-        "DELIVERED-TO",
-        "X-ORIGINAL-TO",
-        "STATUS",
-        "X-STATUS",
-        "X-UID",
-        "X-KEYWORDS",
-        "X-MOZILLA-STATUS",
-        "X-MOZILLA-STATUS2",
-        "AUTHENTICATION-RESULTS",
-        "X-VIRUS-STATUS",
-        "DATE",
-        "X-PYZOR",
-    ]
-)
 
 
 class _Numbers(dict[str, int]):
     """The number of each word; those that were asked for lately are remembered."""
 
+    def __init__(self, kind: int) -> None:
+        super().__init__()
+        self._kind = kind
+
     def __missing__(self, word: str) -> int:
-        number = int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big") & _MASK
+        digest = blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        number = int.from_bytes(digest, "big") & _MASK | self._kind
         if len(self) >= _MAX_REMEMBERED:
             self.clear()
         self[word] = number
         return number
 
 
-_numbers = _Numbers()
+_sent, _written = _Numbers(SENT), _Numbers(0)
 
 
 def tokens_of(sight: Sight) -> dict[int, Token]:
-    """The tokens of a message with their texts. The numbers are never negative: they fit into PostgreSQL's bigint."""
-    found: dict[int, Token] = {}
-    _add(found, _field_words(sight))
-    _add(found, _shape_words(sight))
-    _add_pairs(found, [f"subject {word}" for word in _FIELD_WORD.findall(_digits_as_one(sight.subject.lower()[:500]))])
-    _add_pairs(found, _WORD.findall(_digits_as_one(sight.text[:_MAX_TEXT].lower())))
-    return found
+    """The tokens of a message with their texts. The numbers are never negative: they fit into PostgreSQL's bigint.
+
+    What is learned must be what was judged: the octets as they came in, without the fields that we put on top of them.
+    """
+    found = _numbered(_sent, (*_field_words(sight), *sending_words(sight)), MAX_TOKENS // 3)
+    words = (*_shape_words(sight), *content_words(sight), *_text_words(sight))
+    pairs = _pairs(sight)
+    return found | pairs | _numbered(_written, words, MAX_TOKENS - len(found) - len(pairs))
 
 
-def shown(token: Token) -> str:
-    """A token for people."""
-    return token if isinstance(token, str) else f"{token[0]} {token[1].removeprefix('subject ')}"
+def is_word(token: Token) -> bool:
+    """Whether people know it for what it is: a word, or that of a field or link."""
+    return " " not in token or token.startswith(_PLAIN)
 
 
-def _digits_as_one(text: str) -> str:
+def _numbered(numbers: _Numbers, words: Iterable[str], most: int) -> dict[int, Token]:
+    each = list(islice(dict.fromkeys(words), most))
+    return dict(zip(map(numbers.__getitem__, each), each, strict=True))
+
+
+def _text_words(sight: Sight) -> list[str]:
     """Numbers differ from mail to mail; that there is one does not."""
-    return _DIGITS.sub("0", text)
+    words = dict.fromkeys(_WORD.findall(sight.text[:_MAX_TEXT].lower()))
+    return [word if word.isalpha() else _DIGITS.sub("0", word) for word in words]
 
 
-def _add(found: dict[int, Token], words: list[str]) -> None:
-    numbers = _numbers
-    for word in words[:MAX_TOKENS]:
-        found[numbers[word]] = word
-
-
-def _add_pairs(found: dict[int, Token], words: list[str]) -> None:
-    """Each word, and each with the one in front of it."""
-    numbers = _numbers
-    previous, last = "", 0
-    for word in words[: (MAX_TOKENS - len(found)) // 2]:
-        number = numbers[word]
-        found[number] = word
-        if previous:
-            found[(last * _ODD + number) & _MASK] = (previous, word)
-        previous, last = word, number
+def _pairs(sight: Sight) -> dict[int, Token]:
+    text = f"{sight.subject[:200]}\n|\n{sight.text[:_OPENING_CHARACTERS]}".lower()
+    words = ["^", *_OPENING_WORD.findall(_DIGITS.sub("0", text))][:_OPENING]
+    numbers = [_written[word] for word in words]
+    found: dict[int, Token] = {}
+    for reach in range(1, _REACH + 1):
+        between = " … " if reach > 1 else " "
+        for first, second, one, other in zip(words, words[reach:], numbers, numbers[reach:], strict=False):
+            found[(one * _ODD + other + reach) & _MASK] = f"{first}{between}{second}"
+    return found
 
 
 def _field_words(sight: Sight) -> list[str]:
     found: list[str] = []
     for name, body in sight.fields[:100]:
-        if name in _PASSED_OVER or name.startswith(("X-SPAM", "ARC-", "DKIM-")):
+        if name in ADDED_ON_THE_WAY or name == "DATE":
             continue
         found.append(f"field {name.lower()[:40]}")
         short = _TEXT_FIELDS.get(name)
-        if short is not None and short != "subject":
-            found += [f"{short} {word[:60]}" for word in _FIELD_WORD.findall(sight.field(name).lower()[:500])[:20]]
+        if short is not None:
+            text = _DIGITS.sub("0", sight.field(name).lower()[:500])
+            found += [f"{short} {word[:60]}" for word in _FIELD_WORD.findall(text)[:40]]
         elif (short := _WHOLE_FIELDS.get(name)) is not None:
-            text = body.decode("latin-1").lower().partition("boundary")[0]
-            found += [f"{short} {word[:60]}" for word in _FIELD_WORD.findall(text[:200])[:8]]
-    identity = sight.raw("MESSAGE-ID").decode("latin-1")
-    found.append(
-        "id " + _DIGITS.sub("0", re.sub(r"[a-z]+", "a", re.sub(r"[A-Z]+", "A", identity.partition("@")[0])))[:40]
-    )
+            text = body[:200].decode("latin-1").lower().partition("boundary")[0]
+            found += [f"{short} {word[:60]}" for word in _FIELD_WORD.findall(text)[:8]]
     return found
-
-
-def _hops(sight: Sight) -> list[str]:
-    """Hosts and networks that the message came through, as far as its Received fields are to be believed."""
-    found: dict[str, None] = {}
-    for name, body in sight.fields[:60]:
-        if name == "RECEIVED":
-            text = body[:400].decode("latin-1").lower()
-            for host in _HOST.findall(text)[:4]:
-                found[site(host)] = None
-            for network in _NETWORK.findall(text)[:3]:
-                found[network] = None
-            if len(found) > 40:
-                break
-    return list(found)
 
 
 def _shape_words(sight: Sight) -> list[str]:
@@ -158,9 +139,9 @@ def _shape_words(sight: Sight) -> list[str]:
         f"charset {(part.encoding or b'').decode('latin-1').lower()[:20]} {part.subtype.decode('latin-1').lower()[:20]}"
         for part in sight.parts[:10]
     ]
-    found += [f"host {host[:60]}" for host in sorted(sight.hosts)[:30]]
-    found += [f"site {site(host)[:60]}" for host in sorted(sight.hosts)[:30]]
-    found += [f"via {host[:60]}" for host in _hops(sight)]
+    for host in sorted(sight.hosts)[:30]:
+        found.append(f"host {host[:60]}")
+        found.append(f"site {site(host)[:60]}")
     found += [f"file {name.rpartition('.')[2][:12]}" for _, name in sight.attachments[:10]]
-    found += [f"tag {tag.lower()}" for tag in _TAG.findall(sight.html[:_MAX_TEXT])[:_MAX_TAGS]]
+    found += [f"tag {tag}" for tag in _TAG.findall(sight.html[:_MAX_TEXT].lower())[:_MAX_TAGS]]
     return found

@@ -2,6 +2,7 @@
 
 import asyncio
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,8 @@ def test_reasons_are_in_plain_words() -> None:
     assert [abs(each.points) for each in verdict.reasons] == sorted(
         (abs(each.points) for each in verdict.reasons), reverse=True
     )
-    assert "it offers drugs (+1.8)" in verdict.explained()
-    assert "sie bietet Medikamente an (+1.8)" in verdict.explained("de")
+    assert "it offers drugs (+1.7)" in verdict.explained()
+    assert "sie bietet Medikamente an (+1.7)" in verdict.explained("de")
 
 
 def test_innocent_letter_is_explained_too() -> None:
@@ -73,7 +74,7 @@ def test_fields_hold_no_word_of_the_message() -> None:
     octets = b"".join(each.octets for each in fields.values())
     assert octets.isascii()
     assert b"Injected" not in octets
-    assert b"its words are those of spam (+6.0)" in fields[REASONS_FIELD].octets.replace(b"\r\n", b"")
+    assert b"its words are those of spam (+8.0)" in fields[REASONS_FIELD].octets.replace(b"\r\n", b"")
     assert max(map(len, octets.split(b"\r\n"))) <= 78
 
 
@@ -106,12 +107,17 @@ def _some() -> list[Sorted]:
 
 @pytest.mark.skipif(not ARCHIVE.exists(), reason="the SpamAssassin public corpus is not here")
 async def test_real_mail_is_told_apart() -> None:
-    """On a part of the SpamAssassin public corpus: training helps, and wanted mail stays. bench.spam has all of it."""
-    sorted_ = _some()
-    false_before, _, before, _ = figures(await scored(sorted_, None), Thresholds().junk)
-    false, ham, detected, spam = figures(await scored(sorted_, trained(sorted_)), Thresholds().junk)
-    assert ham > 100
-    assert spam > 40
-    assert false <= min(false_before, 5)
-    assert detected >= before
-    assert detected / spam > 0.6
+    """On a part of the SpamAssassin public corpus, in both directions: training helps, and wanted mail stays.
+
+    So few messages train here that the figures are poorer than those of bench.spam, which has all of it.
+    """
+    totals = [[0, 0, 0, 0], [0, 0, 0, 0]]
+    for swap in (False, True):
+        sorted_ = [replace(each, is_training=each.is_training is not swap) for each in _some()]
+        for total, memory in zip(totals, (None, trained(sorted_)), strict=True):
+            for place, number in enumerate(figures(await scored(sorted_, memory), Thresholds().junk)):
+                total[place] += number
+    (false_alone, ham, alone, spam), (false, _, detected, _) = totals
+    assert (ham, spam) == (265, 111)
+    assert max(false_alone, false) <= 0.03 * ham
+    assert detected >= 0.85 * spam > alone
