@@ -9,7 +9,7 @@ from config.settings import Settings
 from config.units import DAY, HOUR
 from daemons.greylist import terms_of
 from daemons.logs import logger
-from storage import greylist, notifying, rates, reports, sending, traces
+from storage import greylist, memory, notifying, rates, reports, sending, traces
 from storage import settings as simple_settings
 from storage.outbound_changes import release
 from storage.outbound_listing import Selection
@@ -32,6 +32,7 @@ class Expired:
     junk: int = 0  # messages
     notifications: int = 0
     strangers: int = 0  # what greylisting and rates remember
+    memory: int = 0  # of scripts: whom they answered, what they saw
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,11 @@ class Expiry:
         done.reports = await self._forget_reports(connection, stopping)
         done.notifications = await self._forget_notifications(connection, stopping)
         done.strangers = await self._forget_strangers(connection, stopping)
+        while not stopping.is_set():
+            removed = await memory.forget(connection, limit)
+            done.memory += removed
+            if not removed:
+                break
         done.counts = await sending.forget_counts(connection, older_than_days=_COUNTS_DAYS)
         for account_id in await sending.wrongly_held(connection):
             selection = Selection(account_id=account_id, state="held", held_reason=sending.HELD_FOR_SUSPENSION)

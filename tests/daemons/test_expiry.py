@@ -97,3 +97,15 @@ async def test_strangers_are_forgotten_in_time(context: Context, owner: Owner, a
     rows = await owner.fetch("SELECT passed, now()::date - seen_at::date AS days FROM greylist ORDER BY 1, 2")
     assert [tuple(row) for row in rows] == [(0, 1), (1, 3), (7, 35)]
     assert await owner.fetchval("SELECT count(*) FROM rate") == 1
+
+
+async def test_what_scripts_remember_goes_in_time(context: Context, owner: Owner, account: Person) -> None:
+    """Who was answered, and what was seen, is forgotten when its time is over; the rest is kept."""
+    await owner.execute(
+        "INSERT INTO memory (account_id, kind, digest, expires_at) SELECT $1, 'vacation', sha256(n::text::bytea), "
+        "now() + (n - 5) * interval '1 h' FROM generate_series(1, 9) AS n",
+        account.account_id,
+    )
+    expiry = Expiry(msgspec.structs.replace(context.settings, keeper=Keeper(batch_limit=2)))
+    assert (await expiry.round(owner, asyncio.Event())).memory == 5
+    assert await owner.fetchval("SELECT count(*) FROM memory WHERE expires_at > now()") == 4
