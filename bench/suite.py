@@ -30,6 +30,16 @@ _START_SECONDS = 90.0
 _STOP_SECONDS = 60.0
 
 
+# Mail is stored as it comes: no filter looks at it, and fields that would be taken for forged ones are a forwarder's.
+UNFILTERED = """
+[smtp]
+filters = []
+
+[authenticity]
+forwarders = ["127.0.0.0/8"]
+"""
+
+
 class SuiteError(Exception):
     """The suite did not start, stop or answer; the text ends with the last lines of its output."""
 
@@ -40,7 +50,7 @@ class Suite:
 
     state: Path
     port_offset: int = field(default_factory=lambda: free_port_offset())
-    arguments: tuple[str, ...] = ("--demo",)
+    configuration: str = UNFILTERED  # "": without a file, as a user tries it first
     endpoints: dict[str, Any] = field(default_factory=dict)
     process: "subprocess.Popen[bytes] | None" = None
 
@@ -53,8 +63,11 @@ class Suite:
         """Start `postwerk up` and wait until run/endpoints.json tells where it listens."""
         announced = self.state / "run" / "endpoints.json"
         announced.unlink(missing_ok=True)
-        command = [str(POSTWERK), "up", *self.arguments]
-        command += ["--state", str(self.state), "--port-offset", str(self.port_offset)]
+        command = [str(POSTWERK), "up", "--demo", "--state", str(self.state), "--port-offset", str(self.port_offset)]
+        if self.configuration:
+            file = self.state.with_name(self.state.name + ".toml")
+            file.write_text(self.configuration)
+            command += ["--config", str(file)]
         with self.output_file.open("ab") as output:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -161,11 +174,7 @@ def _gone_is_fine() -> Iterator[None]:
 def suite_under_load(accounts: list[Account], configuration: str = "") -> Iterator[System]:
     """Our suite as a System for the scenarios, with the accounts that every system under load has."""
     with state_directory() as state:
-        suite = Suite(state)
-        if configuration:
-            file = state.with_name("postwerk.toml")
-            file.write_text(configuration)
-            suite.arguments = ("--demo", "--config", str(file))
+        suite = Suite(state, configuration=UNFILTERED + configuration)
         suite.start()
         try:
             add_accounts(suite, [*accounts, READER])

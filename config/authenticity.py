@@ -29,6 +29,14 @@ class Authenticity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             examples=[["192.0.2.0/24"]],
         ),
     ] = []
+    unchecked: Annotated[
+        list[str],
+        Meta(
+            description="Networks (CIDR) whose mail is not checked, and gets no such field: this host, for what comes from its own "
+            "programs has no sender that could be proven. A relay on this host that others send to belongs to the forwarders, "
+            "and not here.",
+        ),
+    ] = msgspec.field(default_factory=lambda: ["127.0.0.0/8", "::1/128"])
     sealers: Annotated[
         list[str],
         Meta(
@@ -56,10 +64,11 @@ class Authenticity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def __post_init__(self) -> None:
         """Check networks and the address. Raises ValueError, which names the key."""
-        for network in self.forwarders:
-            try:
-                ip_network(network, strict=False)
-            except ValueError as error:
-                raise ValueError(f"forwarders: {error}") from None
+        for key, networks in (("forwarders", self.forwarders), ("unchecked", self.unchecked)):
+            for network in networks:
+                try:
+                    ip_network(network, strict=False)
+                except ValueError as error:
+                    raise ValueError(f"{key}: {error}") from None
         if self.report_from and not all(self.report_from.partition("@")):
             raise ValueError("report_from: an address is needed")

@@ -26,6 +26,7 @@ def build_authentication(context: Context) -> Authentication:
             forwarders=tuple(ip_network(network, strict=False) for network in settings.forwarders),
             sealers=frozenset(a_labels(domain) for domain in settings.sealers),
             mailing_lists=frozenset(a_labels(domain) for domain in settings.mailing_lists),
+            unchecked=tuple(ip_network(network, strict=False) for network in settings.unchecked),
         ),
     )
     return Authentication(rules, names, note=reports.note if reports.is_on and not context.is_rehearsal else None)

@@ -24,6 +24,7 @@ import uvloop
 from config.database import Database
 from config.listen import Listen
 from config.settings import Settings
+from config.smtp import Smtp
 from config.tls import Tls
 from daemons.authentication import hash_password
 from daemons.certificates import Issued, issue
@@ -159,13 +160,14 @@ def running_clamd() -> Iterator[Clamd]:
 
 @pytest.fixture
 def settings(state: Path, database: str, certificate: Issued) -> Settings:
-    """Settings of a whole suite: every protocol on a free port of the loopback, which is no trusted network."""
+    """Settings of a whole suite: every protocol on a free port of the loopback, which is no trusted network; no filters."""
     anywhere = ["127.0.0.1:0"]
     made = Settings(
         hostname="mail.example.test",
         state=str(state),
         database=Database(dsn=database, owner_dsn=database, pool_size=4),
         tls=Tls(certificate=str(certificate.certificate), key=str(certificate.key)),
+        smtp=Smtp(filters=[]),
         listen=Listen(
             smtp=anywhere,
             lmtp=anywhere,

@@ -5,12 +5,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import TypeAlias
 
 from filters.authentication import arc, dkim, dmarc, spf
 from filters.authentication.message import SignedMessage
-from filters.authentication.overrides import Applied, Circumstances, Known, decide, list_id_of
+from filters.authentication.overrides import Applied, Circumstances, Known, address_of, decide, list_id_of
 from filters.authentication.results import NO_SPF, Results, SpfResult
 from filters.authentication.telling import findings
 from filters.ports import OnFailure, Resolver
@@ -68,7 +67,7 @@ class Authentication:
 
     async def check(self, subject: Subject) -> Sequence[Verdict]:
         """The field that tells the results, and what the policy comes to."""
-        if subject.envelope.is_authenticated:
+        if subject.envelope.is_authenticated or self._rules.known.exempts(subject.envelope.peer):
             return ()
         evidence = await self._evidence(subject)
         results = evidence.results
@@ -122,7 +121,7 @@ class Authentication:
         return Evidence(results, judged.applied)
 
     async def _sender(self, envelope: Envelope) -> SpfResult:
-        if not _is_address(envelope.peer):
+        if address_of(envelope.peer) is None:
             return NO_SPF
         if (known := envelope.noted(SpfResult)) is not None:  # the envelope filter `spf` has asked already
             return known
@@ -130,17 +129,8 @@ class Authentication:
         return await spf.check_sender(self._resolver, peer, helo, path, receiver=self._rules.authserv_id)
 
     async def _helo(self, envelope: Envelope) -> SpfResult | None:
-        if envelope.reverse_path is None or not envelope.helo or not _is_address(envelope.peer):
+        if envelope.reverse_path is None or not envelope.helo or address_of(envelope.peer) is None:
             return None  # with a null reverse path it is checked in place of the sender
         receiver = self._rules.authserv_id
         found = await spf.check_helo(self._resolver, envelope.peer, envelope.helo, receiver=receiver)
         return found if found.result != "none" else None
-
-
-def _is_address(peer: str) -> bool:
-    """Whether SPF has an address to check; mail over a socket of this host has none."""
-    try:
-        ip_address(peer.partition("%")[0])
-    except ValueError:
-        return False
-    return True

@@ -28,11 +28,19 @@ class Known:
     forwarders: tuple[IPv4Network | IPv6Network, ...] = ()
     sealers: frozenset[str] = frozenset()  # domains of ARC-Seal fields
     mailing_lists: frozenset[str] = frozenset()  # domains of lists, those below included
+    unchecked: tuple[IPv4Network | IPv6Network, ...] = ()  # where mail comes from that is not checked
 
     def forwards(self, peer: str) -> bool:
         """Whether the host is a known forwarder."""
-        address = _address(peer)
+        address = address_of(peer)
         return address is not None and any(address in network for network in self.forwarders)
+
+    def exempts(self, peer: str) -> bool:
+        """Whether mail of the host is not checked at all. A local socket is this host, as far as any host is exempt."""
+        if not self.unchecked or self.forwards(peer):
+            return False
+        address = address_of(peer)
+        return address is None or any(address in network for network in self.unchecked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +115,8 @@ def _is_among(name: str, domains: frozenset[str]) -> bool:
     return any(name == domain or name.endswith(f".{domain}") for domain in domains)
 
 
-def _address(peer: str) -> IPv4Address | IPv6Address | None:
+def address_of(peer: str) -> IPv4Address | IPv6Address | None:
+    """The host's address; None for a local socket."""
     try:
         found = ip_address(peer.partition("%")[0])
     except ValueError:

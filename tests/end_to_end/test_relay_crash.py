@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bench.suite import Suite, state_directory
+from bench.suite import UNFILTERED, Suite, state_directory
 from tests.end_to_end.clients import Smtp
 from tests.end_to_end.sink import Sink
 from tests.end_to_end.suite import process, started
@@ -185,9 +185,7 @@ def test_kill_loses_nothing_queued() -> None:
             failures.append(error)
 
     with state_directory() as state, Sink(_key) as sink:
-        file = state.with_name("postwerk.toml")
-        file.write_text(_CONFIGURATION.replace("PORT", str(sink.port)))
-        with started(Suite(state, arguments=("--demo", "--config", str(file)))) as suite:
+        with started(Suite(state, configuration=UNFILTERED + _CONFIGURATION.replace("PORT", str(sink.port)))) as suite:
             threads = [threading.Thread(target=send, args=(number,)) for number in range(_SENDERS)]
             for thread in threads:
                 thread.start()

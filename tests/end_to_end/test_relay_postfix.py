@@ -15,7 +15,7 @@ from email.message import EmailMessage, Message
 import pytest
 
 from bench.mails import mails
-from bench.suite import Suite, state_directory
+from bench.suite import UNFILTERED, Suite, state_directory
 from bench.system import Account
 from daemons.certificates import Issued
 from tests.conftest import new_state
@@ -68,13 +68,11 @@ class Pair:
 def pair(certificate: Issued) -> Iterator[Pair]:
     """Both, running."""
     directory, port = new_state(), choose_port()
-    with state_directory() as state:
-        file = state.with_name("postwerk.toml")
-        file.write_text(_CONFIGURATION.format(port=port, authority=certificate.authority))
-        with started(Suite(state, arguments=("--demo", "--config", str(file)))) as suite:
-            ours, authority = suite.endpoint("smtp")[1], suite.endpoints["ca"]
-            with postfix(directory, certificate, port=port, ours=ours, authority=authority) as running:
-                yield Pair(suite, running)
+    configuration = UNFILTERED + _CONFIGURATION.format(port=port, authority=certificate.authority)
+    with state_directory() as state, started(Suite(state, configuration=configuration)) as suite:
+        ours, authority = suite.endpoint("smtp")[1], suite.endpoints["ca"]
+        with postfix(directory, certificate, port=port, ours=ours, authority=authority) as running:
+            yield Pair(suite, running)
     shutil.rmtree(directory, ignore_errors=True)
 
 

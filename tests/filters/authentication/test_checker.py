@@ -221,3 +221,14 @@ async def test_cost(stage: Stage) -> None:
         best = min(best, time.process_time() - began)
     print(f"{best * 1000:.2f} ms")
     assert best < 0.01
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "::ffff:127.0.0.1", ""])
+async def test_this_host_is_not_checked(stage: Stage, peer: str) -> None:
+    """What this host's own programs send has no sender to prove: no question to the DNS, no field, nothing refused."""
+    own = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    assert await stage.check(envelope=arrived(peer), known=Known(unchecked=own)) == []
+    assert not stage.names.asked
+    assert await stage.check(envelope=arrived(peer)) != []
+    passing_on = Known(unchecked=own, forwarders=own)
+    assert (await stage.check(envelope=arrived(peer), known=passing_on) != []) == bool(peer)
