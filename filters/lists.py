@@ -73,8 +73,8 @@ def identities_of(subject: Subject) -> list[Identity]:
     results = subject.noted(Results) or Results()
     is_own = subject.envelope.is_authenticated  # submission lets nobody write in another's name
     return [
-        *envelope_identities(subject.envelope, is_proven=is_own or _is_sent(results)),
-        *(Identity(spelled(each), is_own or _is_written(results, each)) for each in _authors(subject)),
+        *envelope_identities(subject.envelope, is_proven=is_own or results.is_sent),
+        *(Identity(spelled(each), is_own or results.vouch_for(a_labels(each.domain))) for each in _authors(subject)),
     ]
 
 
@@ -87,22 +87,6 @@ def envelope_identities(envelope: Envelope, *, is_proven: bool) -> list[Identity
         local_part, at, domain = envelope.login.rpartition("@")
         identities.append(Identity(f"{local_part}{at}{a_labels(domain)}", is_proven=True))
     return identities
-
-
-def _is_sent(results: Results) -> bool:
-    """Whether the host may use the sender's domain."""
-    return results.spf.result == "pass" and results.spf.scope == "mfrom"
-
-
-def _is_written(results: Results, author: AddrSpec) -> bool:
-    """Whether the author's domain has signed or sent the message, or a domain above it."""
-    domain = a_labels(author.domain)
-    if results.dmarc.result == "pass" and results.dmarc.author_domain == domain:
-        return True
-    vouching = [each.domain for each in results.dkim if each.result == "pass"]
-    if _is_sent(results):
-        vouching.append(results.spf.domain)
-    return any(name and f".{domain}".endswith(f".{name}") for name in vouching)
 
 
 def _authors(subject: Subject) -> list[AddrSpec]:

@@ -111,11 +111,16 @@ class Results:
         """Whether a second try may find out more."""
         return "temperror" in (self.spf.result, self.dmarc.result, *(each.result for each in self.dkim))
 
+    @property
+    def is_sent(self) -> bool:
+        """Whether SPF proves that the host may send for the domain of the reverse path."""
+        return self.spf.result == "pass" and self.spf.scope == "mfrom"
+
     def vouch_for(self, domain: str) -> bool:
         """Whether they prove that the message comes from this domain (A-labels): signed or sent by it, or by one above it."""
         if self.dmarc.result == "pass" and self.dmarc.author_domain == domain:
             return True
         vouching = [each.domain for each in self.dkim if each.result == "pass"]
-        if self.spf.result == "pass" and self.spf.scope == "mfrom":
+        if self.is_sent:
             vouching.append(self.spf.domain)
         return any(name and f".{domain}".endswith(f".{name}") for name in vouching)
