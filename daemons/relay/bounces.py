@@ -17,6 +17,7 @@ from daemons.logs import logger
 from daemons.outgoing import compose, new_transaction_id
 from daemons.postmaster import postmaster_of
 from daemons.relay.attempt import Settled
+from daemons.relay.returns import Returns
 from protocol.address import AddressError, AddrSpec, parse_addr_spec
 from protocol.message.dsn import RETURNED_HEADER_LIMIT, Action, Outcome, Report, language_of, render
 from protocol.status import Enhanced
@@ -37,6 +38,7 @@ class Bounces:
         self._context = context
         self._settings: Relay = context.settings.relay
         self._forwarding = Forwarding(context)
+        self._returns = Returns(context)
         hostname = context.settings.hostname
         author = postmaster_of(context.settings.smtp, hostname)
         self._author = author if author.is_ascii else AddrSpec("postmaster", hostname)
@@ -46,7 +48,7 @@ class Bounces:
         self._forwarding.close()
 
     async def of(self, settled: Sequence[Settled]) -> list[NewMessage]:
-        """The reports that are due with these settlements, one for all recipients of a message: often none.
+        """The reports that are due with these settlements, one for all recipients of a message, and what comes back: often none.
 
         They go into Ingest.store together with the settlements, in one group. Raises UnavailableError when database or
         segments cannot be asked.
@@ -59,7 +61,7 @@ class Bounces:
         messages: list[NewMessage] = []
         for group in groups.values():
             messages += await self._report(group)
-        return messages
+        return messages + await self._returns.of(settled)
 
     async def _report(self, group: Sequence[tuple[Settled, Action]]) -> list[NewMessage]:
         """One report on one message."""

@@ -18,6 +18,7 @@ from daemons.context import Context
 from daemons.logs import logger
 from daemons.relay.attempt import Settled
 from daemons.relay.bounces import Bounces, action_of, record_dropped
+from daemons.relay.returns import may_come_back
 from daemons.relay.schedule import wait_seconds
 from storage import outbound
 from storage.errors import LeaseLostError, StorageError, UnavailableError
@@ -52,7 +53,7 @@ class Settler:
         plain: list[Settled] = []
         groups: dict[int, list[Settled]] = {}
         for each in settled:
-            if action_of(each) is not None:
+            if action_of(each) is not None or may_come_back(each):
                 groups.setdefault(each.leased.outbound_id, []).append(each)
             else:
                 plain.append(each)
