@@ -4,7 +4,6 @@ import mmap
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from filters.verdict import Score
 from protocol.address import AddrSpec
 from protocol.message.mime import Scanner
 
@@ -38,7 +37,6 @@ class Envelope:
     accounts: tuple[Account, ...] = ()  # those of this host that get it, each once
     login: str = ""  # who submits it; "": mail from elsewhere
     notes: tuple[object, ...] = ()  # what envelope filters have found out so far
-    scores: tuple[Score, ...] = ()  # what they have against it, or for it: part of the score that a spam filter comes to
 
     def noted(self, kind: type[_Noted]) -> _Noted | None:
         """What an envelope filter has found out, by its type; None when none has."""

@@ -184,7 +184,6 @@ class Rehearsal:
             accounts=_accounts(addressees),
             login=given.login,
             notes=transaction.policed.notes,
-            scores=transaction.policed.scores,
         )
         decision = explanation.decision = await self._pipeline.check_content(Subject(envelope, given.octets))
         notes = found_by(decision.results)

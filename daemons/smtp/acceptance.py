@@ -182,7 +182,6 @@ class Acceptance:
             accounts=_accounts(transaction),
             login=origin.identity.login if origin.identity is not None else "",
             notes=transaction.policed.notes,
-            scores=transaction.policed.scores,
         )
         decision = await self._pipeline.check_content(Subject(envelope, octets))
         earlier = transaction.policed.results

@@ -64,7 +64,7 @@ class Policing:
         self._lists = lists
         self._resolver = resolver
 
-    def concerns(self, peer: str, local: str) -> bool:
+    def concerns(self, peer: str, local: str = "") -> bool:
         """Whether anything is asked of the host. Not of our own, whose programs may well give its name."""
         return peer not in ("", local) and peer not in self._trusted
 
@@ -99,7 +99,7 @@ class Policing:
         policed = transaction.policed
         if not policed.is_begun:
             await self._begin(policed, envelope)
-        envelope = replace(envelope, notes=policed.notes, scores=policed.scores)
+        envelope = replace(envelope, notes=policed.notes)
         standing, blocked = await self._standing(envelope)
         if blocked is not None:
             return blocked

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from filters.pipeline import Result, found_by
-from filters.verdict import Refuse, Score
+from filters.verdict import Refuse
 from protocol.address import AddrSpec
 from protocol.smtp.command import Mail, Rcpt
 from protocol.smtp.data import ChunkReader
@@ -108,11 +108,6 @@ class Policed:
     def notes(self) -> tuple[object, ...]:
         """What they have found out, for the content filters."""
         return found_by(self.results)
-
-    @property
-    def scores(self) -> tuple[Score, ...]:
-        """What they have against the sender, or for it."""
-        return tuple(each for result in self.results for each in result.verdicts if isinstance(each, Score))
 
 
 @dataclass(slots=True)

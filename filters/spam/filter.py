@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from typing import Literal, Protocol
 
 from filters.authentication.results import Results
+from filters.dnslists import DnsListings
 from filters.lists import Listings
 from filters.ports import OnFailure, Resolver
 from filters.spam import reputation
@@ -120,7 +121,8 @@ class Spam:
         look = await self._look(subject, results)
         knowledge = await self._memory.recall(envelope.accounts, look.author, list(look.tokens))
         findings = self._findings(subject, look, results, knowledge)
-        return [Finding(findings), *self._verdicts(findings)]
+        counted = (subject.noted(DnsListings) or DnsListings()).points  # for those who only look at the sum of verdicts
+        return [Finding(findings), *self._verdicts(findings, counted)]
 
     async def _look(self, subject: Subject, results: Results | None) -> _Look:
         """Ask everybody who is asked once."""
@@ -133,7 +135,7 @@ class Spam:
         else:
             look = self._read(subject, circumstances)
         said = [answer for answer in answers if answer is not None]
-        return _Look(look.sight, look.author, look.tokens, [*look.reasons, *said])
+        return _Look(look.sight, look.author, look.tokens, [*look.reasons, *said, *_listed(subject)])
 
     def _read(self, subject: Subject, circumstances: Circumstances) -> _Look:
         sight = Sight(subject.original, circumstances)
@@ -196,10 +198,13 @@ class Spam:
         known = [Reason(rule.name, rule.points, rule.en, rule.de) for rule in reputation.ask(look.sight, standing)]
         return summed([*look.reasons, *known], opinion)
 
-    def _verdicts(self, findings: SpamFindings) -> list[Verdict]:
-        """Points for all, and for those with a judgement of their own what differs; fields, Junk and refusals for each."""
+    def _verdicts(self, findings: SpamFindings, counted: float) -> list[Verdict]:
+        """Points for all, and for those with a judgement of their own what differs; fields, Junk and refusals for each.
+
+        counted: points that envelope filters have given in verdicts of their own.
+        """
         common = findings.common
-        verdicts: list[Verdict] = [Score(common.score, common.verdict.plain)]
+        verdicts: list[Verdict] = [Score(round(common.score - counted, 2), common.verdict.plain)]
         if not findings.own:
             return [*verdicts, *self._consequences(common, None)]
         for account_id, own in findings.own:
@@ -218,6 +223,20 @@ class Spam:
         elif finding.action == "junk" and self._filing == "always":
             verdicts.append(Junk(reason, account_id=account_id))
         return verdicts
+
+
+def _listed(subject: Subject) -> list[Reason]:
+    """What DNS lists say of the sender, which was asked before the message came."""
+    listings = subject.noted(DnsListings) or DnsListings()
+    return [
+        Reason(
+            "dns_list",
+            each.points,
+            f"the sender is listed by {each.zone}",
+            f"der Absender steht auf der Liste {each.zone}",
+        )
+        for each in listings.lists
+    ]
 
 
 def _allowed(verdict: SpamVerdict) -> SpamVerdict:

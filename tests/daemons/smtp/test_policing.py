@@ -14,6 +14,7 @@ from config.envelope import Envelope, Greylisting, Rates
 from config.transport import Transport
 from config.units import Seconds
 from daemons.envelope import build_policing
+from daemons.filtering import build_pipeline
 from daemons.smtp.policing import Policing
 from storage import greylist, listed_senders
 from storage.accounts import add_account, add_address, add_domain, add_tenant
@@ -191,18 +192,21 @@ async def test_postmaster_hears_everybody(intake: Intake, account: Person, owner
 
 
 async def test_points_reach_the_message(intake: Intake, account: Person, names: NameServer) -> None:
-    """What does not refuse is told in the trace of the message, and counts for its score."""
+    """What does not refuse is part of the spam score, once, and the message and its trace say so."""
     sound(names, "a.example")
     names.add("1.2.0.192.a.example", "A", "127.0.0.2")
     asked = policing(intake, names, **lists(DnsList(zone="a.example", points=2.5)))
-    client = await intake.greeted(policing=asked)
-    answer = await deliver(client)
-    assert answer.startswith(b"250 ")
-    await intake.context.recorder.flush()
-    (found,) = await by_id(intake.context.pool, intake.context.keys, answer.split()[-1].decode())
-    (checked,) = [note.facts for note in found.notes if note.kind == "checked"]
-    assert checked["score"] == 2.5
-    assert "dnslists: +2.5 (listed by a.example)" in checked["verdicts"]
+    checked = []
+    for peer in ("192.0.2.1", "192.0.2.2"):
+        limited = intake.limited(build_pipeline(intake.context, ["spam"]))
+        answer = await deliver(await intake.greeted(peer=peer, **limited, policing=asked))
+        await intake.context.recorder.flush()
+        (found,) = await by_id(intake.context.pool, intake.context.keys, answer.split()[-1].decode())
+        checked += [note.facts for note in found.notes if note.kind == "checked"]
+    assert checked[0]["score"] == pytest.approx(checked[1]["score"] + 2.5)
+    assert "dnslists: +2.5 (listed by a.example)" in checked[0]["verdicts"]
+    inbox = [message.decode() for message in await intake.inbox(account)]
+    assert ["listed by a.example" in message for message in inbox] == [True, False]
 
 
 async def test_dns_that_is_away_refuses_nobody(intake: Intake, names: NameServer) -> None:
