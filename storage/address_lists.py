@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from storage.errors import NotFoundError
+from storage.errors import ExistsError, NotFoundError
 from storage.pool import Connection, Pool, reported
+from storage.spam_standing import number_of
 
 ADDRESS_BOOK = "default"  # each account has it, be there anything in it or not
+WRITTEN_TO = (
+    "written"  # each account has it: whom it has written to, as the spam filter remembers, so nobody can read it
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ async def holder(connection: Connection, name: str) -> Holder:
 
 async def matching(connection: "Connection | Pool", holder: Holder, name: str, values: Sequence[str]) -> str | None:
     """The first of the values that is in the list."""
+    if holder.account_id is not None and name == WRITTEN_TO:
+        return await _written_to(connection, holder.account_id, values)
     wanted = {value: _spellings(value) for value in values}
     async with reported():
         rows = await connection.fetch(
@@ -62,7 +68,7 @@ async def matching(connection: "Connection | Pool", holder: Holder, name: str, v
 
 async def exists(connection: "Connection | Pool", holder: Holder, name: str) -> bool:
     """Whether there is such a list."""
-    if holder.account_id is not None and name == ADDRESS_BOOK:
+    if holder.account_id is not None and name in (ADDRESS_BOOK, WRITTEN_TO):
         return True
     statement = f"SELECT true FROM address_list WHERE {_LIST}"
     async with reported():
@@ -93,7 +99,9 @@ async def lists(connection: Connection, holder: Holder) -> list[ListRow]:
 
 
 async def add(connection: Connection, holder: Holder, name: str, values: Sequence[str], label: str = "") -> int:
-    """Put the values into the list, which is made if need be. Returns how many were not there."""
+    """Put the values into the list, which is made if need be. Returns how many were not there. Raises ExistsError."""
+    if holder.account_id is not None and name == WRITTEN_TO:
+        raise ExistsError(f"{name} is the list of whom the account has written to: it grows by itself")
     async with reported(), connection.transaction():
         list_id = await connection.fetchval(
             "INSERT INTO address_list (tenant_id, account_id, name) VALUES ($1, $2, $3) "
@@ -125,6 +133,17 @@ async def drop(connection: Connection, holder: Holder, name: str) -> None:
     async with reported():
         if not await connection.fetchval(statement, holder.tenant_id, holder.account_id, name):
             raise NotFoundError(f"list {name}")
+
+
+async def _written_to(connection: "Connection | Pool", account_id: int, values: Sequence[str]) -> str | None:
+    numbers = {value: number_of(value) for value in values if "@" in value}
+    async with reported():
+        rows = await connection.fetch(
+            "SELECT sender FROM spam_standing WHERE account_id = $1 AND sender = ANY ($2::bigint[]) AND answered > 0",
+            account_id, list(numbers.values()),
+        )  # fmt: skip
+    found = {row["sender"] for row in rows}
+    return next((value for value, number in numbers.items() if number in found), None)
 
 
 def _spellings(value: str) -> set[str]:

@@ -10,10 +10,12 @@ from daemons.scripting.running import Scripting
 from filters.sieve.actions import FileInto
 from filters.sieve.ports import Envelope
 from protocol.imap import objectid
-from storage import address_lists, global_scripts, mailboxes, metadata, scripts, sharing
+from storage import address_lists, global_scripts, mailboxes, metadata, scripts, sharing, spam_standing
 from storage.address_lists import Holder
+from storage.errors import ExistsError
 from storage.memory import Remember
 from storage.metadata import SERVER, Bounds
+from storage.spam_standing import Standing
 from tests.conftest import Owner, Person, add_person
 from tests.daemons.scripting.conftest import BOUNDS, MAIL, NOW, Filtered, activate
 from tests.storage.messages_made import mailbox_id, new_message
@@ -134,6 +136,22 @@ async def test_the_address_book(
     """Addresses are found whatever their case, by themselves or by their domain."""
     await address_lists.add(owner, Holder(account.tenant_id, account.account_id), "default", values)
     assert await holds(context, owner, account, test) is expected
+
+
+async def test_whom_the_account_has_written_to(context: Context, owner: Owner, account: Person) -> None:
+    """Their addresses are a list of the account's own, which no other account sees and nobody fills by hand."""
+    bob = await add_person(context.settings, owner, "bob@example.test")
+    test = 'address :list "from" ":addrbook:written"'
+    kept = Standing(kept=5)
+    await spam_standing.count(
+        owner, [(bob.account_id, "bob@example.org", Standing(1)), (account.account_id, "bob@example.org", kept)]
+    )
+    assert not await holds(context, owner, account, test)
+    await spam_standing.count(owner, [(account.account_id, "Bob@Example.org", Standing(answered=1))])
+    assert await holds(context, owner, account, test)
+    assert await holds(context, owner, account, 'valid_ext_list ":addrbook:written"')
+    with pytest.raises(ExistsError):
+        await address_lists.add(owner, Holder(account.tenant_id, account.account_id), "written", ["carol@example.org"])
 
 
 async def test_lists_of_others(context: Context, scripting: Scripting, owner: Owner, account: Person) -> None:
