@@ -12,8 +12,8 @@ from typing import Literal
 
 from daemons.context import Context
 from daemons.delivery import facts_of
+from daemons.scripting.mailboxes import Mailboxes
 from daemons.scripting.owners import AccountOwner
-from daemons.smtp.delivering.mailboxes import Mailboxes
 from filters.sieve.actions import FileInto, Keep, Redirect, Reject, Result
 from protocol.imap.flags import bits_of, render_flags
 from storage import filing, mailboxes, messages

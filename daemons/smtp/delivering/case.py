@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from daemons.context import Context
 from daemons.delivery import facts_of
 from daemons.notifying import Notifications
+from daemons.scripting.mailboxes import Mailboxes
 from daemons.scripting.owners import AccountOwner
 from daemons.scripting.running import Scripting
 from daemons.smtp.delivering.answers import Answers
 from daemons.smtp.delivering.incoming import Delivery, Form, Incoming
-from daemons.smtp.delivering.mailboxes import Mailboxes
 from daemons.smtp.delivering.redirects import Redirects
 from daemons.smtp.reports import Reports
 from daemons.smtp.transaction import Addressee

@@ -15,13 +15,13 @@ from daemons.logs import logger
 from daemons.notifying import Notifications
 from daemons.postmaster import postmaster_of
 from daemons.quarantine import Quarantines
+from daemons.scripting.mailboxes import Mailboxes
 from daemons.scripting.owners import AccountOwner
 from daemons.scripting.running import Scripting
 from daemons.smtp.delivering.actions import Actions
 from daemons.smtp.delivering.answers import Answers
 from daemons.smtp.delivering.case import Case, Means, Seen
 from daemons.smtp.delivering.incoming import Delivery, Filed, Form, Incoming, Readings, Refusal, refused
-from daemons.smtp.delivering.mailboxes import Mailboxes
 from daemons.smtp.delivering.redirects import Redirects
 from daemons.smtp.delivering.trust import spam_score, virus_number
 from daemons.smtp.reports import Reports
