@@ -1,10 +1,11 @@
 """The filter `spam` as configured, with what accounts have set and taught in the database."""
 
 import asyncio
-from collections import Counter
+import collections
 from collections.abc import Sequence
 
 import asyncpg
+from prometheus_client import Counter
 
 from config.spam import Spam as Limits
 from daemons.context import Context
@@ -15,6 +16,7 @@ from daemons.spam_engines import build_engines
 from filters.sender_lists import spelled
 from filters.spam.bayes import Level
 from filters.spam.filter import Knowledge, Known, Spam
+from filters.spam.findings import SpamFindings
 from filters.spam.score import Scorer, Thresholds
 from filters.spam.sight import Standing
 from filters.subject import Account
@@ -31,6 +33,10 @@ _FLUSH_SECONDS = 2.0  # an answer to what somebody writes now may come soon
 _PENDING_LIMIT = 20_000  # while the database is away
 _MANY = 50  # who writes to more at once knows them less
 _GRACE_SECONDS = 5.0  # beside the engines' own limit
+_OWN_CORPORA = 20  # of accounts: mail to more who have taught enough is judged by what their tenants have been taught
+_SCORED = Counter(
+    "postwerk_spam_messages", "Messages scored, by what thresholds make of them; once for each way.", ["action"]
+)
 
 
 class AccountMemory:
@@ -45,6 +51,8 @@ class AccountMemory:
         """All that matters for a message of this author with these tokens. Raises UnavailableError."""
         everyone = {each.account_id: Whose(each.tenant_id, each.account_id) for each in accounts}
         taught = await corpora.corpora_of(self._pool, list(everyone.values()), self._limits.least_learned)
+        if sum(each.whose.account_id is not None for each in taught) > _OWN_CORPORA:
+            taught = [each for each in taught if each.whose.account_id is None]
         counts = await corpora.counts_in(self._pool, taught, tokens) if tokens else {}
         levels = {whose: Level(each.spam, each.ham, each.counts) for whose, each in counts.items()}
         limits: dict[int, OwnLimits] = {}
@@ -89,7 +97,7 @@ class Correspondents:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._written: Counter[tuple[str, str]] = Counter()  # login, address
+        self._written: collections.Counter[tuple[str, str]] = collections.Counter()  # login, address
         self._flushing: asyncio.Task[None] | None = None
 
     def note(self, login: str, addresses: Sequence[AddrSpec]) -> None:
@@ -114,7 +122,7 @@ class Correspondents:
         """Bring what was noted to the database. What that raises (StorageError) leaves it noted here."""
         if not self._written:
             return
-        written, self._written = self._written, Counter()
+        written, self._written = self._written, collections.Counter()
         try:
             accounts = await spam_standing.accounts_of(self._pool, list({login for login, _ in written}))
             changes = [
@@ -140,6 +148,11 @@ class Correspondents:
             _log.error("to whom people write cannot be kept", error=f"{type(error).__name__}: {error}")
 
 
+def _observe(findings: SpamFindings) -> None:
+    for action in {finding.action for _, finding in findings.own} or {findings.common.action}:
+        _SCORED.labels(action).inc()
+
+
 def build_spam(context: Context) -> Spam:
     """The filter as configured."""
     limits = context.settings.spam
@@ -158,4 +171,5 @@ def build_spam(context: Context) -> Spam:
         filing=limits.filing,
         least_learned=limits.least_learned,
         limit_seconds=limits.engine_limit + _GRACE_SECONDS,
+        observe=None if context.is_rehearsal else _observe,
     )

@@ -97,6 +97,7 @@ class Spam:
         filing: Filing = "wanted",
         least_learned: int = 30,
         limit_seconds: float = 30.0,
+        observe: Callable[[SpamFindings], None] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Without a scorer only the engines are asked; filing "always": spam goes into Junk whatever the recipients want."""
@@ -108,6 +109,7 @@ class Spam:
         self._filing = filing
         self._least_learned = least_learned
         self.limit_seconds = limit_seconds
+        self._observe = observe
         self._clock = clock
 
     async def check(self, subject: Subject) -> Sequence[Verdict]:
@@ -121,6 +123,8 @@ class Spam:
         look = await self._look(subject, results)
         knowledge = await self._memory.recall(envelope.accounts, look.author, list(look.tokens))
         findings = self._findings(subject, look, results, knowledge)
+        if self._observe is not None:
+            self._observe(findings)
         counted = (subject.noted(DnsListings) or DnsListings()).points  # for those who only look at the sum of verdicts
         return [Finding(findings), *self._verdicts(findings, counted)]
 

@@ -1,9 +1,11 @@
 """What people do in their mailboxes teaches the spam filter, durably, and only what they mean."""
 
+import asyncio
+
 import asyncpg
 import pytest
 
-from daemons.spam_lessons import Lessons
+from daemons.spam_lessons import Lessons, learning
 from storage import spam, spam_lessons, spam_standing
 from storage.spam import Whose
 from storage.spam_standing import Standing
@@ -42,6 +44,27 @@ async def test_mail_that_is_put_into_junk_is_spam(service: Service, asked: str) 
     assert await learned(service) == (2, 0)
     assert await standing(service) == Standing(junked=2)
     assert await learn(service) == 0
+
+
+async def test_the_keeper_learns_at_once(service: Service, owner: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """It hears of the move; nobody calls it. A second one waits its turn."""
+    await service.deliver(mail("one"), mail("two"))
+    learned_one = asyncio.Event()
+    await owner.execute(
+        "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN PERFORM pg_notify('told', ''); RETURN NULL; END$$; "
+        "CREATE TRIGGER tell AFTER DELETE ON spam_lesson FOR EACH ROW EXECUTE FUNCTION tell()"
+    )
+    await owner.add_listener("told", lambda *_: learned_one.set())
+    async with learning(service.context), learning(service.context), await service.client() as client:
+        await client.ok(b"SELECT INBOX")
+        for uid in (b"1", b"2"):
+            await client.ok(b"UID MOVE %b Junk" % uid)
+            async with asyncio.timeout(20):
+                await learned_one.wait()
+            learned_one.clear()
+    await owner.remove_listener("told", lambda *_: None)
+    assert await learned(service) == (2, 0)
 
 
 async def test_mail_that_is_fetched_out_of_junk_is_wanted(service: Service) -> None:

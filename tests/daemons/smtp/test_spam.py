@@ -8,6 +8,7 @@ import asyncpg
 import msgspec
 import pytest
 
+from config.settings import Settings
 from config.spam import Spam as Limits
 from config.transport import Transport
 from config.units import Seconds
@@ -24,10 +25,11 @@ from storage import mailboxes, messages, spam, spam_standing, spam_thresholds
 from storage.spam import Level, Whose
 from storage.spam_thresholds import NEVER
 from storage.spam_thresholds import Limits as OwnLimits
-from tests.conftest import Person
+from tests.conftest import Person, add_person
 from tests.daemons.smtp.conftest import MESSAGE, Intake
 from tests.daemons.smtp.memory import MemoryClient
 from tests.daemons.smtp.test_acceptance import send, stuffed
+from tests.daemons.smtp.test_traces import traced
 from tests.filters.spam.letters import letter
 from tests.internet.dns import NameServer, name_server
 
@@ -35,7 +37,7 @@ GTUBE = MESSAGE + b"XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMA
 REFUSED = b"550 5.7.1 message refused: it is spam, or looks very much like it\r\n"
 BOTH = b"MAIL FROM:<a@client.example>\r\nRCPT TO:<alice@example.test>\r\nRCPT TO:<bob@example.test>\r\n"
 STRICT = OwnLimits(tag=0.01, junk=0.01, reject=0.01)
-DOUBTFUL = letter("cheap pills\n", Subject="CHEAP PILLS!!! 100% FREE", From="winner@client.example", To=None)
+DOUBTFUL = letter("Hello.\n", From="winner@client.example", To=None)
 
 
 @pytest.fixture
@@ -80,12 +82,17 @@ async def lmtp(client: MemoryClient, message: bytes) -> bytes:
 async def test_accepted_mail_tells_its_score(intake: Intake, account: Person) -> None:
     """With its reasons, on top; and in the trace."""
     client = await intake.greeted(**scoring(intake))
-    assert (await send(client, DOUBTFUL)).startswith(b"250 ")
+    answer = await send(client, DOUBTFUL)
+    assert answer.startswith(b"250 ")
     (stored,) = await intake.inbox(account)
     head, _, _ = stored.partition(b"From: ")
     assert b"\r\nX-Spam-Status: No, score=" in head
     assert b"\r\nX-Spam-Reasons: " in head
     assert stored.endswith(DOUBTFUL)
+    facts = {note.kind: note.facts for note in (await traced(intake.context, answer.split()[-1].decode())).notes}
+    (said,) = [each for each in facts["checked"]["verdicts"] if each.startswith("spam: ")]
+    assert f"spam: +{facts['checked']['score']:g} (" in said
+    assert "it names no recipient" in said
 
 
 async def test_gtube_is_refused(intake: Intake, account: Person) -> None:
@@ -204,6 +211,23 @@ async def test_what_is_known_of_each_recipient(
         account.account_id: Known(Thresholds(3.5, 4.0, NEVER), []),
         bob.account_id: Known(Thresholds(3.5, 4.0, 15.0), [], Standing(kept=2)),
     }
+
+
+async def test_mail_to_many_who_have_taught(
+    context: Context, account: Person, owner: "asyncpg.Connection[asyncpg.Record]", settings: Settings
+) -> None:
+    """To more than a few at once, mail is judged by what their tenant was taught: it must not take its time from others."""
+    people = [account, *[await add_person(settings, owner, f"user{number}@example.test") for number in range(20)]]
+    taught = [Whose(account.tenant_id), *[Whose(each.tenant_id, each.account_id) for each in people]]
+    for whose in taught:
+        for is_spam in (True, False):
+            digest = bytes([is_spam])
+            await spam.learn(owner, whose, digest, [7], is_spam=is_spam, version=1, widest=whose.level)
+    memory = AccountMemory(context.pool, Limits(least_learned=1))
+    accounts = [Account(each.tenant_id, each.account_id, AddrSpec("x", "example.test")) for each in people]
+    few, many = await memory.recall(accounts[:20], "", [7]), await memory.recall(accounts, "", [7])
+    assert {len(known.levels) for known in few.accounts.values()} == {2}
+    assert {len(known.levels) for known in many.accounts.values()} == {1}
 
 
 @pytest.mark.parametrize(
