@@ -34,19 +34,19 @@ log = logger("envelope")
 def build_policing(context: Context, *, observe: Observe = observe) -> Policing:
     """One per process. Raises StorageError for a filter that lacks its settings."""
     settings = context.settings
-    names = _Filters(context, observe)
+    filters = _Filters(context, observe)
     return Policing(
         settings.hostname,
         Stages(
-            connect=names.pipeline(names.connect),
-            mail=names.pipeline(names.mail),
-            rcpt=names.pipeline(names.rcpt),
-            unknown=names.pipeline(names.unknown),
+            connect=filters.pipeline(filters.connect),
+            mail=filters.pipeline(filters.mail),
+            rcpt=filters.pipeline(filters.rcpt),
+            unknown=filters.pipeline(filters.unknown),
         ),
         trusted=Networks(settings.trusted_networks),
         denied=Networks(settings.envelope.denied_networks),
         lists=build_sender_lists(context) if "lists" in settings.smtp.filters else None,
-        resolver=names.resolver,
+        resolver=filters.resolver,
     )
 
 
