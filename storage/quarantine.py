@@ -42,7 +42,7 @@ SELECT a.account_id, a.tenant_id, t.language, address.name AS address
     SELECT r.local_part || '@' || d.name AS name FROM address AS r JOIN domain AS d USING (domain_id)
      WHERE r.account_id = a.account_id AND r.local_part <> ''
      ORDER BY r.local_part || '@' || d.name <> a.login, r.address_id LIMIT 1) AS address
- WHERE a.account_id > $3 AND coalesce(t.quarantine_notice_seconds, $1) > 0
+ WHERE a.account_id > $3 AND a.receives AND NOT a.is_disabled AND coalesce(t.quarantine_notice_seconds, $1) > 0
    AND (a.quarantine_told_at IS NULL
         OR a.quarantine_told_at <= now() - make_interval(secs => coalesce(t.quarantine_notice_seconds, $1)))
  ORDER BY a.account_id LIMIT $2

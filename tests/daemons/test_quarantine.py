@@ -218,7 +218,7 @@ async def test_two_keepers_tell_once(context: Context, owner: Owner, account: Pe
 
 
 async def test_a_tenant_may_want_no_notices(context: Context, owner: Owner, account: Person) -> None:
-    """Where notices are off nobody is told, and what has no address of its own does not stop the others."""
+    """Where notices are off nobody is told; who cannot be told, disabled or without an address, does not stop the others."""
     await quarantine.choose(owner, "example", Policy(notice_seconds=0))
     await put(context, account)
     assert (await Quarantining(context).round(owner, asyncio.Event())).told == 0
@@ -227,6 +227,9 @@ async def test_a_tenant_may_want_no_notices(context: Context, owner: Owner, acco
     await put(context, bob)
     await owner.execute("UPDATE address SET local_part = '' WHERE account_id = $1", account.account_id)
     await put(context, account)
+    carol = await add_person(context.settings, owner, "carol@example.test")
+    await put(context, carol)
+    await owner.execute("UPDATE account SET is_disabled = true WHERE account_id = $1", carol.account_id)
     assert (await Quarantining(context).round(owner, asyncio.Event())).told == 1
     assert len(await inbox(context, owner, bob)) == 1
 
