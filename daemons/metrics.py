@@ -23,6 +23,9 @@ _REQUEST_SECONDS = 10.0
 
 connections_accepted = Counter("postwerk_connections", "Connections accepted.", ["protocol"])
 messages_accepted = Counter("postwerk_messages_accepted", "Messages acknowledged.", ["protocol"])
+recipients_refused = Counter(
+    "postwerk_recipients_refused", "Recipients refused at RCPT, by code of the reply.", ["code"]
+)
 filter_seconds = Histogram(
     "postwerk_filter_seconds",
     "Time that a filter took for one check, waiting included.",

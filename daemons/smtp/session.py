@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeAlias
 
 from config.smtp import Smtp
+from daemons import metrics
 from daemons.authentication import Identity
 from daemons.forwarding import Forwarding, Returned
 from daemons.outgoing import new_transaction_id
@@ -295,6 +296,7 @@ class Session(Conversation):
     async def _refuse_recipient(self, command: Rcpt, transaction: Transaction, refusal: Refuse) -> None:
         """Answer, and note it for whoever may know of it: the tenant of a user, or else that of the recipient's domain."""
         transaction.has_refused_recipients = True
+        metrics.recipients_refused.labels(refusal.reply.code).inc()
         tenant_id = None if self.identity is None else self.identity.tenant_id
         with suppress(StorageError):
             domain = command.forward_path.domain or self._shared.postmaster.domain

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from config.dnslists import DnsList, DnsLists
 from config.envelope import Envelope, Greylisting, Rates
@@ -418,6 +419,7 @@ async def test_unknown_recipients_are_in_the_trace_of_their_domain(intake: Intak
     """Who asks why a letter did not arrive finds the address that does not exist."""
     client = await intake.greeted()
     await client.ask(b"MAIL FROM:<sender@client.example>", 1)
+    before = REGISTRY.get_sample_value("postwerk_recipients_refused_total", {"code": "550"}) or 0.0
     for name in ("alcie", "bob", "alcie"):
         assert (await client.ask(f"RCPT TO:<{name}@example.test>".encode(), 1)).startswith(b"550 5.1.1 ")
     assert (await client.ask(b"RCPT TO:<x@elsewhere.example>", 1)).startswith(b"550 5.7.1 ")
@@ -426,6 +428,7 @@ async def test_unknown_recipients_are_in_the_trace_of_their_domain(intake: Intak
     assert refused["forward_paths"] == ["alcie@example.test", "bob@example.test"]
     assert refused["reply"] == "550 5.1.1 no such mailbox here"
     assert refused["helo"] == "client.example"
+    assert REGISTRY.get_sample_value("postwerk_recipients_refused_total", {"code": "550"}) == before + 4
 
 
 async def test_the_filter_policy_needs_a_service(intake: Intake) -> None:
