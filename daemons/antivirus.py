@@ -38,6 +38,7 @@ signatures_timestamp = Gauge(
 
 _CHUNK_OCTETS = 256 << 10  # twice as fast as pyclamd's 4096
 _REPLY_OCTETS = 4096
+_PING_SECONDS = 2.0
 _TOO_LARGE = "INSTREAM size limit exceeded"
 _VERSION_DATE = "%a %b %d %H:%M:%S %Y"  # ctime(3)
 
@@ -265,6 +266,16 @@ class TenantActions:
     async def action_of(self, tenant_id: int) -> InfectedAction:
         """Asked only when something was found. Raises UnavailableError."""
         return cast("InfectedAction", await storage.action_of(self._pool, tenant_id) or self._default)
+
+
+def clamd_answers(place: str) -> bool:
+    """Whether there is a clamd behind that Unix socket, and we may use it."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_PING_SECONDS)
+        connection.connect(place)
+        connection.sendall(b"zPING\0")
+        return connection.recv(16).startswith(b"PONG")
+    return False
 
 
 def build_antivirus(context: Context) -> Antivirus:

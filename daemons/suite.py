@@ -22,7 +22,9 @@ from prometheus_client import CollectorRegistry
 from config.listen import Listen, split_address
 from config.loader import dump
 from config.settings import Settings
+from config.smtp import Smtp
 from daemons import certificates, metrics
+from daemons.antivirus import clamd_answers
 from daemons.authentication.passwords import stored_forms
 from daemons.certificates import write_atomically
 from daemons.logs import logger
@@ -79,11 +81,21 @@ def adapt(settings: Settings, *, state: Path, port_offset: int = 0, is_demo: boo
         listen = Listen(**{key: [f"127.0.0.1:{port}"] for key, port in DEFAULT_PORTS.items()})
     moved = {key: _moved(getattr(listen, key), port_offset) for key in listen.__struct_fields__}
     settings = msgspec.structs.replace(settings, state=str(state.resolve()), listen=Listen(**moved))
+    settings = _with_antivirus(settings)
     if is_demo:
         hostname = settings.hostname if settings.hostname != "localhost" else f"mail.{DEMO_DOMAIN}"
         trusted = list(dict.fromkeys([*settings.trusted_networks, *LOOPBACK]))
         settings = msgspec.structs.replace(settings, hostname=hostname, trusted_networks=trusted)
     return settings
+
+
+def _with_antivirus(settings: Settings) -> Settings:
+    """Where nobody has said which filters there are, clamd is used when it answers on this host."""
+    if settings.smtp.filters != Smtp().filters or not clamd_answers(settings.antivirus.clamd):
+        return settings
+    first, *others = settings.smtp.filters
+    smtp = msgspec.structs.replace(settings.smtp, filters=[first, "antivirus", *others])
+    return msgspec.structs.replace(settings, smtp=smtp)
 
 
 def _moved(addresses: list[str] | None, offset: int) -> list[str] | None:

@@ -16,9 +16,12 @@ import pytest
 
 from bench.processor import tree
 from bench.suite import POSTWERK, Suite, state_directory
+from config.antivirus import Antivirus
 from config.listen import Listen
 from config.settings import Settings
+from config.smtp import Smtp
 from daemons.suite import DEFAULT_PORTS, adapt
+from tests.clamd import Clamd
 
 _SECONDS = 30.0
 
@@ -147,6 +150,17 @@ def test_configured_ports_are_moved_and_kept_to() -> None:
     settings = Settings(listen=Listen(smtp=["[::1]:25", "127.0.0.1:0"]))
     listen = adapt(settings, state=Path("/tmp"), port_offset=7).listen
     assert (listen.smtp, listen.imap) == (["[::1]:32", "127.0.0.1:0"], None)
+
+
+def test_clamd_is_used_where_it_answers(running_clamd: Clamd) -> None:
+    """Viruses are looked for without a setting on a host that can, and never against the operator's word."""
+    antivirus = Antivirus(clamd=str(running_clamd.socket))
+    found = adapt(Settings(antivirus=antivirus), state=Path("/tmp")).smtp.filters
+    assert found == ["authentication", "antivirus", "lists", "mime", "spam"]
+    without = adapt(Settings(antivirus=antivirus, smtp=Smtp(filters=["mime"])), state=Path("/tmp"))
+    assert without.smtp.filters == ["mime"]
+    absent = Antivirus(clamd=str(running_clamd.socket.with_name("absent.sock")))
+    assert adapt(Settings(antivirus=absent), state=Path("/tmp")).smtp.filters == Smtp().filters
 
 
 def test_only_the_demo_trusts_the_loopback() -> None:
