@@ -1,5 +1,6 @@
 """`postwerk notifier`: notifications of accounts over HTTP, what they cost, and how many an account may cause."""
 
+import json
 import os
 from dataclasses import asdict
 from datetime import UTC, date, datetime
@@ -9,10 +10,15 @@ import click
 
 from config.settings import Settings
 from daemons.cli.common import fail, json_option, listed, owner_connection, run_async, settings_option, show
-from daemons.relay.notices import target_of
+from daemons.context import open_context
+from daemons.notifying import can_notify
+from daemons.outgoing import new_transaction_id
+from daemons.relay.notices import Notices, Outcome, target_of
+from daemons.relay.resolver import Resolver
+from protocol.sms import parse_sms
 from storage import notifying as storage
 from storage.errors import NotFoundError
-from storage.notifying import Kind
+from storage.notifying import Kind, LeasedNotification
 
 _MOST = 1_000_000
 tenant_option = click.option("--tenant", help="Only this tenant's.")
@@ -110,6 +116,39 @@ def limit(
                     fail(f"no account {login}", os.EX_NOUSER)
 
     run_async(run())
+
+
+@notifier.command("test")
+@click.argument("target", metavar="NUMBER|URL")
+@click.argument("text", default="Test", required=False)
+@settings_option
+def test(settings: Settings, target: str, text: str) -> None:
+    """Send one SMS or webhook now, and show what is said to it. It is neither counted nor tried again."""
+    uri = target if target.lower().startswith("https:") else f"sms:{''.join(target.split())}"
+    if not can_notify(settings.notifier, uri):
+        fail(f"{target}: nothing can be sent there", os.EX_USAGE)
+    kind: Kind = "web" if uri == target else "sms"
+    numbers = (target,) if kind == "web" else parse_sms(uri).numbers
+
+    async def run() -> list[Outcome]:
+        resolver = Resolver(settings.transport)
+        async with open_context(settings) as context:
+            notices, now = Notices(context, resolver), datetime.now(UTC)
+            try:
+                facts = json.dumps({"id": new_transaction_id(), "text": text, "message": text})
+                return [
+                    await notices.attempt(LeasedNotification(0, 0, 0, kind, each, facts, 1, "", 1, now))
+                    for each in numbers
+                ]
+            finally:
+                await notices.close()
+                await resolver.close()
+
+    outcomes = run_async(run())
+    for outcome in outcomes:
+        click.echo(f"{'sent' if outcome.is_sent else 'not sent'}: {outcome.reply}")
+    if not all(outcome.is_sent for outcome in outcomes):
+        fail("not sent", os.EX_UNAVAILABLE)
 
 
 def _month(text: str | None) -> tuple[date, date]:

@@ -85,8 +85,12 @@ class Notices:
             for task in self._running:
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
-            for web in (self._strangers, self._gateways, self._plain_gateways):
-                await web.close()
+            await self.close()
+
+    async def close(self) -> None:
+        """End the connections; run() does it at its end."""
+        for web in (self._strangers, self._gateways, self._plain_gateways):
+            await web.close()
 
     async def _step(self) -> bool:
         """Begin with what is due, as far as there is room."""
@@ -128,7 +132,7 @@ class Notices:
         _log.error("notifications cannot be read", error=f"{type(error).__name__}: {error}", failures=failures)
 
     async def _deliver(self, leased: LeasedNotification) -> None:
-        outcome = await self._attempt(leased)
+        outcome = await self.attempt(leased)
         if outcome.wait_seconds is not None and datetime.now(UTC) >= leased.expires_at:
             outcome = Outcome(f"given up: {outcome.reply}")
         if await self._settle(leased, outcome):
@@ -144,8 +148,8 @@ class Notices:
                 reply=outcome.reply,
             )
 
-    async def _attempt(self, leased: LeasedNotification) -> Outcome:
-        """Send it once."""
+    async def attempt(self, leased: LeasedNotification) -> Outcome:
+        """Send it once. What became of it is not noted."""
         facts: Mapping[str, object] = json.loads(leased.facts)
         price, accepted, web = 0, "", self._strangers
         try:

@@ -4,10 +4,15 @@ import json
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import msgspec
 import pytest
 
+from config.loader import dump
+from config.notifier import Gateway, Notifier
 from config.settings import Settings
+from config.transport import Transport
 from daemons.context import Context
 from daemons.delivery import prepare
 from storage import notifying
@@ -15,6 +20,7 @@ from storage.notifying import Queued
 from tests.daemons.test_cli import Ended, Postwerk, configuration, populated, postwerk
 from tests.daemons.test_quarantine_command import alice
 from tests.daemons.test_queue_command import within
+from tests.end_to_end.test_notifier_crash import gateway
 
 __all__ = ["configuration", "populated", "postwerk"]  # fixtures
 
@@ -86,3 +92,19 @@ def test_limits(filled: Postwerk) -> None:
     assert ended.value.code == os.EX_NOUSER
     with pytest.raises(Ended):
         filled("notifier", "limit", login, "--sms", "many")
+
+
+def test_test(populated: Postwerk, configuration: Path, settings: Settings) -> None:
+    """A gateway can be tried out: what it answers is shown, and nothing is counted."""
+    with gateway() as (port, taken):
+        notifier = Notifier(gateways=[Gateway(url=f"http://127.0.0.1:{port}/", prefixes=["+49"])])
+        transport = Transport(private_networks=["127.0.0.0/8"])
+        configuration.write_text(dump(msgspec.structs.replace(settings, notifier=notifier, transport=transport)))
+        assert populated("notifier", "test", "+49 170 1234567", "Hallo") == "sent: status 200\n"
+        assert taken == [{"to": "+491701234567", "text": "Hallo"}]
+    with pytest.raises(Ended) as ended:
+        populated("notifier", "test", "+491701234567")
+    assert ended.value.code == os.EX_UNAVAILABLE
+    with pytest.raises(Ended, match="nothing can be sent there"):
+        populated("notifier", "test", "+431234567")
+    assert json.loads(populated("notifier", "costs", "--json")) == []
