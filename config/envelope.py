@@ -63,7 +63,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             description="Recipients that do not exist: who looks for addresses finds many of them. Reply 421 4.7.0, then the "
             "connection is closed, and there is no other until some are left again."
         ),
-    ] = 300
+    ] = 1000
     sender_messages: Annotated[
         _Rate, Meta(description="Transactions of one sender from one network. Reply 450 4.7.1 at RCPT.")
     ] = 0

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from config.dnslists import DnsList, DnsLists
-from config.envelope import Envelope, Greylisting, Rates
+from config.envelope import Envelope, Greylisting, PolicyService, Rates
 from config.transport import Transport
 from config.units import Seconds
 from daemons.envelope import build_policing
@@ -26,6 +26,7 @@ from storage.traces import Wanted, by_id, search
 from tests.conftest import Owner, Person
 from tests.daemons.smtp.conftest import MESSAGE, Intake
 from tests.daemons.smtp.memory import MemoryClient
+from tests.daemons.test_policy_service import listening
 from tests.internet.dns import NameServer, name_server
 
 GREY = b"450 4.7.1 greylisted"
@@ -429,6 +430,39 @@ async def test_unknown_recipients_are_in_the_trace_of_their_domain(intake: Intak
     assert refused["reply"] == "550 5.1.1 no such mailbox here"
     assert refused["helo"] == "client.example"
     assert REGISTRY.get_sample_value("postwerk_recipients_refused_total", {"code": "550"}) == before + 4
+
+
+async def test_what_a_policy_service_says(intake: Intake, account: Person, bob: Person) -> None:
+    """It is asked for each recipient; its field is on the message once, and who it refuses does not get it."""
+
+    def answer(question: bytes) -> bytes:
+        if b"recipient=bob@" in question:
+            return b"action=450 4.2.0 not now\n\n"
+        return b"action=PREPEND X-Policy: seen\n\n"
+
+    async with listening(answer) as (place, questions):
+        asked = policing(
+            intake, envelope=Envelope(filters=["policy"]), policy_service=PolicyService(address=place, processes=1)
+        )
+        client = await intake.greeted(policing=asked)
+        await client.ask(b"MAIL FROM:<sender@client.example>", 1)
+        for name, expected in (("alice", b"250 "), ("bob", b"450 4.2.0 not now"), ("ALICE", b"250 ")):
+            assert (await client.ask(f"RCPT TO:<{name}@example.test>".encode(), 1)).startswith(expected)
+        await client.ask(b"DATA", 1)
+        assert (await client.ask(MESSAGE + b".", 1)).startswith(b"250 ")
+    assert questions == [3]
+    (message,) = await intake.inbox(account)
+    assert message.count(b"X-Policy: seen\r\n") == 1
+    assert await intake.inbox(bob) == []
+
+
+@pytest.mark.parametrize("action", [b"DISCARD", b"HOLD"])
+async def test_a_policy_service_keeps_mail_away(intake: Intake, account: Person, action: bytes) -> None:
+    """What it discards or holds is accepted, and not in the mailbox."""
+    async with listening(lambda _: b"action=" + action + b"\n\n") as (place, _):
+        asked = policing(intake, envelope=Envelope(filters=["policy"]), policy_service=PolicyService(address=place))
+        assert (await deliver(await intake.greeted(policing=asked))).startswith(b"250 ")
+    assert await intake.inbox(account) == []
 
 
 async def test_the_filter_policy_needs_a_service(intake: Intake) -> None:
