@@ -14,6 +14,7 @@ from daemons.cli.script_files import checked, named
 from storage import scripts
 from storage.errors import NotFoundError, OverQuotaError, TooManyError
 from storage.scripts import ActiveScriptError, Bounds
+from storage.settings import SCRIPT_NAME
 
 if TYPE_CHECKING:
     from storage.pool import Connection
@@ -61,7 +62,7 @@ def put(settings: Settings, login: str, name: str, file: BinaryIO, is_active: bo
     """Check a script and store it in place of the one of that name. FILE "-" is standard input."""
     octets = file.read()
     checked(settings, octets, file.name)
-    wanted = named(name)
+    wanted = _own(name)
     limits = settings.managesieve
     bounds = Bounds(limits.script_count_limit, limits.script_total_limit)
 
@@ -86,7 +87,7 @@ def activate(settings: Settings, login: str, name: str | None, is_none: bool) ->
     """Make a script the account's active one, of which there is at most one."""
     if (name is None) != is_none:
         fail("give either a script's name or --none", os.EX_USAGE)
-    wanted = named(name) if name is not None else None
+    wanted = _own(name) if name is not None else None
 
     async def work(connection: "Connection", account_id: int) -> None:
         try:
@@ -103,7 +104,7 @@ def activate(settings: Settings, login: str, name: str | None, is_none: bool) ->
 @settings_option
 def delete(settings: Settings, login: str, name: str) -> None:
     """Delete a script that is not active."""
-    wanted = named(name)
+    wanted = _own(name)
 
     async def work(connection: "Connection", account_id: int) -> None:
         try:
@@ -122,6 +123,14 @@ def delete(settings: Settings, login: str, name: str) -> None:
 def check(settings: Settings, file: BinaryIO) -> None:
     """Tell what is wrong with a script, by line and column. FILE "-" is standard input."""
     checked(settings, file.read(), file.name)
+
+
+def _own(name: str) -> str:
+    """The name of a script that may be changed."""
+    wanted = named(name)
+    if wanted == SCRIPT_NAME:
+        fail(f"{SCRIPT_NAME} shows what `postwerk rules` and the like have set, and changes with them", os.EX_USAGE)
+    return wanted
 
 
 def _fail_missing(login: str, name: str) -> NoReturn:

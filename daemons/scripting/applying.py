@@ -34,7 +34,13 @@ class Applied:
 
 
 async def apply_script(
-    context: Context, owner: AccountOwner, login: str, script: Stored, mailbox: Mailbox, *, is_rehearsal: bool
+    context: Context,
+    owner: AccountOwner,
+    script: Stored,
+    mailbox: Mailbox,
+    *,
+    is_rehearsal: bool,
+    is_traced: bool = False,
 ) -> AsyncIterator[Applied]:
     """Run it over all messages that are there now, one after the other. Raises StorageError."""
     async with context.pool.acquire() as connection:
@@ -42,9 +48,14 @@ async def apply_script(
     scripting, rooms = Scripting(context), Rooms(context.pool, context.changes)
     carrier = Carrier(context, rooms)
     try:
+        base = await scripting.surroundings(owner, Envelope())
         for row in rows:
             lying = Lying(mailbox.mailbox_id, row)
-            result = await _result(context, scripting, owner, login, script, lying)
+            octets = await context.blobs.message(row.content_id)
+            envelope = Envelope(_return_path(octets), next(iter(base.owner.addresses), ""))
+            surroundings = replace(base, envelope=envelope, flags=lying.flags)
+            now = datetime.now(UTC)
+            result = await scripting.run_one(owner, script, octets, surroundings, now=now, is_traced=is_traced)
             applied = _described(mailbox, lying, result)
             if applied.is_changed and not is_rehearsal:
                 try:
@@ -57,15 +68,6 @@ async def apply_script(
     finally:
         rooms.close()
         scripting.close()
-
-
-async def _result(
-    context: Context, scripting: Scripting, owner: AccountOwner, login: str, script: Stored, lying: Lying
-) -> Result:
-    octets = await context.blobs.message(lying.row.content_id)
-    surroundings = await scripting.surroundings(owner, Envelope(_return_path(octets), login))
-    surroundings = replace(surroundings, flags=lying.flags)
-    return await scripting.run_one(owner, script, octets, surroundings, now=datetime.now(UTC), is_traced=True)
 
 
 def _return_path(octets: bytes) -> str:

@@ -101,18 +101,23 @@ class EventScripts:
             async with reported(), self._context.pool.acquire() as connection:
                 mailbox = await mailboxes.get(connection, happening.mailbox_id)
                 rows = await messages.rows(connection, happening.mailbox_id, list(uids))
-            for row in rows if mailbox is not None else ():
-                assert mailbox is not None
-                environment = {
-                    "location": "MS",
-                    "phase": "post",
-                    "imap.cause": happening.cause,
-                    "imap.user": happening.login,
-                    "imap.email": happening.login,
-                    "imap.mailbox": mailbox.name,
-                    "imap.changedflags": uids[row.uid],
-                }
-                await self._run_one(happening.owner, script, Lying(happening.mailbox_id, row), environment)
+            if mailbox is None:
+                return
+            environment = {
+                "location": "MS",
+                "phase": "post",
+                "imap.cause": happening.cause,
+                "imap.user": happening.login,
+                "imap.email": happening.login,
+                "imap.mailbox": mailbox.name,
+            }
+            base = await self._scripting.surroundings(happening.owner, Envelope(), remote=environment)
+            for row in rows:
+                lying, changed = Lying(happening.mailbox_id, row), {"imap.changedflags": uids[row.uid]}
+                surroundings = replace(
+                    base, environment={**base.environment, **changed}, flags=lying.flags, is_event=True
+                )
+                await self._run_one(happening.owner, script, lying, surroundings)
         except StorageError as error:
             _log.error("script of an IMAP event", error=f"{type(error).__name__}: {error}")
 
@@ -120,11 +125,8 @@ class EventScripts:
         stored = await scripts.read(self._context.pool, owner.account_id, name)
         return stored or await global_scripts.find(self._context.pool, owner.tenant_id, name)
 
-    async def _run_one(self, owner: AccountOwner, script: Stored, lying: Lying, environment: Mapping[str, str]) -> None:
-        octets = await self._context.blobs.message(lying.row.content_id)
-        surroundings = await self._scripting.surroundings(owner, Envelope(), remote=environment)
-        surroundings = replace(surroundings, flags=lying.flags, is_event=True)
-        now = datetime.now(UTC)
+    async def _run_one(self, owner: AccountOwner, script: Stored, lying: Lying, surroundings: Surroundings) -> None:
+        octets, now = await self._context.blobs.message(lying.row.content_id), datetime.now(UTC)
         result = await self._scripting.run_one(owner, script, octets, surroundings, now=now)
         try:
             if result.error is not None:

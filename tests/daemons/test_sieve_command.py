@@ -74,6 +74,21 @@ def test_what_is_not_there(populated: Postwerk, script: Path) -> None:
             populated("sieve", "activate", *arguments)
 
 
+def test_simple_settings_are_no_script_to_change(populated: Postwerk, script: Path) -> None:
+    """What they were made into is listed and printed like any other script."""
+    populated("rules", "forward", ALICE, "bob@example.org")
+    assert listed(populated) == [("Simple settings", False)]
+    assert "bob@example.org" in populated("sieve", "get", ALICE, "Simple settings")
+    for arguments in (
+        ("put", ALICE, "Simple settings", str(script)),
+        ("activate", ALICE, "Simple settings"),
+        ("delete", ALICE, "Simple settings"),
+    ):
+        with pytest.raises(Ended, match="changes with them") as ended:
+            populated("sieve", *arguments)
+        assert ended.value.code == os.EX_USAGE
+
+
 def test_global_scripts(populated: Postwerk, script: Path, state: Path) -> None:
     """A script for many accounts is checked, stored for host or tenant, listed in its place, printed and deleted."""
     wrong = state / "wrong.sieve"

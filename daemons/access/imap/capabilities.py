@@ -3,9 +3,11 @@
 tests/daemons/imap/test_capabilities.py fails for a token without a test.
 """
 
+from config.listen import split_address
 from daemons.access.imap.session import Session, State
 from daemons.authentication import Origin
 
+_MANAGESIEVE_PORT = 4190  # RFC 5804 §1.8
 BEFORE_LOGIN = (b"IMAP4rev1", b"IMAP4rev2", b"SASL-IR", b"LITERAL+", b"ID", b"ENABLE")
 AFTER_LOGIN = (
     b"IMAP4rev1",
@@ -90,7 +92,11 @@ def _message_limit(session: Session) -> bytes:
 def _event_scripts(session: Session) -> tuple[bytes, ...]:
     """Where the scripts come from that run after what happens in mailboxes (RFC 6785 §2.1); none without such a place."""
     settings = session.shared.context.settings
-    return (b"IMAPSIEVE=sieve://" + settings.hostname.encode(),) if settings.listen.managesieve else ()
+    if not settings.listen.managesieve:
+        return ()
+    _, port = split_address(settings.listen.managesieve[0])
+    place = settings.hostname if port in (0, _MANAGESIEVE_PORT) else f"{settings.hostname}:{port}"
+    return (b"IMAPSIEVE=sieve://" + place.encode(),)
 
 
 def may_start_tls(session: Session) -> bool:
