@@ -1,5 +1,6 @@
 """Other people's spam scorers: what they are asked, and how their scores are read on our scale."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,6 +11,7 @@ from filters.subject import Subject
 SPAM = 5.0  # what counts as spam on our scale, where nobody has set another threshold
 REFUSED = 15.0  # and what is refused
 _TESTS_NAMED = 15
+_MOST = 1000.0  # what one engine can say, either way
 
 
 class EngineError(OSError):
@@ -22,6 +24,13 @@ class Judgement:
 
     points: float
     tests: Sequence[str] = ()  # the names of those that made it, the weightiest first
+
+
+def on_our_scale(score: float, spam_at: float) -> float:
+    """An engine's score, where it calls `spam_at` spam. Raises EngineError for what is no number."""
+    if not (math.isfinite(score) and math.isfinite(spam_at) and spam_at > 0.0):
+        raise EngineError("no score")
+    return max(-_MOST, min(_MOST, score * SPAM / spam_at))
 
 
 class Engine(Protocol):

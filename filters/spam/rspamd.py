@@ -1,11 +1,10 @@
 """What rspamd is asked over HTTP (POST /checkv2), and what it answers. No I/O."""
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from filters.spam.engines import REFUSED, SPAM, EngineError, Judgement
+from filters.spam.engines import REFUSED, EngineError, Judgement, on_our_scale
 from filters.subject import Envelope
 
 PATH = "/checkv2"
@@ -34,11 +33,9 @@ def read(octets: bytes, *, spam_at: float = ADDS_HEADER) -> Judgement:
         score, action = float(answer["score"]), str(answer["action"])
         symbols: Mapping[str, Any] = answer.get("symbols") or {}
         weights = {name: float(symbol.get("score") or 0.0) for name, symbol in symbols.items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise EngineError(f"rspamd: no answer that can be read ({type(error).__name__})") from None
-    if not math.isfinite(score):
-        raise EngineError("rspamd: no score")
-    points = score * SPAM / spam_at
+    points = on_our_scale(score, spam_at)
     if action == "reject":  # it has its own threshold for that, and patterns that need none
         points = max(points, REFUSED)
     named = sorted(weights, key=lambda name: -abs(weights[name]))

@@ -3,7 +3,7 @@
 import math
 import re
 
-from filters.spam.engines import SPAM, EngineError, Judgement
+from filters.spam.engines import EngineError, Judgement, on_our_scale
 
 RESPONSE_OCTETS = 64 << 10  # of a response that are read
 
@@ -34,7 +34,5 @@ def read(octets: bytes) -> Judgement:
     try:
         score, threshold = (float(found[1]), float(found[2])) if found else (math.nan, math.nan)
     except ValueError:
-        score = threshold = math.nan
-    if not (math.isfinite(score) and threshold > 0.0):
-        raise EngineError("spamd: no score")
-    return Judgement(score * SPAM / threshold, [name.decode() for name in _NAME.findall(body)])
+        raise EngineError("spamd: no score") from None
+    return Judgement(on_our_scale(score, threshold), [name.decode() for name in _NAME.findall(body)])

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -10,6 +11,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from config.spam import Spam as Limits
 from config.units import Octets, Seconds
@@ -193,3 +196,36 @@ def test_nothing_of_a_message_gets_into_a_request() -> None:
     envelope = Envelope("id", "fe80::1%eth0", "a\r\nRcpt: b", False, False, AddrSpec("ä", "example.org"), ())
     assert rspamd.headers(envelope, "mx.example") == [("IP", "fe80::1"), ("Queue-Id", "id"), ("MTA-Name", "mx.example")]
     assert spamd.request(5, "x\r\nUser: y") == b"SYMBOLS SPAMC/1.5\r\nContent-length: 5\r\n\r\n"
+
+
+@given(
+    st.binary()
+    | st.from_regex(rb"SPAMD/1\.1 0 EX_OK\r\nSpam: \w+ ; [-0-9.]{1,9} / [-0-9.]{1,9}\r\n\r\n.*", fullmatch=True)
+)
+def test_any_response_is_a_score_or_an_error(octets: bytes) -> None:
+    """Nothing else comes of what spamd says, and points are numbers."""
+    try:
+        judged = spamd.read(octets)
+    except EngineError:
+        return
+    assert math.isfinite(judged.points)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["score", "action", "symbols", "A"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.binary() | _JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_answer_is_a_score_or_an_error(octets: bytes) -> None:
+    """Nothing else comes of what rspamd says, and points are numbers."""
+    try:
+        judged = rspamd.read(octets)
+    except EngineError:
+        return
+    assert math.isfinite(judged.points)
