@@ -42,9 +42,10 @@ class SendingOn:
             done.append("not sent on: it has been before, and came back")
             return
         digest = await self._digest()
+        ways: dict[tuple[object, str | None], tuple[Redirect, list[Onward]]] = {}  # what can be queued as one message
         for redirect in redirects:
             wanted = await self._addresses(redirect)
-            onward: list[Onward] = []
+            _, onward = ways.setdefault((redirect.message and id(redirect.message), redirect.ret), (redirect, []))
             for address in wanted:
                 key = f"{digest}\0{name_of(address)}"
                 if digest and await self._is_remembered(key):
@@ -61,6 +62,7 @@ class SendingOn:
                 await self._pass_to(found, redirect)
                 if digest:
                     self._remember(key)
+        for redirect, onward in ways.values():
             await self._queue(onward, redirect)
 
     async def _addresses(self, redirect: Redirect) -> list[AddrSpec]:

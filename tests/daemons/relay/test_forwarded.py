@@ -1,13 +1,20 @@
 """Forwarded mail on its whole way: in at port 25, out to another host, and a bounce from there back to who wrote."""
 
+from dataclasses import replace
+
 import dkim
+import msgspec
+import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from daemons.context import Context
 from storage.forwards import set_forward
-from tests.conftest import Owner
+from tests.conftest import Owner, Person
 from tests.daemons.relay.world import World
 from tests.daemons.smtp.conftest import serving
+from tests.daemons.smtp.filed import rules
+from tests.daemons.smtp.test_traces import traced
 from tests.daemons.smtp.users import Client
 
 WRITTEN = (
@@ -26,13 +33,24 @@ def signed(message: bytes) -> tuple[bytes, bytes]:
     return dkim.sign(message, b"s1", b"elsewhere.example", pem) + message, record
 
 
+def checked(world: World) -> Context:
+    """A host that checks who mail is from; elsewhere.example says that its mail comes from the loopback."""
+    world.names.add("elsewhere.example", "TXT", '"v=spf1 ip4:127.0.0.1 -all"')
+    settings = world.context.settings
+    changed = {
+        "smtp": msgspec.structs.replace(settings.smtp, filters=["authentication"]),
+        "authenticity": msgspec.structs.replace(settings.authenticity, unchecked=[]),
+    }
+    return replace(world.context, settings=msgspec.structs.replace(settings, **changed))
+
+
 async def test_forwarded_and_bounced(world: World, owner: Owner) -> None:
     """The target gets it from a sender of ours with the author's signature intact; a bounce to that sender reaches the author."""
     await set_forward(owner, "sales@example.test", ["dave@remote.example"], keeps=True)
     remote, elsewhere = await world.mx("remote.example"), await world.mx("elsewhere.example")
     message, record = signed(WRITTEN)
     world.start()
-    async with serving(world.context) as endpoints, await Client.connect(endpoints["smtp"]) as client:
+    async with serving(checked(world)) as endpoints, await Client.connect(endpoints["smtp"]) as client:
         await client.greeted()
         answer = await client.send(message, "<sales@example.test>", sender="<carol@elsewhere.example>")
         assert answer.startswith(b"250 2.0.0 accepted as ")
@@ -58,7 +76,7 @@ async def test_refused_by_the_target(world: World, owner: Owner) -> None:
     remote, elsewhere = await world.mx("remote.example"), await world.mx("elsewhere.example")
     remote.unknown = {"dave@remote.example"}
     world.start()
-    async with serving(world.context) as endpoints, await Client.connect(endpoints["smtp"]) as client:
+    async with serving(checked(world)) as endpoints, await Client.connect(endpoints["smtp"]) as client:
         await client.greeted()
         assert (await client.send(BOUNCE, "<sales@example.test>", sender="<>")).startswith(b"250 ")
         assert (await client.send(WRITTEN, "<sales@example.test>", sender="<carol@elsewhere.example>")).startswith(
@@ -70,3 +88,50 @@ async def test_refused_by_the_target(world: World, owner: Owner) -> None:
     assert b"550 5.1.1 no such user" in report.content
     assert b"Original-Recipient: rfc822; sales@example.test\r\n" in report.content
     assert [row["state"] for row in rows] == ["failed", "failed", "delivered"]
+
+
+@pytest.mark.parametrize("keeps", [False, True], ids=["sent on", "copied"])
+@pytest.mark.parametrize("by", ["rule", "address"])
+async def test_nobody_is_bounced_to_who_has_not_written(
+    world: World, owner: Owner, account: Person, by: str, keeps: bool
+) -> None:
+    """Forged mail that the target refuses goes to nobody; it comes back to who sends it on, once, if no copy was kept."""
+    if by == "address":
+        await set_forward(owner, account.login, ["dave@remote.example", "eve@remote.example"], keeps=keeps)
+    else:
+        copy = ":copy" if keeps else ""
+        await rules(owner, account, f'redirect {copy} "dave@remote.example"; redirect {copy} "eve@remote.example";')
+    remote, elsewhere = await world.mx("remote.example"), await world.mx("elsewhere.example")
+    remote.unknown = {"dave@remote.example", "eve@remote.example"}
+    world.start()
+    context = checked(world)
+    world.names.add("elsewhere.example", "TXT", '"v=spf1 -all"')
+    async with serving(context) as endpoints, await Client.connect(endpoints["smtp"]) as client:
+        await client.greeted()
+        answer = await client.send(WRITTEN, f"<{account.login}>", sender="<carol@elsewhere.example>")
+        rows = await world.until_done()
+        await world.until("count(*) = 1 FROM message")
+    assert [row["state"] for row in rows] == ["failed", "failed"]
+    assert (elsewhere.received, remote.received) == ([], [])
+    (back,) = await world.inbox()
+    assert back.endswith(WRITTEN)
+    assert back.startswith(b"Return-Path: <carol@elsewhere.example>\r\n")
+    found = await traced(world.context, answer.split()[-1].decode())
+    returned = [note.facts["action"] for note in found.notes if note.kind == "bounced"]
+    assert returned == ([] if keeps else ["returned"])
+
+
+async def test_a_late_bounce_reaches_who_sends_on(world: World, owner: Owner, account: Person) -> None:
+    """When the next host finds out later, its bounce of unproven mail goes to the account that has sent it on."""
+    await rules(owner, account, 'redirect "dave@remote.example";')
+    remote = await world.mx("remote.example")
+    world.start()
+    async with serving(world.context) as endpoints, await Client.connect(endpoints["smtp"]) as client:
+        await client.greeted()
+        await client.send(WRITTEN, f"<{account.login}>", sender="<carol@elsewhere.example>")
+        (came,) = await remote.wait(1)
+        assert (await client.send(BOUNCE, f"<{came.reverse_path}>", sender="<>")).startswith(b"250 ")
+        await world.until("count(*) = 1 FROM message")
+    (bounce,) = await world.inbox()
+    assert bounce.endswith(BOUNCE)
+    assert len(remote.received) == 1
