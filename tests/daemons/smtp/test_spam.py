@@ -12,9 +12,12 @@ from config.settings import Settings
 from config.spam import Spam as Limits
 from config.transport import Transport
 from config.units import Seconds
+from daemons import rules
 from daemons.context import Context
 from daemons.filtering import build_pipeline
 from daemons.spam import AccountMemory, Correspondents, thresholds_of
+from filters.simple.settings import Settings as Simple
+from filters.simple.settings import SpamAction
 from filters.spam.filter import Known
 from filters.spam.score import Thresholds
 from filters.spam.sight import Sight, Standing
@@ -150,6 +153,22 @@ async def test_spam_that_is_not_refused(intake: Intake, account: Person, filing:
     client = await intake.greeted(**scoring(intake, tag=0.01, junk=0.01, filing=filing))
     assert (await send(client, DOUBTFUL)).startswith(b"250 ")
     assert len(await within(intake, account, mailbox)) == 1
+
+
+@pytest.mark.parametrize(("action", "inbox", "junk"), [("none", 1, 0), ("junk", 0, 1), ("delete", 0, 0)])
+async def test_what_an_account_wants_of_spam(
+    intake: Intake, account: Person, bob: Person, owner: "asyncpg.Connection[asyncpg.Record]",
+    action: SpamAction, inbox: int, junk: int,
+) -> None:  # fmt: skip
+    """From its own threshold on, and nobody else's: what others get stays in their inboxes."""
+    for person in (account, bob):
+        await rules.change(owner, intake.context.settings, person.account_id, lambda _: Simple(spam=action))
+    await limit(owner, account, OwnLimits(tag=0.01, junk=0.01))
+    client = await intake.greeted(**scoring(intake))
+    assert (await send(client, DOUBTFUL, BOTH)).startswith(b"250 ")
+    assert (len(await intake.inbox(account)), len(await within(intake, account, "Junk"))) == (inbox, junk)
+    assert len(await intake.inbox(bob)) == 1
+    assert len(await intake.journal()) == 1
 
 
 async def test_what_an_account_has_sorted_counts_for_it(intake: Intake, account: Person, bob: Person) -> None:
