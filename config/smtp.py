@@ -27,8 +27,8 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     recipient_limit: Annotated[
         Count,
         Meta(
-            description="Recipients of one transaction, advertised as LIMITS RCPTMAX (RFC 9422), at least 100 (RFC 5321 "
-            "§4.5.3.1.8). Reply 452 4.5.3."
+            description="Recipients of one transaction, refused ones among them, advertised as LIMITS RCPTMAX (RFC 9422), at "
+            "least 100 (RFC 5321 §4.5.3.1.8). Reply 452 4.5.3."
         ),
     ] = 1000
     command_limit: Annotated[

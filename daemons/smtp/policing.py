@@ -18,11 +18,11 @@ from daemons.sockets import Networks
 from filters.authentication import spf
 from filters.authentication.results import SpfResult
 from filters.lists import BLOCKED, envelope_identities
-from filters.pipeline import Pipeline
+from filters.pipeline import Pipeline, Result
 from filters.ports import Resolver, SenderLists
-from filters.sender_lists import Standing
+from filters.sender_lists import Match, SenderList, Standing
 from filters.subject import Account, Envelope
-from filters.verdict import Refuse
+from filters.verdict import Finding, Refuse
 from protocol.smtp.command import Rcpt
 from protocol.smtp.reply import reply
 from storage.rows import Recipient
@@ -100,9 +100,9 @@ class Policing:
         if not policed.is_begun:
             await self._begin(policed, envelope)
         envelope = replace(envelope, notes=policed.notes)
-        standing, blocked = await self._standing(envelope)
-        if blocked is not None:
-            return blocked
+        standing, reason = await self._standing(envelope, policed)
+        if standing == "blocked":
+            return Refuse(BLOCKED, reason)
         if standing == "allowed" or rcpt.forward_path.local_part.lower() in _ALWAYS_HEARD:
             return None
         if policed.refusal is not None:
@@ -118,33 +118,35 @@ class Policing:
         policed.refusal = decision.refusal
         policed.add(decision.results)
 
-    async def _standing(self, envelope: Envelope) -> tuple[Standing | None, Refuse | None]:
-        """What the recipients' lists say, as far as they can before the message; the refusal when all of them block the sender."""
-        if self._lists is None or not envelope.accounts:
-            return None, None
-        lists = await self._lists.of(envelope.accounts)
-        found: list[Standing | None] = []
-        reasons: list[str] = []
-        for each in lists.values():
-            match = each.judge(envelope.peer, envelope_identities(envelope, is_proven=False)) if each else None
-            hoped = each.judge(envelope.peer, envelope_identities(envelope, is_proven=True)) if each else None
-            if hoped is not None and hoped != match and await self._is_proven(envelope):
-                match = hoped
-            if match is not None and match.standing == "blocked" and each.may_allow(match):
-                match = None  # the author, who is not known yet, may be allowed
-            found.append(None if match is None else match.standing)
-            reasons += [match.reason] if match is not None else []
-        if found and all(standing == "blocked" for standing in found):
-            return "blocked", Refuse(BLOCKED, reasons[0])
-        return ("allowed" if "allowed" in found else None), None
+    async def _standing(self, envelope: Envelope, policed: Policed) -> tuple[Standing | None, str]:
+        """What the recipients' lists say, as far as they can before the message, and why: "blocked" only when all of them block."""
+        lists = {} if self._lists is None else await self._lists.of(envelope.accounts)
+        matches = [await self._match(each, envelope, policed) for each in lists.values()]
+        standings = {None if match is None else match.standing for match in matches}
+        reason = next((match.reason for match in matches if match is not None), "")
+        if standings == {"blocked"}:
+            return "blocked", reason
+        return ("allowed", reason) if "allowed" in standings else (None, "")
 
-    async def _is_proven(self, envelope: Envelope) -> bool:
+    async def _match(self, listed: SenderList, envelope: Envelope, policed: Policed) -> Match | None:
+        """The entry that decides for one recipient; None also while the author, who is not known yet, could change it."""
+        if not listed:
+            return None
+        match = listed.judge(envelope.peer, envelope_identities(envelope, is_proven=False))
+        hoped = listed.judge(envelope.peer, envelope_identities(envelope, is_proven=True))
+        if hoped is not None and hoped != match and await self._is_proven(envelope, policed):
+            match = hoped
+        is_sure = match is None or match.standing == "allowed" or not listed.may_allow(match)
+        return match if is_sure else None
+
+    async def _is_proven(self, envelope: Envelope, policed: Policed) -> bool:
         """Whether the host may send for the sender's domain: asked only when somebody has allowed that sender."""
         found = envelope.noted(SpfResult)
         if found is None and self._resolver is not None:
             found = await spf.check_sender(
                 self._resolver, envelope.peer, envelope.helo, envelope.reverse_path, receiver=self._hostname
             )
+            policed.add([Result("spf", (Finding(found),), 0.0)])  # others need not ask again
         return found is not None and found.result == "pass" and found.scope == "mfrom"
 
 

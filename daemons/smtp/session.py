@@ -263,7 +263,7 @@ class Session(Conversation):
         assert self.session is not None
         if command.has_parameters and not self.session.extended_smtp:
             return self._refuse(replies.NO_EXTENSIONS)
-        if transaction.recipient_count >= self._limits.recipient_limit:
+        if transaction.recipient_count + len(transaction.refused) >= self._limits.recipient_limit:
             return self._write(replies.TOO_MANY_RECIPIENTS)  # no error: the client sends the rest later
         try:
             found = await self._resolve(command, transaction)

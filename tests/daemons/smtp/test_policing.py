@@ -397,6 +397,15 @@ async def test_varying_senders_are_one(intake: Intake, owner: Owner) -> None:
     assert (await rcpt(intake, asked, sender="list-18+alice=example.test@client.example")).startswith(b"250 ")
 
 
+async def test_refused_recipients_are_not_without_end(intake: Intake) -> None:
+    """They count as recipients of the transaction: who is put off a thousand times is told that it is enough."""
+    asked = policing(intake, greylisting=Greylisting(enabled=True))
+    client = await intake.greeted(**intake.limited(recipient_limit=3), policing=asked)
+    await client.ask(b"MAIL FROM:<sender@client.example>", 1)
+    said = [await client.ask(b"RCPT TO:<alice+%d@example.test>" % number, 1) for number in range(4)]
+    assert [answer[:9] for answer in said] == [b"450 4.7.1"] * 3 + [b"452 4.5.3"]
+
+
 async def test_the_memory_has_digests_only(intake: Intake, owner: Owner) -> None:
     """Nobody reads in the database who wrote to whom."""
     await rcpt(intake, policing(intake, greylisting=Greylisting(enabled=True), rates=Rates(messages=1)))
