@@ -51,6 +51,7 @@ class Suite:
     state: Path
     port_offset: int = field(default_factory=lambda: free_port_offset())
     configuration: str = UNFILTERED  # "": without a file, as a user tries it first
+    is_demo: bool = True  # with its tenant and accounts; the loopback is trusted
     endpoints: dict[str, Any] = field(default_factory=dict)
     process: "subprocess.Popen[bytes] | None" = None
 
@@ -63,7 +64,8 @@ class Suite:
         """Start `postwerk up` and wait until run/endpoints.json tells where it listens."""
         announced = self.state / "run" / "endpoints.json"
         announced.unlink(missing_ok=True)
-        command = [str(POSTWERK), "up", "--demo", "--state", str(self.state), "--port-offset", str(self.port_offset)]
+        command = [str(POSTWERK), "up", "--state", str(self.state), "--port-offset", str(self.port_offset)]
+        command += ["--demo"] if self.is_demo else []
         if self.configuration:
             file = self.state.with_name(self.state.name + ".toml")
             file.write_text(self.configuration)
