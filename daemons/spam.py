@@ -15,8 +15,9 @@ from daemons.relay.resolver import Resolver
 from daemons.spam_engines import build_engines
 from filters.sender_lists import spelled
 from filters.spam.bayes import Level
-from filters.spam.filter import Knowledge, Known, Spam
+from filters.spam.filter import Spam
 from filters.spam.findings import SpamFindings
+from filters.spam.judging import Knowledge, Known
 from filters.spam.score import Scorer, Thresholds
 from filters.spam.sight import Standing
 from filters.subject import Account

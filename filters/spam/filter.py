@@ -5,8 +5,7 @@ it and its tenant have taught, what it knows of the sender, its list of allowed 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Literal, Protocol
@@ -16,11 +15,11 @@ from filters.dnslists import DnsListings
 from filters.lists import Listings
 from filters.ports import OnFailure, Resolver
 from filters.spam import reputation
-from filters.spam.bayes import Level, Opinion, judge
 from filters.spam.engines import Weighed
 from filters.spam.findings import SpamFinding, SpamFindings
-from filters.spam.score import Reason, Scorer, SpamVerdict, Thresholds, summed
-from filters.spam.sight import Circumstances, Sight, Standing
+from filters.spam.judging import Judging, Knowledge, Look
+from filters.spam.score import Reason, Scorer
+from filters.spam.sight import Circumstances, Sight
 from filters.spam.tokens import tokens_of
 from filters.subject import Account, Envelope, Subject
 from filters.verdict import AddField, Finding, Junk, Refuse, Score, Verdict
@@ -32,27 +31,8 @@ REFUSED = reply(550, "5.7.1", "message refused: it is spam, or looks very much l
 _THREAD_OCTETS = 256 << 10  # reading more than this would hold up others
 _NAME_SECONDS = 2.0  # for the peer's name; then nobody knows it
 _NAMES = 3  # of the peer that are looked up
-_ALLOWED_SCORE = -100.0
 
 Filing = Literal["wanted", "always"]
-UNKNOWN = Standing()
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is known for one recipient."""
-
-    thresholds: Thresholds
-    levels: Sequence[Level] = ()
-    standing: Standing = UNKNOWN
-
-
-@dataclass(frozen=True, slots=True)
-class Knowledge:
-    """What is known for the recipients of one message."""
-
-    common: Known  # for whoever has no account here
-    accounts: Mapping[int, Known]
 
 
 class Memory(Protocol):
@@ -67,16 +47,6 @@ class Correspondence(Protocol):
 
     def note(self, login: str, addresses: Sequence[AddrSpec]) -> None:
         """A user writes to these. Must not wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """What was found in a message whoever gets it."""
-
-    sight: Sight
-    author: str
-    tokens: Mapping[int, str]
-    reasons: Sequence[Reason]
 
 
 class Spam:
@@ -128,7 +98,7 @@ class Spam:
         counted = (subject.noted(DnsListings) or DnsListings()).points  # for those who only look at the sum of verdicts
         return [Finding(findings), *self._verdicts(findings, counted)]
 
-    async def _look(self, subject: Subject, results: Results | None) -> _Look:
+    async def _look(self, subject: Subject, results: Results | None) -> Look:
         """Ask everybody who is asked once."""
         has_name, answers = await asyncio.gather(
             self._has_name(subject.envelope.peer), asyncio.gather(*(each.reason(subject) for each in self._engines))
@@ -139,14 +109,14 @@ class Spam:
         else:
             look = self._read(subject, circumstances)
         said = [answer for answer in answers if answer is not None]
-        return _Look(look.sight, look.author, look.tokens, [*look.reasons, *said, *_listed(subject)])
+        return Look(look.sight, look.author, look.tokens, [*look.reasons, *said, *_listed(subject)])
 
-    def _read(self, subject: Subject, circumstances: Circumstances) -> _Look:
+    def _read(self, subject: Subject, circumstances: Circumstances) -> Look:
         sight = Sight(subject.original, circumstances)
         author = reputation.author_of(sight)
         if self._scorer is None:
-            return _Look(sight, author, {}, ())
-        return _Look(sight, author, tokens_of(sight), self._scorer.found(sight))
+            return Look(sight, author, {}, ())
+        return Look(sight, author, tokens_of(sight), self._scorer.found(sight))
 
     async def _has_name(self, peer: str) -> bool | None:
         """Whether the peer has a name in the DNS that leads back to it; None: nobody knows."""
@@ -162,45 +132,19 @@ class Spam:
             return None
         return False
 
-    def _findings(self, subject: Subject, look: _Look, results: Results | None, knowledge: Knowledge) -> SpamFindings:
-        """The judgement for each account. Those for whom the same is known share one."""
-        listings = subject.noted(Listings)
-        judged: dict[object, SpamFinding] = {}
-        opinions: dict[object, Opinion | None] = {}
-
-        def judgement(known: Known, *, is_allowed: bool) -> SpamFinding:
-            levels = tuple(map(id, known.levels))
-            standing = reputation.believed(known.standing, look.author, results)
-            key = levels, standing, known.thresholds, is_allowed
-            if key not in judged:
-                if levels not in opinions:
-                    opinions[levels] = self._opinion(look, known.levels)
-                verdict = self._verdict(look, opinions[levels], standing)
-                judged[key] = SpamFinding(_allowed(verdict) if is_allowed else verdict, known.thresholds)
-            return judged[key]
-
+    def _findings(self, subject: Subject, look: Look, results: Results | None, knowledge: Knowledge) -> SpamFindings:
+        """The judgement for each account."""
+        listings = subject.noted(Listings) or Listings()
+        judging = Judging(look, results, self._least_learned)
         own = []
-        for account in subject.envelope.accounts:
-            account_id = account.account_id
-            is_allowed = listings is not None and listings.of(account_id) == "allowed"
+        for account_id in [account.account_id for account in subject.envelope.accounts]:
             known = knowledge.accounts.get(account_id, knowledge.common)
-            own.append((account_id, judgement(known, is_allowed=is_allowed)))
+            own.append((account_id, judging.of(known, is_allowed=listings.of(account_id) == "allowed")))
         is_for_all = len(own) >= len(subject.envelope.forward_paths)  # nobody gets it who has no account here
-        if own and is_for_all and len(judged) == 1:
+        if own and is_for_all and len(judging) == 1:
             return SpamFindings(own[0][1])
-        common = judgement(knowledge.common, is_allowed=False)
-        if all(finding is common for _, finding in own):
-            return SpamFindings(common)
-        return SpamFindings(common, tuple(own))
-
-    def _opinion(self, look: _Look, levels: Sequence[Level]) -> Opinion | None:
-        return judge(look.tokens, levels, least_learned=self._least_learned) if self._scorer is not None else None
-
-    def _verdict(self, look: _Look, opinion: Opinion | None, standing: Standing) -> SpamVerdict:
-        if self._scorer is None:
-            return summed(look.reasons)
-        known = [Reason(rule.name, rule.points, rule.en, rule.de) for rule in reputation.ask(look.sight, standing)]
-        return summed([*look.reasons, *known], opinion)
+        common = judging.of(knowledge.common)
+        return SpamFindings(common, () if len(judging) == 1 else tuple(own))
 
     def _verdicts(self, findings: SpamFindings, counted: float) -> list[Verdict]:
         """Points for all, and for those with a judgement of their own what differs; fields, Junk and refusals for each.
@@ -241,18 +185,6 @@ def _listed(subject: Subject) -> list[Reason]:
         )
         for each in listings.lists
     ]
-
-
-def _allowed(verdict: SpamVerdict) -> SpamVerdict:
-    """The same for a recipient who wants to hear of the sender whatever the score: its list is what counts."""
-    points = round(_ALLOWED_SCORE - verdict.score, 2)
-    listed = Reason(
-        "sender_allowed",
-        points,
-        "the recipient always allows this sender",
-        "der Empfänger lässt diesen Absender immer zu",
-    )
-    return SpamVerdict(_ALLOWED_SCORE, (listed, *verdict.reasons), verdict.opinion)
 
 
 def _circumstances(

@@ -18,7 +18,7 @@ from daemons.filtering import build_pipeline
 from daemons.spam import AccountMemory, Correspondents, thresholds_of
 from filters.simple.settings import Settings as Simple
 from filters.simple.settings import SpamAction
-from filters.spam.filter import Known
+from filters.spam.judging import Known
 from filters.spam.score import Thresholds
 from filters.spam.sight import Sight, Standing
 from filters.spam.tokens import TOKENS_VERSION, tokens_of

@@ -12,8 +12,9 @@ from filters.lists import Listings
 from filters.sender_lists import Entry, Match
 from filters.spam.bayes import Level
 from filters.spam.engines import EngineError, Judgement, Weighed
-from filters.spam.filter import REFUSED, Filing, Knowledge, Known, Spam
+from filters.spam.filter import REFUSED, Filing, Spam
 from filters.spam.findings import SpamFinding, SpamFindings
+from filters.spam.judging import Knowledge, Known
 from filters.spam.score import Scorer, SpamVerdict, Thresholds
 from filters.spam.sight import Sight, Standing
 from filters.spam.tokens import tokens_of
