@@ -26,7 +26,8 @@ from filters.ports import ContentFilter
 from filters.sender_lists import Entry, SenderList
 from filters.sieve.interpreter import run
 from filters.sieve.script import compile_script
-from filters.spam.filter import Knowledge, Known, Spam
+from filters.spam.filter import Spam
+from filters.spam.judging import Knowledge, Known
 from filters.spam.score import Scorer, Thresholds
 from filters.spam.sight import Sight
 from filters.spam.tokens import tokens_of
