@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from daemons.context import Context
+from daemons.forwarding import Forwarding
+from daemons.postmaster import postmaster_of
 from daemons.relay.bounces import Bounces
 from daemons.relay.connection import Connection, OpenError
 from daemons.relay.content import Contents
@@ -15,6 +17,8 @@ from daemons.relay.local import LocalDelivery
 from daemons.relay.route import Route, RouteError
 from daemons.relay.settling import Settler
 from daemons.relay.signing import Signer
+from daemons.smtp.delivering.planning import Delivering
+from daemons.smtp.reports import Reports
 from storage.errors import StorageError
 from storage.outbound import Leased
 
@@ -74,16 +78,21 @@ async def open_relay(
 ) -> AsyncIterator[Leasing]:
     """A relay that works as soon as its queue is."""
     settings = context.settings.relay
-    bounces, signer = Bounces(context), Signer(context)
+    bounces, signer, forwarding = Bounces(context), Signer(context), Forwarding(context)
+    limits = context.settings.smtp
+    reports = Reports(context, postmaster_of(limits, context.settings.hostname), limits.report_language)
+    delivering = Delivering(context, limits, forwarding, reports)
     try:
         contents = Contents(context.blobs, signer, settings.buffer_limit)
         settler = Settler(context, bounces)
-        local = LocalDelivery(context, settler, bounces)
+        local = LocalDelivery(context, settler, bounces, delivering)
         ways = Ways(routes, local, contents)
         courier = Courier(
             settings, context.settings.hostname, contents, on_opened=on_opened, reroute=ways.without_policy
         )
         yield Leasing(context, Dispatcher(settings, ways.of, local.deliver, settler.settle, courier.carry))
     finally:
+        delivering.close()
+        forwarding.close()
         signer.close()
         bounces.close()

@@ -1,15 +1,16 @@
 """Recipients in the queue that are our own: what was held or was to be sent later, and domains that have moved in since.
 
-They get the message as at acceptance: placements, the other tenants' journal entries, the end of the wait and the report of
-delivery, all in one transaction.
+They get the message as at acceptance: what their own rules say, the other tenants' journal entries, the end of the wait and the
+report of delivery, all in one transaction. What we send ourselves, bounces for instance, is not subject to rules.
 """
 
 import asyncio
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from daemons.authentication import Identity
 from daemons.context import Context
 from daemons.delivery import THREAD_OCTETS, facts_of
 from daemons.logs import logger
@@ -20,17 +21,21 @@ from daemons.relay.dispatcher import Dispatcher
 from daemons.relay.schedule import settle
 from daemons.relay.settling import Settler
 from daemons.smtp import replies
+from daemons.smtp.delivering.groups import caused, shares
+from daemons.smtp.delivering.incoming import Delivery, Filed, Incoming
+from daemons.smtp.delivering.planning import Delivering
 from daemons.smtp.journal import journal_envelope
-from daemons.smtp.transaction import Origin
+from daemons.smtp.notes import note_delivery
+from daemons.smtp.transaction import Addressee, Origin
+from filters.pipeline import PASSED
 from protocol.address import AddressError, AddrSpec, parse_addr_spec
 from protocol.smtp.command import Mail, Rcpt
 from protocol.smtp.parameters import MailParameters, RcptParameters
-from protocol.smtp.received import render_return_path
 from protocol.smtp.reply import Reply, reply
 from protocol.status import Enhanced
 from storage.errors import LeaseLostError, OverQuotaError, StorageError, UnavailableError
 from storage.outbound import Leased
-from storage.rows import JournalEntry, NewMessage, Placement, Recipient, Stored
+from storage.rows import JournalEntry, NewMessage, Placement, Recipient
 
 _log = logger("relay")
 _DELIVERED = reply(250, "2.1.5", "delivered")
@@ -49,10 +54,11 @@ class _Addressed:
 class LocalDelivery:
     """One per process."""
 
-    def __init__(self, context: Context, settler: Settler, bounces: Bounces) -> None:
+    def __init__(self, context: Context, settler: Settler, bounces: Bounces, delivering: Delivering) -> None:
         self._context = context
         self._settler = settler
         self._bounces = bounces
+        self._delivering = delivering
         self._reading = asyncio.Lock()  # a large message is held whole
 
     async def takes(self, domain: str) -> bool:
@@ -114,40 +120,72 @@ class LocalDelivery:
         settled = [settle(self._context.settings.relay, each.leased, delivered) for each in addressed]
         layout = await self._context.blobs.layout(first.content_id)
         async with self._reading if layout.original_octets > THREAD_OCTETS else nullcontext():
-            messages = await self._messages(addressed, layout.head, await self._context.blobs.read(first.content_id))
+            incoming = await self._incoming(first, layout.head, await self._context.blobs.read(first.content_id))
+            deliveries = await self._deliveries(incoming, addressed)
+            messages = self._messages(incoming, addressed, deliveries)
+            if not messages:  # discarded
+                await self._settler.settle(settled)
+                return
             stored = await self._settler.store(settled, [*messages, *await self._bounces.of(settled)])
-        self._note(addressed, stored)
+        placed = {(message.tenant_id, one.mailbox_id): one for message, done in zip(messages, stored, strict=False)
+                  for one in done.placed}  # fmt: skip
+        for delivery in deliveries:
+            note_delivery(self._context.recorder, first.trace_id, delivery, placed)
 
-    async def _messages(self, addressed: Sequence[_Addressed], head: bytes, original: bytes) -> list[NewMessage]:
-        """One per tenant."""
-        first, now = addressed[0].leased, datetime.now(UTC)
-        reverse_path = parse_addr_spec(first.reverse_path) if first.reverse_path else None
-        facts = await facts_of(original)
-        head = render_return_path(reverse_path) + without_return_path(head)
-        tenants: dict[int, list[_Addressed]] = {}
-        for each in addressed:
-            tenants.setdefault(each.recipient.tenant_id, []).append(each)
+    async def _incoming(self, leased: Leased, head: bytes, original: bytes) -> Incoming:
+        """The message as it was accepted, of its sender, who has logged in, or of ourselves."""
+        reverse_path = parse_addr_spec(leased.reverse_path) if leased.reverse_path else None
+        parameters = MailParameters(
+            body=leased.body, is_smtputf8=leased.is_smtputf8, ret=leased.ret, envid=leased.envid
+        )
+        identity = None if leased.account_id is None else Identity(leased.account_id, leased.tenant_id, "")
+        return Incoming(
+            mail=Mail(reverse_path, parameters),
+            origin=Origin(peer="", helo=self._context.settings.hostname, protocol="", tls=None, identity=identity),
+            trace_id=leased.trace_id,
+            received_at=datetime.now(UTC),
+            received=without_return_path(head),
+            decision=PASSED,
+            original=original,
+            facts=await facts_of(original),
+        )
+
+    async def _deliveries(self, incoming: Incoming, addressed: Sequence[_Addressed]) -> list[Delivery]:
+        """By the rules of each, or into the inbox. Raises UnavailableError."""
+        addressees = [
+            Addressee(Rcpt(each.forward_path, RcptParameters(each.leased.notify, each.leased.orcpt)), each.recipient)
+            for each in addressed
+        ]
+        if incoming.origin.identity is not None:
+            return await self._delivering.plan(incoming, addressees, "none")
+        inboxes = {each.recipient.account_id: each for each in addressees}
         return [
-            NewMessage(
-                tenant_id,
-                head,
-                original,
-                facts,
-                [Placement(inbox, internaldate=now) for inbox in dict.fromkeys(one.recipient.inbox_id for one in own)],
-                # The sender's own tenant has the message in its journal since it was accepted.
-                None if tenant_id == first.tenant_id else self._entry(reverse_path, own, now),
+            Delivery(
+                each,
+                filed=[Filed(incoming.whole, Placement(each.recipient.inbox_id, internaldate=incoming.received_at))],
             )
-            for tenant_id, own in tenants.items()
+            for each in inboxes.values()
         ]
 
-    def _entry(self, reverse_path: AddrSpec | None, own: Sequence[_Addressed], now: datetime) -> JournalEntry:
-        first = own[0].leased
-        parameters = MailParameters(body=first.body, is_smtputf8=first.is_smtputf8, ret=first.ret, envid=first.envid)
-        rcpts = [Rcpt(each.forward_path, RcptParameters(each.leased.notify, each.leased.orcpt)) for each in own]
-        origin = Origin(peer="", helo=self._context.settings.hostname, protocol="", tls=None)
-        return JournalEntry(
-            "in", journal_envelope(Mail(reverse_path, parameters), rcpts, origin, first.trace_id, now), now
-        )
+    def _messages(
+        self, incoming: Incoming, addressed: Sequence[_Addressed], deliveries: Sequence[Delivery]
+    ) -> list[NewMessage]:
+        """For each tenant its own; the sender's has the message in its journal since it was accepted."""
+        sender_id = addressed[0].leased.tenant_id
+        rcpts: dict[int, list[Rcpt]] = {}
+        for addressee in [each.addressee for delivery in deliveries for each in delivery.everyone()]:
+            rcpts.setdefault(addressee.recipient.tenant_id, []).append(addressee.rcpt)
+        foreign = replace(incoming.origin, identity=None)
+        messages: list[NewMessage] = []
+        for tenant_id, share in shares(incoming.whole, deliveries).items():
+            entry = None
+            if tenant_id != sender_id:
+                envelope = journal_envelope(
+                    incoming.mail, rcpts[tenant_id], foreign, incoming.trace_id, incoming.received_at
+                )
+                entry = JournalEntry("in", envelope, incoming.received_at)
+            messages += share.messages(entry)
+        return messages + caused(deliveries)
 
     def _attempt(self, answer: Reply) -> Attempt:
         """Our own answer as the outcome of an attempt."""
@@ -155,18 +193,3 @@ class LocalDelivery:
         kind: Kind = "delivered" if answer.code < 300 else "deferred" if answer.is_temporary else "failed"
         hostname = self._context.settings.hostname
         return Attempt(kind, status, text_of(answer), datetime.now(UTC), host=hostname, is_final=True)
-
-    def _note(self, addressed: Sequence[_Addressed], stored: Sequence[Stored]) -> None:
-        placed = {one.mailbox_id: one for each in stored for one in each.placed}
-        for each in addressed:
-            one = placed.get(each.recipient.inbox_id)
-            if one is not None:
-                self._context.recorder.note(
-                    each.recipient.tenant_id,
-                    each.leased.trace_id,
-                    "stored",
-                    forward_path=each.leased.forward_path,
-                    mailbox_id=one.mailbox_id,
-                    uidvalidity=one.uidvalidity,
-                    uid=one.uid,
-                )

@@ -67,31 +67,10 @@ class Notes:
             self._note(tenant_id, "received", paths)
             self._note_checks(tenant_id)
         for delivery in deliveries:
-            for each in delivery.everyone():
-                self._delivered(each, placed)
+            note_delivery(self._recorder, self.trace_id, delivery, placed)
         for new in group:
             if new.outbound is not None and new.outbound.trace_id == self.trace_id:
                 self._queued(new)
-
-    def _delivered(self, delivery: Delivery, placed: Mapping[tuple[int, int], Placed]) -> None:
-        """What became of it for one account."""
-        tenant_id, path = delivery.tenant_id, _path(delivery.addressee.rcpt)
-        done = [each for each in delivery.done if each]
-        if done or delivery.fault:
-            facts = {"error": delivery.fault} if delivery.fault else {}
-            self._recorder.note(tenant_id, self.trace_id, "filtered", forward_path=path, actions=done, **facts)
-        for filed in delivery.filed:
-            one = None if filed.placement is None else placed.get((tenant_id, filed.placement.mailbox_id))
-            if one is not None:
-                self._recorder.note(
-                    tenant_id,
-                    self.trace_id,
-                    "stored",
-                    forward_path=path,
-                    mailbox_id=one.mailbox_id,
-                    uidvalidity=one.uidvalidity,
-                    uid=one.uid,
-                )
 
     def _queued(self, new: NewMessage) -> None:
         outbound = new.outbound
@@ -139,6 +118,30 @@ class Notes:
         for rerouted in self._transaction.returned:
             tenants.setdefault(rerouted.returned.tenant_id, []).append(_path(rerouted.rcpt))
         return tenants.items()
+
+
+def note_delivery(
+    recorder: Recorder, trace_id: str, delivery: Delivery, placed: Mapping[tuple[int, int], Placed]
+) -> None:
+    """What became of a message for one account, and for those that its rules sent it on to. placed: by tenant and mailbox."""
+    for each in delivery.everyone():
+        tenant_id, path = each.tenant_id, _path(each.addressee.rcpt)
+        done = [text for text in each.done if text]
+        if done or each.fault:
+            facts = {"error": each.fault} if each.fault else {}
+            recorder.note(tenant_id, trace_id, "filtered", forward_path=path, actions=done, **facts)
+        for filed in each.filed:
+            one = None if filed.placement is None else placed.get((tenant_id, filed.placement.mailbox_id))
+            if one is not None:
+                recorder.note(
+                    tenant_id,
+                    trace_id,
+                    "stored",
+                    forward_path=path,
+                    mailbox_id=one.mailbox_id,
+                    uidvalidity=one.uidvalidity,
+                    uid=one.uid,
+                )
 
 
 def _path(rcpt: Rcpt) -> str:
