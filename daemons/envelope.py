@@ -43,7 +43,7 @@ def build_policing(context: Context, *, observe: Observe = observe) -> Policing:
             rcpt=filters.pipeline(filters.rcpt),
             unknown=filters.pipeline(filters.unknown),
         ),
-        trusted=Networks(settings.trusted_networks),
+        trusted=Networks([*settings.trusted_networks, *settings.authenticity.forwarders]),
         denied=Networks(settings.envelope.denied_networks),
         lists=build_sender_lists(context) if "lists" in settings.smtp.filters else None,
         resolver=filters.resolver,

@@ -44,7 +44,7 @@ class Stages:
 
 
 class Policing:
-    """One per process. Mail of users, LMTP, trusted networks and this host are none of its business."""
+    """One per process. Mail of users, LMTP, this host and hosts that are trusted are none of its business."""
 
     def __init__(
         self,

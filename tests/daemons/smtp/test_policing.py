@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
+from config.authenticity import Authenticity
 from config.dnslists import DnsList, DnsLists
 from config.envelope import Envelope, Greylisting, PolicyService, Rates
 from config.transport import Transport
@@ -418,9 +419,12 @@ async def test_the_memory_has_digests_only(intake: Intake, owner: Owner) -> None
 
 
 async def test_trusted_networks_and_local_delivery_are_not_asked(intake: Intake) -> None:
-    """Networks of the operator's own are not put off, nor is LMTP."""
-    asked = policing(intake, trusted_networks=["192.0.2.0/24"], greylisting=Greylisting(enabled=True))
+    """Networks of the operator's own are not put off, nor is a relay in front of this host, nor LMTP."""
+    relays = Authenticity(forwarders=["203.0.113.0/24"])
+    grey = Greylisting(enabled=True)
+    asked = policing(intake, trusted_networks=["192.0.2.0/24"], authenticity=relays, greylisting=grey)
     assert (await rcpt(intake, asked)).startswith(b"250 ")
+    assert (await rcpt(intake, asked, peer="203.0.113.5")).startswith(b"250 ")
     assert (await rcpt(intake, asked, peer="198.51.100.1")).startswith(GREY)
     assert (await rcpt(intake, asked, peer="198.51.100.1", is_lmtp=True)).startswith(b"250 ")
 
