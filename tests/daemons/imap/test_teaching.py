@@ -5,11 +5,14 @@ import asyncio
 import asyncpg
 import pytest
 
+from config.settings import Settings
 from daemons.spam_lessons import Lessons, learning
 from storage import spam, spam_lessons, spam_standing
 from storage.spam import Whose
 from storage.spam_standing import Standing
+from tests.conftest import add_person
 from tests.daemons.imap.conftest import Service, mail
+from tests.daemons.imap.conversation import Client
 
 SENDER = "alice@example.test"  # of the mails
 
@@ -129,6 +132,42 @@ async def test_a_message_that_is_gone_teaches_nothing(
     await owner.execute("DELETE FROM content WHERE content_id NOT IN (SELECT content_id FROM message)")
     assert await learn(service) == 2
     assert await learned(service) == (1, 0)
+
+
+async def test_learning_that_is_cut_off(service: Service, owner: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """What was half learned is not learned at all; the lesson waits on, and teaches once."""
+    await service.deliver(mail("one"))
+    async with await service.client() as client:
+        await client.ok(b"SELECT INBOX")
+        await client.ok(b"UID MOVE 1 Junk")
+    await owner.execute(
+        "CREATE FUNCTION cut_off() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'cut off'; END$$; "
+        "CREATE TRIGGER cut_off BEFORE DELETE ON spam_lesson FOR EACH ROW EXECUTE FUNCTION cut_off()"
+    )
+    with pytest.raises(asyncpg.RaiseError):
+        await learn(service)
+    assert (await learned(service), await standing(service)) == ((0, 0), Standing())
+    await owner.execute("DROP TRIGGER cut_off ON spam_lesson")
+    assert await learn(service) == 1
+    assert (await learned(service), await standing(service)) == ((1, 0), Standing(junked=1))
+
+
+async def test_others_teach_the_owner(
+    service: Service, settings: Settings, owner: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """Whoever may move mail in a shared mailbox says what is spam for whom it came to."""
+    bob = await add_person(settings, owner, "bob@example.test")
+    await service.deliver(mail("one"))
+    async with await service.client() as client:
+        for mailbox in (b"INBOX", b"Junk"):
+            await client.ok(b"SETACL %b bob@example.test lrswite" % mailbox)
+    async with await Client.connect(service.endpoints["imaps"], service.tls) as client:
+        await client.login(bob.login)
+        await client.ok(b'SELECT "Other Users/alice@example.test/INBOX"')
+        await client.ok(b'UID MOVE 1 "Other Users/alice@example.test/Junk"')
+    await learn(service)
+    assert await learned(service) == (1, 0)
+    assert await spam_standing.standings(service.context.pool, [bob.account_id], SENDER) == {}
 
 
 async def test_an_undone_move_teaches_nothing(service: Service) -> None:
