@@ -55,9 +55,12 @@ class Memory:
         """filters.spam.bayes.Counts."""
         if self._counts is None:
             both = self.spam_tokens.keys() | self.ham_tokens.keys()
-            self._counts = {token: (self.spam_tokens[token], self.ham_tokens[token]) for token in both}
-        known = self._counts
-        counts = {token: known[token] for token in tokens if token in known}
+            # Most tokens have one of a few counts: each is one object, as it would be in a cache.
+            shared: dict[tuple[int, int], tuple[int, int]] = {}
+            counted = ((token, (self.spam_tokens[token], self.ham_tokens[token])) for token in both)
+            self._counts = {token: shared.setdefault(count, count) for token, count in counted}
+        known = self._counts.get
+        counts = {token: count for token in tokens if (count := known(token)) is not None}
         return [Level(self.spam, self.ham, counts)]
 
 

@@ -9,10 +9,11 @@ Of several levels an account's own mail overrules its tenant's, which overrules 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from heapq import nlargest
-from typing import Protocol, TypeAlias
+from functools import lru_cache
+from heapq import nlargest, nsmallest
+from typing import Any, Protocol, TypeAlias
 
 from filters.spam.tokens import SENT, is_word
 
@@ -29,9 +30,11 @@ LEAST_LEARNED = 30  # messages of each kind, of a level that is to have a say
 _BALANCE, _MOST_UNBALANCED = 2.1, 3.0
 _RESERVE = 1.4  # two kinds of mail of one size: how much more must speak for spam than against it
 _STEEPNESS = 1.9  # of the probability, fitted as UNSEEN was
-_SHOWN = 5
+_SHOWN, _LOOKED_AT = 5, 40
+_MAX_REMEMBERED = 10_000
 
-_Counted: TypeAlias = tuple[tuple[int, int] | None, ...]  # spam, ham at each level
+# Spam, ham: of the only level, or of each.
+_Counted: TypeAlias = tuple[int, int] | tuple[tuple[int, int] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,8 @@ class Counts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """How likely it is spam, from 0 to 1, and the words that said so most.
+    """How likely it is spam, from 0 to 1, and the words that said so most: of spam where the evidence is above 0, otherwise of
+    ham.
 
     The probability is soon as good as 0 or 1; evidence goes on to grow: it is how much the tokens speak for spam in the mean,
     as a logarithm, that of the header and that of the content added, less what would be said of any message. 0: nothing is
@@ -70,26 +74,27 @@ def judge(tokens: Mapping[int, str], levels: Sequence[Level], *, least_learned: 
     heard = [level for level in levels if level.spam >= least_learned and level.ham >= least_learned]
     if not heard:
         return None
-    sent: list[tuple[float, int]] = []
-    content: list[tuple[float, int]] = []
-    weights = _Weights(heard)
-    for token, counted in _counted(heard):
-        weight = weights[counted]
-        if weight and token in tokens:
-            (sent if token & SENT else content).append((weight, token))
-    number = len(sent) + len(content)
-    evidence = _mean(sent) + _mean(content) + _balance(heard) * number / (number + 2 * NEUTRAL)
+    weights = _weights(tuple([(level.spam, level.ham) for level in heard]))
+    strong = [(weight, token) for token, counted in _counted(heard) if (weight := weights[counted]) and token in tokens]
+    sent = [each for each in strong if each[1] & SENT]
+    content = [each for each in strong if not each[1] & SENT]
+    evidence = _mean(sent) + _mean(content) + _balance(heard) * len(strong) / (len(strong) + 2 * NEUTRAL)
+    is_spam = evidence > 0.0
+    words = _words(tokens, content, sent, is_spam=is_spam)
     return Opinion(
-        1.0 / (1.0 + math.exp(-_STEEPNESS * evidence)),
-        evidence,
-        _words(tokens, [(weight, token) for weight, token in content + sent if weight > 0.0]),
-        _words(tokens, [(-weight, token) for weight, token in content + sent if weight < 0.0]),
+        1.0 / (1.0 + math.exp(-_STEEPNESS * evidence)), evidence, words if is_spam else (), () if is_spam else words
     )
 
 
-def _words(tokens: Mapping[int, str], strongest: Sequence[tuple[float, int]]) -> tuple[str, ...]:
+def _words(tokens: Mapping[int, str], *kinds: Sequence[tuple[float, int]], is_spam: bool) -> tuple[str, ...]:
     """Those that people know: plain words before pairs and traits; the weightiest, and of those the longest."""
-    known = [(is_word(tokens[token]), weight, len(tokens[token]), tokens[token]) for weight, token in strongest]
+    strongest = nlargest if is_spam else nsmallest
+    known = [
+        (is_word(tokens[token]), abs(weight), len(tokens[token]), tokens[token])
+        for kind in kinds
+        for weight, token in strongest(_LOOKED_AT, kind)
+        if (weight > 0.0) is is_spam
+    ]
     return tuple([each[-1] for each in nlargest(_SHOWN, known)])
 
 
@@ -98,14 +103,14 @@ def _balance(levels: Sequence[Level]) -> float:
     return _BALANCE * max(-_MOST_UNBALANCED, min(_MOST_UNBALANCED, ratio)) - _RESERVE
 
 
-def _mean(weights: Sequence[tuple[float, int]]) -> float:
-    return sum([weight for weight, _ in weights]) / (len(weights) + NEUTRAL)
+def _mean(strong: Sequence[tuple[float, int]]) -> float:
+    return sum([weight for weight, _ in strong]) / (len(strong) + NEUTRAL)
 
 
-def _counted(levels: Sequence[Level]) -> Sequence[tuple[int, _Counted]]:
+def _counted(levels: Sequence[Level]) -> Iterable[tuple[int, _Counted]]:
     """Each token with its counts at all levels; None where a level does not know it."""
     if len(levels) == 1:
-        return list(zip(levels[0].counts, zip(levels[0].counts.values()), strict=True))
+        return levels[0].counts.items()
     every = {token for level in levels for token in level.counts}
     return [(token, tuple([level.counts.get(token) for level in levels])) for token in every]
 
@@ -113,9 +118,10 @@ def _counted(levels: Sequence[Level]) -> Sequence[tuple[int, _Counted]]:
 class _Weights(dict[_Counted, float]):
     """What counts say. Most tokens have one of a few counts: what those say is worked out once."""
 
-    def __init__(self, levels: Sequence[Level]) -> None:
+    def __init__(self, learned: Sequence[tuple[int, int]]) -> None:
+        """Learned: messages of each kind, at each level."""
         super().__init__()
-        self._levels = levels
+        self._learned = learned
 
     def __missing__(self, counted: _Counted) -> float:
         spam, ham, learned = self._rates(counted)
@@ -123,6 +129,8 @@ class _Weights(dict[_Counted, float]):
         if max(spam, ham) >= LEAST_SURE * (spam + ham) > 0.0:
             unseen = UNSEEN / learned
             weight = max(-HIGHEST, min(HIGHEST, math.log((spam + unseen) / (ham + unseen))))
+        if len(self) >= _MAX_REMEMBERED:
+            self.clear()
         self[counted] = weight
         return weight
 
@@ -130,11 +138,18 @@ class _Weights(dict[_Counted, float]):
         """How often it occurs in spam and in ham, and in how many messages: each level corrects the one above."""
         spam = ham = 0.0
         learned, above = 0, 0.0
-        for level, each in zip(self._levels, counted, strict=True):
+        levels: Sequence[Any] = counted if len(self._learned) > 1 else (counted,)
+        for (of_spam, of_ham), each in zip(self._learned, levels, strict=True):
             if each is None or not any(each):
                 continue
-            spam = (min(each[0], level.spam) + above * spam) / (level.spam + above)
-            ham = (min(each[1], level.ham) + above * ham) / (level.ham + above)
-            learned += level.spam + level.ham
+            spam = (min(each[0], of_spam) + above * spam) / (of_spam + above)
+            ham = (min(each[1], of_ham) + above * ham) / (of_ham + above)
+            learned += of_spam + of_ham
             above = ABOVE
         return spam, ham, learned
+
+
+@lru_cache(maxsize=64)
+def _weights(learned: tuple[tuple[int, int], ...]) -> _Weights:
+    """Those of levels that have learned so much: they serve until one has learned more."""
+    return _Weights(learned)

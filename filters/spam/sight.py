@@ -28,7 +28,8 @@ _LETTERS_LOOKED_AT = 8_000
 
 _ADDRESS = re.compile(r"([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,128})@([A-Za-z0-9\[\].:_\u0080-\uffff-]{1,255})")
 _LINK = re.compile(r"""https?:/{1,3}[^\s"'<>\\)\]]{1,2000}""")
-_LINK_WITHOUT_SCHEME = re.compile(r"""(?<![\w.@/-])www\.\w[^\s"'<>\\)\]]{1,2000}""")
+_LINK_WITHOUT_SCHEME = re.compile(r"""www\.\w[^\s"'<>\\)\]]{1,2000}""")
+_WITHIN = re.compile(r"[\w.@/-]")  # in front of what is no link without scheme
 _HOST = re.compile(r"(?:https?:/{1,3})?(?:([^/?#@]*)@)?(\[[^\]/]*\]|[^/?#:@]*)(?::(\d{1,5}))?(.*)", re.DOTALL)
 _HOP = re.compile(r"(?:from|helo[= ]|by|\() ?([a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.[a-z]{2,})")
 _MAX_HOPS = 30
@@ -224,6 +225,12 @@ class Sight:
         return {site(host): None for text in self.received for host in _HOP.findall(text)[:4]}
 
     @cached_property
+    def uncommon(self) -> str:
+        """Each character beyond ASCII of the subject and text, once."""
+        text = f"{self.subject}{self.text}"
+        return "" if text.isascii() else "".join([each for each in set(text) if each > "\x7f"])
+
+    @cached_property
     def vowels(self) -> tuple[int, int]:
         """How many small and capital ones: every language that has capitals has enough of these to stand for all letters."""
         text = self.text[:_LETTERS_LOOKED_AT]
@@ -236,7 +243,11 @@ class Sight:
         for text in (self.plain.lower(), self.html.lower()):
             found_here = _LINK.findall(text) if "http" in text else []
             if "www." in text:
-                found_here += _LINK_WITHOUT_SCHEME.findall(text)
+                found_here += [
+                    match[0]
+                    for match in _LINK_WITHOUT_SCHEME.finditer(text)
+                    if not (match.start() and _WITHIN.match(text, match.start() - 1))
+                ]
             for each in dict.fromkeys(found_here):
                 if each not in found and len(found) < MAX_LINKS:
                     found[each] = link(each)

@@ -16,21 +16,19 @@ _PAGE = re.compile(r"\.(?:html?|xhtml|shtml|svg)$")
 _ARCHIVE = re.compile(r"\.(?:zip|rar|7z|ace|arj|cab|gz|z|r\d\d)$")
 _BASE64_LINE = re.compile(rb"[A-Za-z0-9+/]{60,76}\r?\n")
 _IMAGE = re.compile(r"<img\b", re.IGNORECASE)
-_TAG = re.compile(r"<[a-zA-Z/!]")
-_COMMENT_IN_WORD = re.compile(r"[A-Za-z]<!(?:--[^>]{0,80}--|[^>]{0,80})>[A-Za-z]")
-_ODD_TAG_IN_WORD = re.compile(
-    r"[A-Za-z]</?(?!br|p|b|i|u|em|a|span|font|strong|sup|sub|wbr|img|tt|s|td|o:p)[a-z]{4,}[0-9]*/?>[A-Za-z]"
+# They begin with what is rare, so that they are found fast; what must stand in front of them is looked at afterwards.
+_IN_WORD = re.compile(
+    r"<(?:!(?:--[^>]{0,80}--|[^>]{0,80})|"
+    r"/?(?!br|p|b|i|u|em|a|span|font|strong|sup|sub|wbr|img|tt|s|td|o:p)[a-z]{4,}[0-9]*/?)>[A-Za-z]"
 )
 _ENTITY = re.compile(r"&#x?[0-9a-fA-F]{2,6};")
-_SAME_COLOUR = re.compile(
-    r"""<font[^>]+color\s*=\s*["']?(?:#?ffffff|#?fefefe|#?fffff[0-9a-f]|white)\b|color:\s*(?:#fff(?:fff)?|"
-    r"white)\b[^"']{0,80}background(?:-color)?:\s*(?:#fff(?:fff)?|white)\b""",
-    re.IGNORECASE,
-)
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _INVISIBLE = re.compile("[\u200b\u200c\u2060\u2061\u2062\u2063\u2064\u00ad\u180e]|(?<=[A-Za-z])[\u200d\ufeff]")
+_INVISIBLE_ALONE = re.compile("[\u200b\u200c\u2060\u2061\u2062\u2063\u2064\u00ad\u180e\u200d\ufeff]")
+_MIXABLE = re.compile("[\u0370-\u04ff]")
 _MIXED = re.compile("[A-Za-z][\u0400-\u04ff\u0370-\u03ff]+[A-Za-z]|[\u0400-\u04ff][A-Za-z][\u0400-\u04ff]")
 _RANDOM_WORD = re.compile(r"[bcdfghjklmnpqrstvwxz]{7,}")
+_CONSONANTS = bytes([ord("x") if chr(each) in "bcdfghjklmnpqrstvwxz" else 32 for each in range(256)])
 _MONEY = re.compile(r"[$€£] ?\d[\d,. ]{3,}")
 _FOREIGN = re.compile("[\u0600-\u06ff\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0400-\u04ff]")
 _LETTERS_LOOKED_AT = 8_000
@@ -127,7 +125,15 @@ def _page_attached(sight: Sight) -> bool:
 
 def _much_markup(sight: Sight) -> bool:
     html = sight.html[: _LETTERS_LOOKED_AT * 4]
-    return len(html) > 2000 and len(_TAG.findall(html)) * 12 > max(1, len(sight.shown_html.split())) * 20
+    return len(html) > 2000 and html.count("<") * 12 > max(1, len(sight.shown_html.split())) * 20
+
+
+def _cuts_words(sight: Sight) -> bool:
+    html = sight.html
+    return "<" in html and any(
+        match.start() and html[match.start() - 1].isalpha() and html[match.start() - 1].isascii()
+        for match in _IN_WORD.finditer(html)
+    )
 
 
 def _capitals(sight: Sight) -> bool:
@@ -141,18 +147,20 @@ def _exclaims(sight: Sight) -> bool:
 
 
 def _random_words(sight: Sight) -> bool:
-    return len(_RANDOM_WORD.findall(sight.text[-2000:])) >= 3
+    octets = sight.text[-2000:].encode("latin-1", "replace").translate(_CONSONANTS)
+    return octets.count(b"x" * 7) >= 3 and len(_RANDOM_WORD.findall(sight.text[-2000:])) >= 3
 
 
 def _much_money(sight: Sight) -> bool:
-    return len(_MONEY.findall(sight.text[: _LETTERS_LOOKED_AT * 2])) >= 3
+    text = sight.text[: _LETTERS_LOOKED_AT * 2]
+    return sum(map(text.count, "$€£")) >= 3 and len(_MONEY.findall(text)) >= 3
 
 
 def _foreign_script(sight: Sight) -> bool:
     """Mostly in a script that is not Latin. No fault of itself: it only adds to others."""
-    text = sight.text[:2000]
-    if text.isascii():
+    if not sight.uncommon or _FOREIGN.search(sight.uncommon) is None:
         return False
+    text = sight.text[:2000]
     return len(_FOREIGN.findall(text)) > 0.3 * max(1, len(_WORD.findall(text)) * 2)
 
 
@@ -252,7 +260,7 @@ RULES: tuple[Rule, ...] = (
         1.8,
         "markup cuts its words into pieces",
         "HTML zerschneidet ihre Wörter",
-        lambda s: _COMMENT_IN_WORD.search(s.html) is not None or _ODD_TAG_IN_WORD.search(s.html) is not None,
+        _cuts_words,
     ),
     Question(
         "hidden_entities",
@@ -261,12 +269,14 @@ RULES: tuple[Rule, ...] = (
         "ihr Text ist in Zeichencodes versteckt",
         _hidden_entities,
     ),
-    Question(
+    Pattern(
         "invisible_text",
         0.6,
         "it holds text in the colour of its background",
         "sie enthält Text in der Farbe des Hintergrunds",
-        lambda s: bool(s.html) and _SAME_COLOUR.search(s.html) is not None,
+        "html",
+        r"""<font[^>]+color\s*=\s*["']?(?:#?ffffff|#?fefefe|#?fffff[0-9a-f]|white)\b|color:\s*(?:#fff(?:fff)?|"""
+        r"""white)\b[^"']{0,80}background(?:-color)?:\s*(?:#fff(?:fff)?|white)\b""",
     ),
     Question("capitals", 1.3, "much of it is in capitals", "vieles steht in Großbuchstaben", _capitals),
     Question("exclaims", 0.8, "it has many exclamation marks", "sie enthält viele Ausrufezeichen", _exclaims),
@@ -283,16 +293,14 @@ RULES: tuple[Rule, ...] = (
         1.2,
         "invisible characters stand in its words",
         "in ihren Wörtern stehen unsichtbare Zeichen",
-        lambda s: not s.text.isascii() and len(_INVISIBLE.findall(s.text)) >= 3,
+        lambda s: _INVISIBLE_ALONE.search(s.uncommon) is not None and len(_INVISIBLE.findall(s.text)) >= 3,
     ),
     Question(
         "mixed_scripts",
         2.0,
         "letters of another script stand in its words",
         "in ihren Wörtern stehen Buchstaben fremder Schriften",
-        lambda s: (
-            not (s.text.isascii() and s.subject.isascii()) and _MIXED.search(f"{s.subject}\n{s.text}") is not None
-        ),
+        lambda s: _MIXABLE.search(s.uncommon) is not None and _MIXED.search(f"{s.subject}\n{s.text}") is not None,
     ),
     Question("random_words", 1.0, "it ends in random letters", "sie endet mit zufälligen Buchstaben", _random_words),
     Question(

@@ -13,13 +13,13 @@ anew when it is learned again, and the tokens of before stay until they are forg
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from hashlib import blake2b
-from itertools import islice
+from operator import add
 from typing import TypeAlias
 
 from filters.spam.sight import ADDED_ON_THE_WAY, Sight, site
-from filters.spam.traits import content_words, sending_words
+from filters.spam.traits import link_words, sending_words
 
 Token: TypeAlias = str  # its text
 
@@ -27,15 +27,18 @@ TOKENS_VERSION = 2
 MAX_TOKENS = 1_500  # of one message: at most a third of them of its header
 SENT = 1 << 62  # set in the number of a token that tells of how the message was sent
 _MAX_REMEMBERED = 50_000
-_MAX_TEXT = 20_000  # characters
+_MAX_TEXT = 3_000  # characters: what a reader sees first says what it is
 _MAX_TAGS = 100
+_MAX_MARKUP = 6_000
 _OPENING = 50  # words of the subject and of the text that are taken by pairs
-_OPENING_CHARACTERS = 1_000
-_REACH = 3  # of a pair, in words
+_OPENING_CHARACTERS = 500
+_REACHES = ((1, " "), (2, " … "), (3, " … "))  # of a pair, in words
 _MASK = SENT - 1
-_ODD = 0x9E3779B97F4A7C15
 
 _WORD = re.compile(r"([$€£]?[^\W_][\w'$€£%-]{0,22}!?)[\w'$€£%-]*")  # longer ones are cut
+_WORD_CHARACTERS = 23  # of one that is not
+# By octets of UTF-8: what is no ASCII character is seen to later.
+_SPACED = bytes([each if each > 127 or chr(each).isalnum() or each in b"_'$%-!" else 32 for each in range(256)])
 _OPENING_WORD = re.compile(r"[$€£]?[^\W_][\w'$€£%-]{0,22}!?|\|")
 _FIELD_WORD = re.compile(r"[\w$€£%!'.-]+")
 _TAG = re.compile(r"<([a-z][a-z0-9]{0,9}(?: [a-z]{1,12}=)?)")
@@ -83,10 +86,10 @@ def tokens_of(sight: Sight) -> dict[int, Token]:
 
     What is learned must be what was judged: the octets as they came in, without the fields that we put on top of them.
     """
-    found = _numbered(_sent, (*_field_words(sight), *sending_words(sight)), MAX_TOKENS // 3)
-    words = (*_shape_words(sight), *content_words(sight), *_text_words(sight))
-    pairs = _pairs(sight)
-    return found | pairs | _numbered(_written, words, MAX_TOKENS - len(found) - len(pairs))
+    found = _numbered(_sent, [*_field_words(sight), *sending_words(sight)][: MAX_TOKENS // 3])
+    found |= _pairs(sight)
+    words = [*_shape_words(sight), *link_words(sight), *_text_words(sight)]
+    return found | _numbered(_written, words[: MAX_TOKENS - len(found)])
 
 
 def is_word(token: Token) -> bool:
@@ -94,15 +97,20 @@ def is_word(token: Token) -> bool:
     return " " not in token or token.startswith(_PLAIN)
 
 
-def _numbered(numbers: _Numbers, words: Iterable[str], most: int) -> dict[int, Token]:
-    each = list(islice(dict.fromkeys(words), most))
-    return dict(zip(map(numbers.__getitem__, each), each, strict=True))
+def _numbered(numbers: _Numbers, words: Sequence[str]) -> dict[int, Token]:
+    return dict(zip(map(numbers.__getitem__, words), words, strict=True))
 
 
 def _text_words(sight: Sight) -> list[str]:
-    """Numbers differ from mail to mail; that there is one does not."""
-    words = dict.fromkeys(_WORD.findall(sight.text[:_MAX_TEXT].lower()))
-    return [word if word.isalpha() else _DIGITS.sub("0", word) for word in words]
+    """Split at once; those that may be no words, or several, are seen to one by one."""
+    octets = sight.text[:_MAX_TEXT].lower().encode("utf-8", "replace")
+    words = dict.fromkeys(octets.replace(b"!", b"! ").translate(_SPACED).decode().split())
+    found = [each for each in words if each.isalpha() and each.isascii() and len(each) < _WORD_CHARACTERS]
+    if len(found) < len(words):
+        known = set(found)
+        odd = " ".join([each for each in words if each not in known])
+        found += dict.fromkeys(_WORD.findall(_DIGITS.sub("0", odd)))  # that there is a number counts, not which one
+    return found
 
 
 def _pairs(sight: Sight) -> dict[int, Token]:
@@ -110,10 +118,15 @@ def _pairs(sight: Sight) -> dict[int, Token]:
     words = ["^", *_OPENING_WORD.findall(_DIGITS.sub("0", text))][:_OPENING]
     numbers = [_written[word] for word in words]
     found: dict[int, Token] = {}
-    for reach in range(1, _REACH + 1):
-        between = " … " if reach > 1 else " "
-        for first, second, one, other in zip(words, words[reach:], numbers, numbers[reach:], strict=False):
-            found[(one * _ODD + other + reach) & _MASK] = f"{first}{between}{second}"
+    for reach, between in _REACHES:
+        second = [f"{between}{word}" for word in words[reach:]]
+        found.update(
+            zip(
+                [one ^ (other >> reach) for one, other in zip(numbers, numbers[reach:], strict=False)],
+                map(add, words, second),
+                strict=False,
+            )
+        )
     return found
 
 
@@ -143,5 +156,5 @@ def _shape_words(sight: Sight) -> list[str]:
         found.append(f"host {host[:60]}")
         found.append(f"site {site(host)[:60]}")
     found += [f"file {name.rpartition('.')[2][:12]}" for _, name in sight.attachments[:10]]
-    found += [f"tag {tag}" for tag in _TAG.findall(sight.html[:_MAX_TEXT].lower())[:_MAX_TAGS]]
+    found += [f"tag {tag}" for tag in _TAG.findall(sight.html[:_MAX_MARKUP].lower())[:_MAX_TAGS]]
     return found
