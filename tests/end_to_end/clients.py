@@ -91,8 +91,9 @@ class Smtp:
         self._sender = login.encode()
         return self.command(b"AUTH PLAIN " + b64encode(f"\0{login}\0{password}".encode()))
 
-    def data(self, recipients: Sequence[str], octets: bytes) -> list[Reply]:
+    def data(self, recipients: Sequence[str], octets: bytes, *, sender: str = "") -> list[Reply]:
         """One transaction with DATA, its commands pipelined; gives one reply a recipient: to the message, or what refused."""
+        self._sender = sender.encode() or self._sender
         self._line.send(self._envelope(recipients, octets) + b"DATA\r\n")
         replies = [self.reply() for _ in range(len(recipients) + 2)]
         if replies[-1].code != 354:
