@@ -2,10 +2,8 @@
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from filters.authentication import arc, dkim, dmarc, spf
 from filters.authentication.message import SignedMessage
@@ -20,9 +18,6 @@ from protocol.dmarc import Found
 from protocol.smtp.reply import reply
 
 REFUSED = reply(550, "5.7.26", "this message does not pass the DMARC policy of its author's domain")  # RFC 7372 §3.3
-_REMEMBERED = 100  # messages whose results others may still ask for
-
-_Key: TypeAlias = tuple[str, int]  # transaction, octets
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +38,7 @@ class Evidence:
 
 
 class Authentication:
-    """SPF, DKIM, ARC and DMARC of every message from outside. Others have the same results by `evaluate`, at no further cost."""
+    """SPF, DKIM, ARC and DMARC of every message from outside. Filters that need it are told the Results. It remembers nothing."""
 
     name = "authentication"
     on_failure: OnFailure = "pass"  # mail without results is still mail
@@ -63,13 +58,12 @@ class Authentication:
         self._resolver = resolver
         self._note = note
         self._clock = clock
-        self._found: OrderedDict[_Key, asyncio.Task[Evidence]] = OrderedDict()
 
     async def check(self, subject: Subject) -> Sequence[Verdict]:
         """The field that tells the results, and what the policy comes to."""
         if subject.envelope.is_authenticated or self._rules.known.exempts(subject.envelope.peer):
             return ()
-        evidence = await self._evidence(subject)
+        evidence = await self._examined(subject)
         results = evidence.results
         if self._note is not None and evidence.applied is not None:
             self._note(subject.envelope, evidence)
@@ -82,24 +76,6 @@ class Authentication:
         elif results.disposition == "quarantine":
             verdicts.append(Quarantine(reason))
         return verdicts
-
-    async def evaluate(self, subject: Subject) -> Results:
-        """The results, found out once for each message, however many ask at the same time or soon after."""
-        return (await self._evidence(subject)).results
-
-    async def _evidence(self, subject: Subject) -> Evidence:
-        key = subject.envelope.transaction_id, len(subject.original)
-        task = self._found.get(key)
-        if task is None:
-            task = self._found[key] = asyncio.create_task(self._examined(subject), name="authentication")
-            task.add_done_callback(lambda done: self._done(key, done))
-            while len(self._found) > _REMEMBERED:
-                self._found.popitem(last=False)
-        return await asyncio.shield(task)  # who runs out of time takes nothing from the others
-
-    def _done(self, key: _Key, task: asyncio.Task[Evidence]) -> None:
-        if (task.cancelled() or task.exception() is not None) and self._found.get(key) is task:
-            del self._found[key]
 
     async def _examined(self, subject: Subject) -> Evidence:
         message = SignedMessage(subject.header, subject.original)

@@ -8,7 +8,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -110,14 +110,8 @@ class SignedHeader:
 
     def chosen(self, names: Iterable[bytes], form: Form) -> list[bytes]:
         """The fields that h= names, canonical: of each name from the bottom to the top (RFC 6376 §5.4.2)."""
-        taken: Counter[bytes] = Counter()
-        chosen = []
-        for name in names:
-            places = self._places.get(name, ())
-            taken[name] += 1
-            if taken[name] <= len(places):
-                chosen.append(self._canonical(places[-taken[name]], form))
-        return chosen
+        left = {name: places.copy() for name, places in self._places.items()}
+        return [self._canonical(left[name].pop(), form) for name in names if left.get(name)]
 
     def _canonical(self, place: int, form: Form) -> bytes:
         if form == "simple":

@@ -1,6 +1,5 @@
 """The filter `authentication` as a whole: what it tells, what it refuses, what it lets by, and what it notes for reports."""
 
-import asyncio
 import time
 from ipaddress import ip_network
 from typing import Any
@@ -169,26 +168,6 @@ async def test_silent_dns(stage: Stage) -> None:
     assert "spf=temperror" in told
     assert "dkim=temperror" in told
     assert "dmarc=temperror" in told
-
-
-async def test_results_are_found_out_once(stage: Stage) -> None:
-    """Filters that ask at the same time, or afterwards, share one examination."""
-    subject = Subject(arrived(), MAIL)
-    checker = stage.filter()
-    results = await asyncio.gather(checker.check(subject), checker.evaluate(subject), checker.evaluate(subject))
-    assert results[1] is results[2] is await checker.evaluate(subject)
-    assert stage.names.asked["example.net", "TXT"] == 1
-    assert len(stage.noted) == 1
-
-
-async def test_failure_is_not_remembered(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An examination that breaks is begun anew by the next who asks."""
-    checker, subject = stage.filter(), Subject(arrived(), MAIL)
-    with monkeypatch.context() as patched:
-        patched.setattr(Names, "texts", None)
-        with pytest.raises(TypeError):
-            await checker.evaluate(subject)
-    assert (await checker.evaluate(subject)).spf.result == "pass"
 
 
 async def test_in_the_pipeline(stage: Stage) -> None:
