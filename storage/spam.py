@@ -80,10 +80,11 @@ SELECT corpus_id, tenant_id, account_id, spam, ham FROM spam_corpus
    AND spam >= $3 AND ham >= $3
  ORDER BY tenant_id IS NOT NULL, account_id IS NOT NULL
 """
-_COUNTS = """
+# LIMIT keeps the planner from joining: each token is looked up by its key, whatever is known of the table when this is planned.
+COUNTS = """
 SELECT t.corpus_id, array_agg(t.token) AS tokens, array_agg(t.spam) AS spam, array_agg(t.ham) AS ham
   FROM unnest($1::bigint[]) AS c (corpus_id), unnest($2::bigint[]) AS k (token)
-  JOIN LATERAL (SELECT * FROM spam_token AS s WHERE s.corpus_id = c.corpus_id AND s.token = k.token) AS t ON true
+  JOIN LATERAL (SELECT * FROM spam_token AS s WHERE s.corpus_id = c.corpus_id AND s.token = k.token LIMIT 1) AS t ON true
  GROUP BY t.corpus_id
 """
 _TOTALS = "UPDATE spam_corpus SET spam = greatest(spam + $2, 0), ham = greatest(ham + $3, 0) WHERE corpus_id = $1"
@@ -186,7 +187,7 @@ async def counts_in(
     if not corpora:
         return {}
     async with reported():
-        rows = await pool.fetch(_COUNTS, [corpus.corpus_id for corpus in corpora], tokens)
+        rows = await pool.fetch(COUNTS, [corpus.corpus_id for corpus in corpora], tokens)
     found = {
         row["corpus_id"]: dict(zip(row["tokens"], zip(row["spam"], row["ham"], strict=True), strict=True))
         for row in rows

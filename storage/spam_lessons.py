@@ -8,17 +8,19 @@ from storage.pool import Connection, Pool, reported
 CHANNEL = "postwerk_spam"
 LOCK = 0x50574C53  # "PWLS": the advisory lock of the one who learns
 
+# LIMIT keeps the planner from joining: each message is looked up by its key, however large the mailbox is.
 # Into Junk is spam for the mailbox's owner; out of it, but not into Trash, is wanted by the owner of that Junk.
 _NOTE_PLACED = r"""
 WITH noted AS (
     INSERT INTO spam_lesson (account_id, content_id, is_spam)
     SELECT CASE WHEN t.special_use = '\Junk' THEN t.account_id ELSE s.account_id END, m.content_id,
            coalesce(t.special_use = '\Junk', false)
-      FROM mailbox AS s, mailbox AS t JOIN message AS m USING (mailbox_id) JOIN unnest($3::bigint[]) AS placed (uid) USING (uid)
+      FROM mailbox AS s, mailbox AS t, unnest($3::bigint[]) AS placed (uid),
+           LATERAL (SELECT content_id FROM message WHERE mailbox_id = t.mailbox_id AND uid = placed.uid LIMIT 1) AS m
      WHERE s.mailbox_id = $1 AND t.mailbox_id = $2
        AND coalesce(s.special_use = '\Junk', false) <> coalesce(t.special_use = '\Junk', false)
        AND coalesce(t.special_use, '') <> '\Trash'
-     ORDER BY m.uid
+     ORDER BY placed.uid
     RETURNING 1)
 SELECT pg_notify('postwerk_spam', '') FROM noted LIMIT 1
 """
@@ -26,8 +28,9 @@ _NOTE_MARKED = """
 WITH noted AS (
     INSERT INTO spam_lesson (account_id, content_id, is_spam)
     SELECT b.account_id, m.content_id, $3
-      FROM mailbox AS b JOIN message AS m USING (mailbox_id) JOIN unnest($2::bigint[]) AS marked (uid) USING (uid)
-     WHERE b.mailbox_id = $1 ORDER BY m.uid
+      FROM mailbox AS b, unnest($2::bigint[]) AS marked (uid),
+           LATERAL (SELECT content_id FROM message WHERE mailbox_id = b.mailbox_id AND uid = marked.uid LIMIT 1) AS m
+     WHERE b.mailbox_id = $1 ORDER BY marked.uid
     RETURNING 1)
 SELECT pg_notify('postwerk_spam', '') FROM noted LIMIT 1
 """

@@ -99,3 +99,16 @@ async def test_levels_are_counted_apart(owner: Owner, account: Person) -> None:
         await owner.execute("INSERT INTO spam_corpus DEFAULT VALUES")
     with pytest.raises(ValueError, match="tenant"):
         Whose(None, account.account_id)
+
+
+async def test_tokens_are_looked_up_by_their_key(pool: Pool, owner: Owner, account: Person) -> None:
+    """Also when what is known of the table is old: a join would read all that a corpus has learned since, for each token."""
+    await _learn(pool, Whose(account.tenant_id, account.account_id), b"1", is_spam=True, widest=Level.EVERYBODY)
+    await owner.execute(
+        "INSERT INTO spam_token SELECT corpus_id, token, 1, 0 FROM spam_corpus, generate_series(1000, 1900) AS token; ANALYZE"
+    )
+    corpus_ids = [row[0] for row in await owner.fetch("SELECT corpus_id FROM spam_corpus")]
+    async with pool.acquire() as connection:
+        rows = await connection.fetch(f"EXPLAIN {spam.COUNTS}", corpus_ids, list(range(400)))
+    plan = "\n".join(row[0] for row in rows)
+    assert "Index Cond: ((corpus_id = c.corpus_id) AND (token = k.token))" in plan, plan
