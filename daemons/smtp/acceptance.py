@@ -20,13 +20,13 @@ from daemons.outgoing import messages_of, new_transaction_id
 from daemons.smtp import replies
 from daemons.smtp.circles import passed_by, without_circles
 from daemons.smtp.delivering.groups import caused, shares
-from daemons.smtp.delivering.incoming import Delivery, Form, Incoming, Refusal, refused
+from daemons.smtp.delivering.incoming import Delivery, Incoming, Refusal, refused
+from daemons.smtp.delivering.onward import Ways, ways_of
 from daemons.smtp.delivering.planning import Delivering, Refusals
-from daemons.smtp.delivering.trust import may_be_told
 from daemons.smtp.journal import journal_envelope
 from daemons.smtp.notes import Notes
 from daemons.smtp.reports import Reports
-from daemons.smtp.transaction import Addressee, Forwarded, Onward, Origin, Transaction
+from daemons.smtp.transaction import Addressee, Forwarded, Origin, Transaction
 from daemons.smtp.treatment import treating
 from filters.pipeline import Decision, Pipeline, decide
 from filters.subject import HEADER_LIMIT, Account, Envelope, Subject
@@ -191,19 +191,21 @@ class Acceptance:
 
     async def _deliver_all(self, incoming: Incoming, transaction: Transaction, notes: Notes) -> list[Reply]:
         """One answer for everybody: all are served, or none, and nobody is refused unless all are."""
-        ways = await self._ways(incoming, transaction)
+        ways = await ways_of(self.delivering, incoming, transaction.forwarded)
+        if isinstance(ways, Ways) and not (ways.ways or ways.stayed or transaction.everyone or transaction.returned):
+            ways = ways.refusal or ways
         if isinstance(ways, Refuse):
             return [self._refused(notes, ways)] * transaction.answer_count
-        refusals: Refusals = "none" if ways or transaction.returned else "all"
+        everyone = [*transaction.everyone, *ways.stayed]
+        refusals: Refusals = "none" if ways.ways or transaction.returned else "all"
 
         async def made() -> Made | Reply:
-            deliveries = await self.delivering.plan(incoming, transaction.everyone, refusals)
+            deliveries = await self.delivering.plan(incoming, everyone, refusals)
             refusal = refused(deliveries)
             if refusal is not None:
                 return self._refused(notes, refusal)
             group = [*self._group(incoming, transaction, deliveries), *self._returns(incoming, transaction)]
-            for onward, form, is_told in ways:
-                group += await self.delivering.redirects.messages(incoming, form, onward, may_be_told=is_told)
+            group += await ways.messages(self.delivering, incoming)
             group += await self._reports_of(incoming, transaction, deliveries, transaction.expanded)
             return Made(group, deliveries)
 
@@ -233,13 +235,12 @@ class Acceptance:
 
         Who is served alone is reported on later, together with others.
         """
-        account_ids = {each.recipient.account_id for each in addressees}
+        account_ids, everybody = _account_ids(addressees), _account_ids(transaction.addressees)
         answers: dict[int, Reply] = {}
         rejected: list[Delivery] = []
-        is_alone = len(account_ids) == 1 < len({each.recipient.account_id for each in transaction.addressees})
 
         async def made() -> Made | Reply:
-            deliveries = await self.delivering.plan(incoming, addressees, "each")
+            deliveries = await self.delivering.plan(incoming, addressees, "each", everybody)
             taken = [each for each in deliveries if each.refusal is None]
             rejected[:] = [each for each in deliveries if each.refusal is not None]
             answers.clear()
@@ -249,7 +250,7 @@ class Acceptance:
             served = [each for each in addressees if each.recipient.account_id not in answers]
             part = replace(transaction, addressees=served)
             group = self._group(incoming, part, taken)
-            if not is_alone:
+            if account_ids == everybody:
                 group += await self._reports_of(incoming, part, taken)
             return Made(group, taken)
 
@@ -286,27 +287,6 @@ class Acceptance:
             )
             group += share.messages(JournalEntry("in", envelope, incoming.received_at))
         return group + caused(deliveries)
-
-    async def _ways(
-        self, incoming: Incoming, transaction: Transaction
-    ) -> list[tuple[list[Onward], Form, bool]] | Refuse:
-        """What addresses forward to other hosts: to whom, in which form, and whether the sender may hear of failures."""
-        owners: dict[tuple[int, int], list[Onward]] = {}
-        for forwarded in transaction.forwarded:
-            for each in forwarded.onward:
-                account_id = each.account.account_id if each.account is not None else 0
-                own = await self.delivering.decision_for(incoming.decision, forwarded.tenant_id, account_id)
-                if own.drop is None:
-                    owners.setdefault((each.tenant_id, account_id), []).append(each)
-        ways = []
-        for (tenant_id, account_id), onward in owners.items():
-            own = await self.delivering.decision_for(incoming.decision, tenant_id, account_id)
-            if own.quarantine is not None and not account_id:
-                return _UNTREATED  # there is nobody who could release it
-            if own.drop is None and own.quarantine is None:
-                is_told = may_be_told(incoming.mail.reverse_path, incoming.origin, own, account_id)
-                ways.append((onward, incoming.form(tenant_id, own), is_told))
-        return ways
 
     def _returns(self, incoming: Incoming, transaction: Transaction) -> list[NewMessage]:
         """Bounces to senders that we had rewritten: one NewMessage for each tenant whose forwarding it was."""
@@ -387,13 +367,18 @@ def _tenant_ids(transaction: Transaction) -> tuple[int, ...]:
 
 
 def _accounts(transaction: Transaction) -> tuple[Account, ...]:
-    """Those that get it here, each once."""
+    """Those that get it here, or forward it, each once."""
+    concerned = [(each.recipient, each.rcpt.forward_path) for each in transaction.everyone]
+    for forwarded in transaction.forwarded:
+        concerned += [(each.account, each.forwarder) for each in forwarded.onward if each.account is not None]
     found: dict[int, Account] = {}
-    for each in transaction.everyone:
-        recipient = each.recipient
-        account = Account(recipient.tenant_id, recipient.account_id, each.rcpt.forward_path)
-        found.setdefault(recipient.account_id, account)
+    for recipient, path in concerned:
+        found.setdefault(recipient.account_id, Account(recipient.tenant_id, recipient.account_id, path))
     return tuple(found.values())
+
+
+def _account_ids(addressees: Sequence[Addressee]) -> set[int]:
+    return {each.recipient.account_id for each in addressees}
 
 
 def _tell_others(rcpts: dict[int, list[Rcpt]], tenant_id: int, led_to: Sequence[Addressee]) -> None:

@@ -22,7 +22,7 @@ def delivered_to(address: AddrSpec) -> bytes:
 
 async def passed_by(original: bytes | Path) -> frozenset[str]:
     """Who has sent the message on, as `name_of` spells them. Raises OSError."""
-    header = await asyncio.to_thread(header_of, original)
+    header = header_of(original) if isinstance(original, bytes) else await asyncio.to_thread(header_of, original)
     if _NAME not in header.lower():
         return frozenset()
     found = (field.body for field in fields(header) if field.name.lower() == _NAME)

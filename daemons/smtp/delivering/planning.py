@@ -4,7 +4,7 @@ Nothing is stored here, and nothing is remembered: a plan may be thrown away and
 account while its rules run, that account has the message in its inbox, and the others never notice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -66,12 +66,17 @@ class Delivering:
         """Stop listening for changes."""
         self.means.scripting.close()
 
-    async def plan(self, incoming: Incoming, addressees: Sequence[Addressee], refusals: Refusals) -> list[Delivery]:
-        """One Delivery for each account among the addressees, in their order. Raises UnavailableError."""
+    async def plan(
+        self, incoming: Incoming, addressees: Sequence[Addressee], refusals: Refusals, others: Collection[int] = ()
+    ) -> list[Delivery]:
+        """One Delivery for each account among the addressees, in their order. others: accounts that have it besides.
+
+        Raises UnavailableError.
+        """
         first: dict[int, Addressee] = {}
         for addressee in addressees:
             first.setdefault(addressee.recipient.account_id, self._with_domain(addressee))
-        planning = _Planning(self, incoming, set(first))
+        planning = _Planning(self, incoming, {*first, *others})
         try:
             deliveries = [await planning.of(each, can_refuse=refusals != "none") for each in first.values()]
             if refusals == "all" and refused(deliveries) is None:

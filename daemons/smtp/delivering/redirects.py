@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 from config.smtp import Smtp
 from daemons.context import Context
@@ -83,11 +84,9 @@ class Redirects:
             mail = replace(incoming.mail, reverse_path=way.reverse_path)
             if ret is not None:
                 mail = replace(mail, parameters=replace(mail.parameters, ret=ret))
+            make = partial(self.outgoing, incoming, form, way.tenant_id, mail, rcpts, forwarder=way.forwarder)
             # A large message is a file: what it needs is found out by reading that.
-            outgoing = await asyncio.to_thread(
-                self.outgoing, incoming, form, way.tenant_id, mail, rcpts, forwarder=way.forwarder
-            )
-            first, *rest = messages_of(outgoing)
+            first, *rest = messages_of(make() if isinstance(form.original, bytes) else await asyncio.to_thread(make))
             if way.account is not None and not way.keeps and not may_be_told:
                 first = replace(first, effects=(ReturnsTo(way.account.account_id),))
             messages += [first, *rest]

@@ -5,9 +5,8 @@ from typing import TypeVar
 from daemons.smtp.transaction import Origin
 from filters.antivirus import Scanned
 from filters.authentication.results import Results
-from filters.pipeline import Decision
+from filters.pipeline import Decision, found_by
 from filters.spam.findings import SpamFindings
-from filters.verdict import Finding
 from protocol.address import AddrSpec
 from protocol.domain import a_labels
 
@@ -17,11 +16,7 @@ _UNCHECKED, _CLEAN, _CURED, _INFECTED = 0, 1, 2, 5  # RFC 5235 §3
 
 def found(decision: Decision, kind: type[_Kind]) -> _Kind | None:
     """What a filter found out, by its type."""
-    for result in decision.results:
-        for verdict in result.verdicts:
-            if isinstance(verdict, Finding) and isinstance(verdict.value, kind):
-                return verdict.value
-    return None
+    return next((value for value in found_by(decision.results) if isinstance(value, kind)), None)
 
 
 def may_be_told(reverse_path: AddrSpec | None, origin: Origin, own: Decision, account_id: int | None = None) -> bool:

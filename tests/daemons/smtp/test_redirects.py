@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from daemons.forwarding import Forwarding
-from filters.verdict import AddField, Junk
+from filters.verdict import AddField, Junk, Quarantine, Refuse
 from protocol.address import parse_addr_spec
+from protocol.smtp.reply import reply
 from storage import address_lists
 from storage.address_lists import Holder
 from storage.forwards import set_forward
@@ -228,3 +229,31 @@ async def test_of_users(users: Users, account: Person, owner: Owner) -> None:
     assert (row["forward_path"], row["reverse_path"], row["account_id"]) == (DAVE, ALICE, None)
     count = "SELECT count(*) FROM message JOIN mailbox USING (mailbox_id) WHERE name = 'Kept'"
     assert await owner.fetchval(count) == 1
+
+
+async def test_filters_of_who_forwards(intake: Intake, account: Person, owner: Owner) -> None:
+    """What an account does not want is not forwarded for it: it is in its quarantine, or refused."""
+    await set_forward(owner, ALICE, [DAVE], keeps=False)
+    await deliver(intake, verdicts=[Quarantine("odd", account_id=account.account_id)])
+    assert await owner.fetchval("SELECT account_id FROM quarantine") == account.account_id
+    blocked = Refuse(reply(550, "5.7.1", "blocked"), "blocked", account_id=account.account_id)
+    assert await deliver(intake, verdicts=[blocked]) == [b"550 5.7.1 blocked"]
+    await set_forward(owner, "all@example.test", [DAVE], keeps=False)
+    assert await deliver(intake, "all@example.test", verdicts=[Quarantine("odd")]) == [
+        b"550 5.7.1 message refused by policy"
+    ]
+    assert (await queue(intake), await lying(intake, account)) == ([], [])
+
+
+async def test_rules_that_cannot_be_carried_out(intake: Intake, account: Person, bob: Person, owner: Owner) -> None:
+    """When we fail at the rules of one account, it has the message in its inbox, and the others have theirs as they want."""
+    await rules(owner, account, 'redirect :copy "eve@far.example"; redirect :list ":addrbook:family";')
+    await rules(owner, bob, 'fileinto "Archive";', name="other")
+    await owner.execute("ALTER TABLE address_list RENAME TO elsewhere")
+    (answer,) = await deliver(intake, ALICE, BOB)
+    assert answer.startswith(b"250 ")
+    assert [headless(each.octets) for each in await lying(intake, account)] == [LETTER]
+    assert len(await lying(intake, bob, "Archive")) == 1
+    assert await queue(intake) == []
+    facts = [fact["actions"] for fact in await notes(intake, answer, "filtered")]
+    assert ["kept: the rules could not be carried out"] in facts
