@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from heapq import nlargest, nsmallest
 from typing import Any, Protocol, TypeAlias
 
 from filters.spam.tokens import SENT, is_word
@@ -30,7 +29,7 @@ LEAST_LEARNED = 30  # messages of each kind, of a level that is to have a say
 _BALANCE, _MOST_UNBALANCED = 2.1, 3.0
 _RESERVE = 1.4  # two kinds of mail of one size: how much more must speak for spam than against it
 _STEEPNESS = 1.9  # of the probability, fitted as UNSEEN was
-_SHOWN, _LOOKED_AT = 5, 40
+_SHOWN, _LOOKED_AT = 5, 20
 _MAX_REMEMBERED = 10_000
 
 # Spam, ham: of the only level, or of each.
@@ -88,14 +87,14 @@ def judge(tokens: Mapping[int, str], levels: Sequence[Level], *, least_learned: 
 
 def _words(tokens: Mapping[int, str], *kinds: Sequence[tuple[float, int]], is_spam: bool) -> tuple[str, ...]:
     """Those that people know: plain words before pairs and traits; the weightiest, and of those the longest."""
-    strongest = nlargest if is_spam else nsmallest
     known = [
         (is_word(tokens[token]), abs(weight), len(tokens[token]), tokens[token])
         for kind in kinds
-        for weight, token in strongest(_LOOKED_AT, kind)
+        for weight, token in sorted(kind, reverse=is_spam)[:_LOOKED_AT]
         if (weight > 0.0) is is_spam
     ]
-    return tuple([each[-1] for each in nlargest(_SHOWN, known)])
+    known.sort(reverse=True)
+    return tuple([each[-1] for each in known[:_SHOWN]])
 
 
 def _balance(levels: Sequence[Level]) -> float:

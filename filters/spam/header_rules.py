@@ -5,7 +5,6 @@ from datetime import timedelta
 
 from filters.spam.rules import Pattern, Question, Rule
 from filters.spam.sight import Sight, site
-from protocol.message import dates
 
 _MESSAGE_ID = re.compile(rb"[ \t]*<[^<>@\s]+@[^<>@\s]+>[ \t]*(?:\([^)]*\)[ \t]*)?")
 _REPLY = re.compile(r"(?:re|aw|antw|sv)(?:\[\d+\])?:", re.IGNORECASE)
@@ -80,12 +79,12 @@ _MUCH_LATER, _MUCH_EARLIER = timedelta(days=2), timedelta(days=10)
 
 
 def _date_in_future(sight: Sight) -> bool:
-    date, now = dates.parse(sight.raw("DATE")), sight.circumstances.received_at
+    date, now = sight.date, sight.circumstances.received_at
     return date is not None and now is not None and date - now > _MUCH_LATER
 
 
 def _date_long_past(sight: Sight) -> bool:
-    date, now = dates.parse(sight.raw("DATE")), sight.circumstances.received_at
+    date, now = sight.date, sight.circumstances.received_at
     return date is not None and now is not None and now - date > _MUCH_EARLIER
 
 
@@ -211,10 +210,24 @@ RULES: tuple[Rule, ...] = (
         1.2,
         "its date cannot be read",
         "ihr Datum ist unlesbar",
-        lambda s: s.has("DATE") and dates.parse(s.raw("DATE")) is None,
+        lambda s: s.has("DATE") and s.date is None,
     ),
-    Question("date_in_future", 2.0, "its date lies in the future", "ihr Datum liegt in der Zukunft", _date_in_future),
-    Question("date_long_past", 0.8, "its date lies long in the past", "ihr Datum liegt weit zurück", _date_long_past),
+    Question(
+        "date_in_future",
+        2.0,
+        "its date lies in the future",
+        "ihr Datum liegt in der Zukunft",
+        _date_in_future,
+        about="connection",
+    ),
+    Question(
+        "date_long_past",
+        0.8,
+        "its date lies long in the past",
+        "ihr Datum liegt weit zurück",
+        _date_long_past,
+        about="connection",
+    ),
     Question(
         "no_message_id",
         1.0,
@@ -412,6 +425,7 @@ RULES: tuple[Rule, ...] = (
         "the sending host has a number for a name",
         "der sendende Rechner hat eine Nummer als Namen",
         lambda s: _NUMERIC_HOST.search(_first_helo(s)) is not None,
+        about="connection",
     ),
     Question(
         "helo_unqualified",
@@ -419,6 +433,7 @@ RULES: tuple[Rule, ...] = (
         "the sending host has no full name",
         "der sendende Rechner nennt keinen vollen Namen",
         lambda s: bool(_first_helo(s)) and "." not in _first_helo(s) and ":" not in _first_helo(s),
+        about="connection",
     ),
     Question(
         "answer_in_thread",
@@ -439,8 +454,8 @@ RULES: tuple[Rule, ...] = (
         1.5,
         "it was written by a program for mass mail",
         "sie stammt aus einem Programm für Massenpost",
-        "header",
-        r"(?m)^X-(?:Mailer|EM-Version|MailGen|BulkMail\S*): *(?:.*(?:bulk|mass ?mail|group ?mail|direct ?email|emailer|"
+        "program",
+        r"(?m)^(?:.*(?:bulk|mass ?mail|group ?mail|direct ?email|emailer|"
         r"mailking|stormpost|dynamic mail|jixing|advanced mass|the bat! .*_unreg|diffondi|postman|mach10)|[a-z0-9]{10,}\.[a-z]$)",
     ),
     Pattern(

@@ -110,6 +110,7 @@ RULES: tuple[Rule, ...] = (
         "a link leads to a number instead of a name",
         "ein Link führt zu einer Nummer statt zu einem Namen",
         lambda s: any(_IP.fullmatch(host) for host in s.hosts),
+        about="links",
     ),
     Question(
         "link_number",
@@ -117,6 +118,7 @@ RULES: tuple[Rule, ...] = (
         "a link hides its host in a number",
         "ein Link verbirgt seinen Rechner in einer Zahl",
         lambda s: any(_NUMBER.fullmatch(host) for host in s.hosts),
+        about="links",
     ),
     Question(
         "link_user_info",
@@ -124,6 +126,7 @@ RULES: tuple[Rule, ...] = (
         "a link pretends to lead elsewhere",
         "ein Link täuscht ein anderes Ziel vor",
         lambda s: any(each.user_info for each in s.links),
+        about="links",
     ),
     Question(
         "link_port",
@@ -131,6 +134,7 @@ RULES: tuple[Rule, ...] = (
         "a link uses an odd port",
         "ein Link nutzt einen ungewöhnlichen Port",
         lambda s: any(each.port not in ("", "80", "443", "8080") for each in s.links),
+        about="links",
     ),
     Question(
         "link_shortened",
@@ -138,6 +142,7 @@ RULES: tuple[Rule, ...] = (
         "a link hides behind a shortening service",
         "ein Link verbirgt sich hinter einem Kürzungsdienst",
         lambda s: bool(s.hosts & _SHORTENERS),
+        about="links",
     ),
     Question(
         "link_cheap_domain",
@@ -145,6 +150,7 @@ RULES: tuple[Rule, ...] = (
         "a link leads to a domain of a kind that is often abused",
         "ein Link führt zu einer Domain, deren Art oft missbraucht wird",
         lambda s: any(host.rpartition(".")[2] in _CHEAP for host in s.hosts if "." in host),
+        about="links",
     ),
     Question(
         "link_hides_host",
@@ -152,6 +158,7 @@ RULES: tuple[Rule, ...] = (
         "a link shows another address than the one it leads to",
         "ein Link zeigt eine andere Adresse, als er ansteuert",
         _hides_host,
+        about="links",
     ),
     Question(
         "link_elsewhere",
@@ -159,10 +166,18 @@ RULES: tuple[Rule, ...] = (
         "all links lead to one site that is not the sender's",
         "alle Links führen zu einer Website, die nicht die des Absenders ist",
         _all_elsewhere,
+        about="links",
     ),
-    Question("link_coded", 1.2, "a link is encoded without need", "ein Link ist ohne Not kodiert", _coded),
     Question(
-        "link_nested", 0.5, "a link goes through another site", "ein Link führt über eine andere Website", _nested
+        "link_coded", 1.2, "a link is encoded without need", "ein Link ist ohne Not kodiert", _coded, about="links"
+    ),
+    Question(
+        "link_nested",
+        0.5,
+        "a link goes through another site",
+        "ein Link führt über eine andere Website",
+        _nested,
+        about="links",
     ),
     Question(
         "link_punycode",
@@ -170,6 +185,7 @@ RULES: tuple[Rule, ...] = (
         "a link leads to a name in another script",
         "ein Link führt zu einem Namen in fremder Schrift",
         lambda s: any("xn--" in host or not host.isascii() for host in s.hosts),
+        about="links",
     ),
     Question(
         "link_many_labels",
@@ -177,6 +193,7 @@ RULES: tuple[Rule, ...] = (
         "a link leads to a name of very many parts",
         "ein Link führt zu einem Namen aus sehr vielen Teilen",
         lambda s: any(host.count(".") >= 5 and not _IP.fullmatch(host) for host in s.hosts),
+        about="links",
     ),
     Question(
         "link_random_host",
@@ -184,6 +201,7 @@ RULES: tuple[Rule, ...] = (
         "a link leads to a random name",
         "ein Link führt zu einem zufälligen Namen",
         lambda s: any(re.search(r"[bcdfghjklmnpqrstvwxz]{7,}|\d[a-z]+\d+[a-z]+\d", host) for host in s.hosts),
+        about="links",
     ),
     Pattern(
         "link_number_in_mailto",

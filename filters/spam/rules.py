@@ -10,10 +10,12 @@ from typing import Any, Literal
 
 import re2
 
-from filters.spam.sight import Sight
+from filters.spam.sight import NOTHING_KNOWN, Sight
 
 Language = Literal["en", "de"]
-Place = Literal["subject", "text", "html", "header", "from"]
+Place = Literal["subject", "text", "html", "program", "from"]
+
+About = Literal["message", "html", "links", "attachments", "connection"]
 
 _MAX_MATCHED = 48 << 10  # characters of one place
 _MEMORY = 32 << 20  # octets for the automaton of one place
@@ -38,6 +40,7 @@ class Question(Rule):
     """A rule that a function answers."""
 
     holds: Callable[[Sight], bool]
+    about: About = "message"  # without one of these it is not asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,10 @@ class RuleBook:
         names = [rule.name for rule in self.rules]
         if len(set(names)) != len(names):
             raise ValueError("two rules have one name")
-        self._questions = tuple(rule for rule in self.rules if isinstance(rule, Question))
+        self._questions: dict[About, list[tuple[Callable[[Sight], bool], Rule]]] = {}
+        for rule in self.rules:
+            if isinstance(rule, Question):
+                self._questions.setdefault(rule.about, []).append((rule.holds, rule))
         patterns = [rule for rule in self.rules if isinstance(rule, Pattern)]
         self._places: dict[Place, Patterns] = {
             place: Patterns([rule for rule in patterns if rule.place == place])
@@ -84,10 +90,27 @@ class RuleBook:
 
     def ask(self, sight: Sight) -> list[Rule]:
         """The rules that hold for this message."""
-        held: list[Rule] = [rule for rule in self._questions if rule.holds(sight)]
+        held: list[Rule] = []
+        for about, questions in self._questions.items():
+            if _has(sight, about):
+                held += [rule for holds, rule in questions if holds(sight)]
         for place, patterns in self._places.items():
             held += patterns.found(_text_of(sight, place))
         return held
+
+
+def _has(sight: Sight, about: About) -> bool:
+    match about:
+        case "message":
+            return True
+        case "html":
+            return bool(sight.html)
+        case "links":
+            return bool(sight.links)
+        case "attachments":
+            return bool(sight.attachments)
+        case "connection":
+            return sight.circumstances is not NOTHING_KNOWN
 
 
 def _text_of(sight: Sight, place: Place) -> str:
@@ -98,7 +121,7 @@ def _text_of(sight: Sight, place: Place) -> str:
             return sight.text
         case "html":
             return sight.html
-        case "header":
-            return sight.header
+        case "program":
+            return sight.programs
         case "from":
             return sight.field("FROM")

@@ -36,6 +36,7 @@ _COMMON_RULES: tuple[Rule, ...] = (
         "the sender's domain disowns it (DMARC)",
         "die Domain des Absenders erkennt sie nicht an (DMARC)",
         lambda s: s.circumstances.dmarc == "fail",
+        about="connection",
     ),
     Question(
         "dmarc_pass",
@@ -43,6 +44,7 @@ _COMMON_RULES: tuple[Rule, ...] = (
         "the sender's domain vouches for it (DMARC)",
         "die Domain des Absenders steht für sie ein (DMARC)",
         lambda s: s.circumstances.dmarc == "pass",
+        about="connection",
     ),
     Question(
         "spf_fail",
@@ -50,6 +52,7 @@ _COMMON_RULES: tuple[Rule, ...] = (
         "the sending host may not send for this domain (SPF)",
         "der sendende Rechner darf nicht für diese Domain senden (SPF)",
         lambda s: s.circumstances.spf == "fail",
+        about="connection",
     ),
     Question(
         "spf_softfail",
@@ -57,6 +60,7 @@ _COMMON_RULES: tuple[Rule, ...] = (
         "the sending host should not send for this domain (SPF)",
         "der sendende Rechner sollte nicht für diese Domain senden (SPF)",
         lambda s: s.circumstances.spf == "softfail",
+        about="connection",
     ),
     Question(
         "dkim_fail",
@@ -64,6 +68,7 @@ _COMMON_RULES: tuple[Rule, ...] = (
         "its signature is wrong (DKIM)",
         "ihre Signatur ist falsch (DKIM)",
         lambda s: s.circumstances.dkim == "fail",
+        about="connection",
     ),
     Question(
         "dkim_pass",
@@ -71,6 +76,7 @@ _COMMON_RULES: tuple[Rule, ...] = (
         "its signature is right (DKIM)",
         "ihre Signatur stimmt (DKIM)",
         lambda s: s.circumstances.dkim == "pass",
+        about="connection",
     ),
     Question(
         "unauthenticated",
@@ -78,6 +84,7 @@ _COMMON_RULES: tuple[Rule, ...] = (
         "nothing proves who sent it",
         "nichts belegt, wer sie gesandt hat",
         lambda s: s.circumstances.spf in ("none", "neutral") and s.circumstances.dkim == "none",
+        about="connection",
     ),
     Question(
         "no_pointer",
@@ -85,6 +92,7 @@ _COMMON_RULES: tuple[Rule, ...] = (
         "the sending host has no name in the DNS",
         "der sendende Rechner hat keinen Namen im DNS",
         lambda s: s.circumstances.has_pointer is False,
+        about="connection",
     ),
     Question(
         "null_sender",
@@ -92,6 +100,7 @@ _COMMON_RULES: tuple[Rule, ...] = (
         "it comes from nobody and is no notification",
         "sie kommt von niemandem und ist keine Benachrichtigung",
         _null_but_no_bounce,
+        about="connection",
     ),
 )
 # What these say differs from account to account.
@@ -102,6 +111,7 @@ STANDING_RULES: tuple[Question, ...] = (
         "you have written to this sender",
         "Sie haben diesem Absender geschrieben",
         lambda s: _standing(s).answered > 0,
+        about="connection",
     ),
     Question(
         "sender_kept",
@@ -109,6 +119,7 @@ STANDING_RULES: tuple[Question, ...] = (
         "you have kept mail of this sender",
         "Sie haben Nachrichten dieses Absenders behalten",
         lambda s: _standing(s).kept > 2 * _standing(s).junked,
+        about="connection",
     ),
     Question(
         "sender_junked",
@@ -116,6 +127,7 @@ STANDING_RULES: tuple[Question, ...] = (
         "you have thrown mail of this sender into Junk",
         "Sie haben Nachrichten dieses Absenders als Junk aussortiert",
         _junked,
+        about="connection",
     ),
 )
 RULES: tuple[Rule, ...] = (*_COMMON_RULES, *STANDING_RULES)

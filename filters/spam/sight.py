@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from protocol.message import words
+from protocol.message import dates, words
 from protocol.message.content import parameter
 from protocol.message.documents import document_name
 from protocol.message.header import unfold
@@ -24,7 +24,7 @@ MAX_LINKS = 200
 MAX_FIELDS = 60  # whose order and hops are looked at
 _MAX_HEADER_CHARACTERS = 32 << 10
 _MAX_ADDRESSES = 200
-_LETTERS_LOOKED_AT = 8_000
+_LETTERS_LOOKED_AT = 4_000
 
 _ADDRESS = re.compile(r"([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,128})@([A-Za-z0-9\[\].:_\u0080-\uffff-]{1,255})")
 _LINK = re.compile(r"""https?:/{1,3}[^\s"'<>\\)\]]{1,2000}""")
@@ -57,6 +57,9 @@ ADDED_ON_THE_WAY = frozenset(
     ]
 )
 
+_ASCII = bytes(range(128))
+_VOWELS = bytes.maketrans(b"eiouEIOU", b"aaaaAAAA")
+_PROGRAMS = ("X-MAILER", "X-MAILGEN", "X-EM-VERSION", "X-BULKMAIL")
 _TWO_LABELS = frozenset(["co", "com", "org", "net", "ac", "gov", "edu"])
 
 
@@ -101,8 +104,11 @@ NOTHING_KNOWN = Circumstances()
 class Sight:
     """One message, looked at. What is costly is found out when somebody asks, and once."""
 
-    def __init__(self, octets: Buffer, circumstances: Circumstances = NOTHING_KNOWN) -> None:
-        scanner = Scanner(octets)
+    def __init__(
+        self, octets: Buffer, circumstances: Circumstances = NOTHING_KNOWN, scanner: Scanner | None = None
+    ) -> None:
+        """With a scanner of these octets where they have been scanned already."""
+        scanner = scanner or Scanner(octets)
         self.octets = octets
         self.root = scanner.root
         self.circumstances = circumstances
@@ -150,6 +156,11 @@ class Sight:
         return self.field("SUBJECT")
 
     @cached_property
+    def date(self) -> datetime | None:
+        """None where there is none, or none that can be read."""
+        return dates.parse(self.raw("DATE"))
+
+    @cached_property
     def sender(self) -> tuple[str, str, str]:
         """Of the From field: what stands beside the address, its local part, and its domain in lower case."""
         text = self.field("FROM")[:2000]
@@ -173,10 +184,10 @@ class Sight:
         return known
 
     @cached_property
-    def header(self) -> str:
-        """All fields but Received, as "Name: body", one a line, for patterns. Not decoded."""
-        lines = [f"{name}: {unfold(body).decode('latin-1')}" for name, body in self.fields if name != "RECEIVED"]
-        return "\n".join(lines)[:_MAX_HEADER_CHARACTERS]
+    def programs(self) -> str:
+        """What programs say of themselves, one a line. Not decoded."""
+        found = [unfold(body).decode("latin-1").strip() for name, body in self.fields if name.startswith(_PROGRAMS)]
+        return "\n".join(found)[:_MAX_HEADER_CHARACTERS]
 
     @property
     def decoded(self) -> list[tuple[Part, str]]:
@@ -226,15 +237,16 @@ class Sight:
 
     @cached_property
     def uncommon(self) -> str:
-        """Each character beyond ASCII of the subject and text, once."""
-        text = f"{self.subject}{self.text}"
-        return "" if text.isascii() else "".join([each for each in set(text) if each > "\x7f"])
+        """The characters beyond ASCII of the subject and text."""
+        if self.text.isascii() and self.subject.isascii():
+            return ""
+        return f"{self.subject}{self.text}".encode("utf-8", "replace").translate(None, _ASCII).decode()
 
     @cached_property
     def vowels(self) -> tuple[int, int]:
         """How many small and capital ones: every language that has capitals has enough of these to stand for all letters."""
-        text = self.text[:_LETTERS_LOOKED_AT]
-        return sum(map(text.count, "aeiou")), sum(map(text.count, "AEIOU"))
+        octets = self.text[:_LETTERS_LOOKED_AT].encode("utf-8", "replace").translate(_VOWELS)
+        return octets.count(b"a"), octets.count(b"A")
 
     @cached_property
     def links(self) -> list[Link]:

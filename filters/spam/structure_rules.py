@@ -125,7 +125,7 @@ def _page_attached(sight: Sight) -> bool:
 
 def _much_markup(sight: Sight) -> bool:
     html = sight.html[: _LETTERS_LOOKED_AT * 4]
-    return len(html) > 2000 and html.count("<") * 12 > max(1, len(sight.shown_html.split())) * 20
+    return len(html) > 2000 and html.count("<") * 12 > max(1, sight.shown_html.count(" ")) * 20
 
 
 def _cuts_words(sight: Sight) -> bool:
@@ -147,7 +147,7 @@ def _exclaims(sight: Sight) -> bool:
 
 
 def _random_words(sight: Sight) -> bool:
-    octets = sight.text[-2000:].encode("latin-1", "replace").translate(_CONSONANTS)
+    octets = sight.text[-2000:].encode("utf-8", "replace").translate(_CONSONANTS)
     return octets.count(b"x" * 7) >= 3 and len(_RANDOM_WORD.findall(sight.text[-2000:])) >= 3
 
 
@@ -191,9 +191,15 @@ RULES: tuple[Rule, ...] = (
         "it has markup and no plain text",
         "sie besteht nur aus HTML ohne einfachen Text",
         _html_alone,
+        about="html",
     ),
     Question(
-        "program_attached", 2.5, "a program is attached", "ein Programm ist angehängt", lambda s: _named(s, _PROGRAM)
+        "program_attached",
+        2.5,
+        "a program is attached",
+        "ein Programm ist angehängt",
+        lambda s: _named(s, _PROGRAM),
+        about="attachments",
     ),
     Question(
         "disguised_attachment",
@@ -201,6 +207,7 @@ RULES: tuple[Rule, ...] = (
         "the name of an attachment hides what it is",
         "der Name einer Anlage verbirgt ihre Art",
         lambda s: _named(s, _DISGUISED),
+        about="attachments",
     ),
     Question(
         "macros_attached",
@@ -208,14 +215,23 @@ RULES: tuple[Rule, ...] = (
         "a document with macros is attached",
         "ein Dokument mit Makros ist angehängt",
         lambda s: _named(s, _MACRO),
+        about="attachments",
     ),
-    Question("page_attached", 1.0, "a web page is attached", "eine Webseite ist angehängt", _page_attached),
+    Question(
+        "page_attached",
+        1.0,
+        "a web page is attached",
+        "eine Webseite ist angehängt",
+        _page_attached,
+        about="attachments",
+    ),
     Question(
         "misnamed_attachment",
         1.5,
         "an attachment is not what it is called",
         "eine Anlage ist nicht, was sie vorgibt",
         _misnamed,
+        about="attachments",
     ),
     Question("multipart_without_end", 1.0, "its last part has no end", "ihr letzter Teil hat kein Ende", _no_end),
     Question(
@@ -251,16 +267,25 @@ RULES: tuple[Rule, ...] = (
         "it shows a picture instead of text",
         "sie zeigt ein Bild statt eines Textes",
         _picture_for_text,
+        about="html",
     ),
     Question("link_alone", 0.8, "it is nothing but a link", "sie besteht nur aus einem Link", _link_alone),
     Question("empty", 1.0, "it is empty", "sie ist leer", _empty),
-    Question("much_markup", 0.3, "it has far more markup than text", "sie hat weit mehr HTML als Text", _much_markup),
+    Question(
+        "much_markup",
+        0.3,
+        "it has far more markup than text",
+        "sie hat weit mehr HTML als Text",
+        _much_markup,
+        about="html",
+    ),
     Question(
         "comment_in_word",
         1.8,
         "markup cuts its words into pieces",
         "HTML zerschneidet ihre Wörter",
         _cuts_words,
+        about="html",
     ),
     Question(
         "hidden_entities",
@@ -268,6 +293,7 @@ RULES: tuple[Rule, ...] = (
         "its text is hidden in character references",
         "ihr Text ist in Zeichencodes versteckt",
         _hidden_entities,
+        about="html",
     ),
     Pattern(
         "invisible_text",

@@ -15,7 +15,7 @@ anew when it is learned again, and the tokens of before stay until they are forg
 import re
 from collections.abc import Sequence
 from hashlib import blake2b
-from operator import add
+from operator import add, xor
 from typing import TypeAlias
 
 from filters.spam.sight import ADDED_ON_THE_WAY, Sight, site
@@ -105,27 +105,22 @@ def _text_words(sight: Sight) -> list[str]:
     """Split at once; those that may be no words, or several, are seen to one by one."""
     octets = sight.text[:_MAX_TEXT].lower().encode("utf-8", "replace")
     words = dict.fromkeys(octets.replace(b"!", b"! ").translate(_SPACED).decode().split())
-    found = [each for each in words if each.isalpha() and each.isascii() and len(each) < _WORD_CHARACTERS]
+    found = [each for each in words if each.isalpha() and len(each) < _WORD_CHARACTERS]
     if len(found) < len(words):
-        known = set(found)
-        odd = " ".join([each for each in words if each not in known])
-        found += dict.fromkeys(_WORD.findall(_DIGITS.sub("0", odd)))  # that there is a number counts, not which one
+        odd = " ".join([each for each in words if not each.isalpha() or len(each) >= _WORD_CHARACTERS])
+        found += _WORD.findall(_DIGITS.sub("0", odd))  # that there is a number counts, not which one
     return found
 
 
 def _pairs(sight: Sight) -> dict[int, Token]:
     text = f"{sight.subject[:200]}\n|\n{sight.text[:_OPENING_CHARACTERS]}".lower()
     words = ["^", *_OPENING_WORD.findall(_DIGITS.sub("0", text))][:_OPENING]
-    numbers = [_written[word] for word in words]
+    numbers = list(map(_written.__getitem__, words))
     found: dict[int, Token] = {}
     for reach, between in _REACHES:
-        second = [f"{between}{word}" for word in words[reach:]]
+        seconds = [number >> reach for number in numbers[reach:]]
         found.update(
-            zip(
-                [one ^ (other >> reach) for one, other in zip(numbers, numbers[reach:], strict=False)],
-                map(add, words, second),
-                strict=False,
-            )
+            zip(map(xor, numbers, seconds), map(add, words, [between + word for word in words[reach:]]), strict=False)
         )
     return found
 
