@@ -86,7 +86,7 @@ class Spam:
         """Score the message. What users write is not scored: to whom they write is what is noted."""
         envelope = subject.envelope
         if envelope.is_authenticated:
-            if self._correspondence is not None:
+            if self._correspondence is not None and not _is_automatic(subject):
                 self._correspondence.note(envelope.login, envelope.forward_paths)
             return ()
         results = subject.noted(Results)
@@ -171,6 +171,15 @@ class Spam:
         elif finding.action == "junk" and self._filing == "always":
             verdicts.append(Junk(reason, account_id=account_id))
         return verdicts
+
+
+def _is_automatic(subject: Subject) -> bool:
+    """Whether a program has written it: a receipt is no answer. RFC 3834 §5, RFC 8098 §3."""
+    root = subject.scanned.root
+    if (root.type.lower(), root.subtype.lower()) == (b"multipart", b"report"):
+        return True
+    said = [body.strip().lower() for name, body, _ in subject.scanned.fields if name == b"AUTO-SUBMITTED"]
+    return any(not body.startswith(b"no") for body in said)
 
 
 def _listed(subject: Subject) -> list[Reason]:

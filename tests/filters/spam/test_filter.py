@@ -125,8 +125,17 @@ def test_gtube_is_refused() -> None:
     assert (findings.of(11).action, findings.sieve_score(11)) == ("reject", 1.0)
 
 
-def test_users_are_not_scored() -> None:
-    """To whom they write is noted."""
+@pytest.mark.parametrize(
+    ("message", "is_noted"),
+    [
+        (GTUBE, True),
+        (letter(Auto_Submitted="no"), True),
+        (letter(Auto_Submitted="auto-replied"), False),
+        (letter(Content_Type="multipart/report; report-type=disposition-notification; boundary=b"), False),
+    ],
+)
+def test_users_are_not_scored(message: bytes, is_noted: bool) -> None:
+    """To whom they write is noted; what their programs answer is not."""
     written: list[tuple[str, Sequence[AddrSpec]]] = []
 
     class Noted:
@@ -134,10 +143,10 @@ def test_users_are_not_scored() -> None:
             written.append((login, addresses))
 
     made = Spam(Remembered(), Scorer(), correspondence=Noted())
-    seen = subject(GTUBE)
+    seen = subject(message)
     seen = replace(seen, envelope=replace(seen.envelope, is_authenticated=True, login="alice@example.test"))
     assert asyncio.run(_checked(made, seen)) == ()
-    assert written == [("alice@example.test", (ALICE, BOB))]
+    assert written == ([("alice@example.test", (ALICE, BOB))] if is_noted else [])
 
 
 def test_thresholds_are_each_accounts_own() -> None:
