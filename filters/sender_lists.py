@@ -147,7 +147,7 @@ def normal(text: str) -> str:
         raise PatternError(f"expected an address, a domain or a network, of {PATTERN_LIMIT} characters at most")
     network = _network(text)
     if network is not None:
-        return str(_narrow(network))
+        return _normal_network(network)
     local_part, at, domain = text.rpartition("@")
     if "*" in text:
         return _normal_wildcard(local_part, at, domain)
@@ -174,10 +174,10 @@ def _normal_wildcard(local_part: str, at: str, domain: str) -> str:
     return pattern
 
 
-def _narrow(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+def _normal_network(network: IPv4Network | IPv6Network) -> str:
     if not network.prefixlen:
         raise PatternError("a network that holds every address is none")
-    return network
+    return str(network.network_address if network.num_addresses == 1 else network)
 
 
 def _network(text: str) -> IPv4Network | IPv6Network | None:

@@ -73,6 +73,22 @@ def test_what_is_no_pattern(text: str) -> None:
         normal(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("192.0.2.7/24", "192.0.2.0/24"),
+        ("192.0.2.7/32", "192.0.2.7"),
+        ("2001:DB8:0::1", "2001:db8::1"),
+        ("Bob@EXAMPLE.net", "bob@example.net"),
+        ("*.Bücher.example", "*.xn--bcher-kva.example"),
+        (" News-*@Bücher.example ", "news-*@xn--bcher-kva.example"),
+    ],
+)
+def test_normal_forms(text: str, pattern: str) -> None:
+    """However it is written, the same pattern is stored: it is there once, and found again to be removed."""
+    assert normal(text) == pattern
+
+
 @given(st.text(max_size=60))
 def test_any_text_is_a_pattern_in_its_normal_form_or_none(text: str) -> None:
     """Whatever is given, it is refused, or its normal form stays as it is."""
