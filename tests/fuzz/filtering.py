@@ -3,6 +3,8 @@
 import asyncio
 import zipfile
 from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC
 from io import BytesIO
 from typing import Any, Literal
 
@@ -11,16 +13,20 @@ from filters.authentication.checker import Authentication, Rules
 from filters.forged import ForgedFields, forged, without
 from filters.mime import Mime, MimeRules, suffix_of
 from filters.pipeline import Pipeline
+from filters.sender_lists import Entry, Identity, PatternError, SenderList, normal, spelled
 from filters.sieve.actions import Keep, Result
 from filters.sieve.interpreter import run
 from filters.sieve.limits import Limits
 from filters.sieve.script import Script, compile_script
+from filters.simple.compiling import FaxSign, compiled
+from filters.simple.conditions import parse, spell
+from filters.simple.settings import Rule, Settings, Vacation, from_json, to_json
 from filters.spam.score import Scorer, Thresholds
 from filters.spam.sight import Sight
 from filters.spam.tokens import tokens_of
 from filters.subject import Envelope, Subject
 from filters.verdict import AddField
-from protocol.address import AddrSpec
+from protocol.address import AddressError, AddrSpec, parse_addr_spec
 from protocol.authentication_results import pretended
 from protocol.message.documents import document_name
 from protocol.message.stripping import leaves
@@ -191,6 +197,75 @@ def result_fields() -> Iterator[bytes]:
     ):
         yield b"From: a\r\nAuthentication-Results: " + body
         yield b"AUTHENTICATION-RESULTS : " + body + b"\r\nX-Spam-Flag: NO\r\nX-Virus-Status:\r\n\tclean"
+
+
+# -- what people set -------------------------------------------------------------------------------------------------
+
+
+def senders(octets: bytes) -> None:
+    """Any pattern is refused, or has one form; whom it fits it fits whatever way it was written. Lines: patterns, then senders."""
+    patterns, _, written = octets.decode("utf-8", "replace").partition("\0")
+    entries = []
+    for line in patterns.split("\n"):
+        with suppress(PatternError):
+            pattern = normal(line)
+            assert normal(pattern) == pattern
+            entries.append(Entry(pattern, "blocked", is_own=True))
+    listed = SenderList(entries)
+    for line in written.split("\n"):
+        peer, _, path = line.partition(" ")
+        identities = []
+        with suppress(AddressError):
+            identities.append(Identity(spelled(parse_addr_spec(path)), is_proven=False))
+        match = listed.judge(peer, identities)
+        assert match is None or match.entry in entries
+
+
+def patterns() -> Iterator[bytes]:
+    """Every kind, with somebody whom it fits."""
+    for pattern in (
+        "a@b.example",
+        "b.example",
+        "*.b.example",
+        "news-*@b.example",
+        "192.0.2.0/24",
+        "2001:db8::/32",
+        "*@*.b",
+    ):
+        yield f"{pattern}\0192.0.2.7 a@b.example\n2001:db8::1 news-1@sub.b.example".encode()
+
+
+def rules(octets: bytes) -> None:
+    """Any condition in words is refused, or is read again as what it was; and what rules are made of is a script that compiles."""
+    text = octets.decode("utf-8", "replace")
+    try:
+        condition = parse(text)
+        rule = Rule(name="x", conditions=(condition,), file_into="x")
+        settings = from_json(
+            to_json(Settings(rules=(rule,), vacation=Vacation(text=text or "x", conditions=(condition,))))
+        )
+    except ValueError:
+        return
+    assert parse(spell(condition)) == condition
+    script = compiled(settings, UTC, FaxSign())
+    assert script is not None
+    compile_script(script)
+
+
+def conditions() -> Iterator[bytes]:
+    """One of each kind."""
+    for text in (
+        "from is boss@example.org or chief@example.org",
+        'not subject contains "this or that" or Newsletter',
+        "recipient matches *@team.example.org",
+        "header List-Id exists",
+        "body contains invoice",
+        "size over 5M",
+        "not attachment",
+        "contact",
+        "fax",
+    ):
+        yield text.encode()
 
 
 # -- content -----------------------------------------------------------------------------------------------------------

@@ -37,6 +37,8 @@ TARGETS: dict[str, Target] = {
     "sieve": Target(filtering.sieve, filtering.sieve_scripts),
     "authentication": Target(filtering.authentication, filtering.signed_mails),
     "results": Target(filtering.results, filtering.result_fields),
+    "senders": Target(filtering.senders, filtering.patterns),
+    "rules": Target(filtering.rules, filtering.conditions),
     "content": Target(filtering.content, seeds.mails),
     "archives": Target(filtering.archive, filtering.archives),
     "spam": Target(filtering.spam, seeds.mails),
