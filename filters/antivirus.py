@@ -6,7 +6,6 @@ they are where a part cannot be taken out cleanly: nothing that is known to be i
 """
 
 import asyncio
-import mmap
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from typing import Literal
 from filters.ports import InfectedAction, InfectedActions, OnFailure, Scanner, TooLargeError
 from filters.subject import Envelope, Subject
 from filters.verdict import AddField, Drop, Finding, Quarantine, Refuse, StripPart, Verdict
-from protocol.message import scan
 from protocol.message.stripping import Notice, PartPath, body, leaves, strip
 from protocol.smtp.reply import reply
 
@@ -28,8 +26,6 @@ TOO_LARGE = reply(552, "5.3.4", "message refused: too large to be checked for vi
 _GRACE_SECONDS = 5.0  # from our own time limit to the pipeline's, which would know nothing of our policy
 _UNSHOWN = re.compile(r"[^!-~]+")
 _NAME_CHARACTERS = 100
-
-Original = bytes | mmap.mmap
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +67,7 @@ class Antivirus:
         is_incoming = not subject.envelope.is_authenticated
         try:
             async with asyncio.timeout(self._time_limit_seconds):
-                found = await self._look(subject.original)
+                found = await self._look(subject)
                 if found is not None:
                     return await self._judge(subject, found)
         except TooLargeError:
@@ -85,21 +81,20 @@ class Antivirus:
         clean = Finding(Scanned(None))
         return [AddField(STATUS_FIELD, "clean"), clean] if is_incoming else [clean]
 
-    async def _look(self, original: Original) -> str | None:
+    async def _look(self, subject: Subject) -> str | None:
         """What was found. A message that is too large as a whole is looked at part by part. Raises as the scanner does."""
         try:
-            return await self._scanner.scan(original)
+            return await self._scanner.scan(subject.original)
         except TooLargeError:
-            for found in (await self._scanned_parts(original, is_first_enough=True)).values():
+            for found in (await self._scanned_parts(subject, is_first_enough=True)).values():
                 return found
             return None
 
-    async def _scanned_parts(self, original: Original, *, is_first_enough: bool) -> dict[PartPath, str]:
+    async def _scanned_parts(self, subject: Subject, *, is_first_enough: bool) -> dict[PartPath, str]:
         """What was found in the contents of which leaves."""
         found: dict[PartPath, str] = {}
-        root = await asyncio.to_thread(scan, original)
-        for path, part in leaves(root):
-            name = await self._scanner.scan(await asyncio.to_thread(body, original, part))
+        for path, part in leaves(subject.scanned.root):
+            name = await self._scanner.scan(await asyncio.to_thread(body, subject.original, part))
             if name is not None:
                 found[path] = name
                 if is_first_enough:
@@ -113,7 +108,7 @@ class Antivirus:
             return [Refuse(INFECTED, reason)]
         parts: Mapping[PartPath, str] = {}
         if "strip" in actions.values():
-            parts = await self._strippable(subject.original)
+            parts = await self._strippable(subject)
             if not parts:
                 return [Refuse(INFECTED, f"{reason}, in no part that could be taken out")]
         verdicts: list[Verdict] = [AddField(STATUS_FIELD, f"infected ({_shown(found)})"), Finding(Scanned(found))]
@@ -132,14 +127,14 @@ class Antivirus:
             return {}
         return {tenant_id: await self._actions.action_of(tenant_id) for tenant_id in dict.fromkeys(envelope.tenant_ids)}
 
-    async def _strippable(self, original: Original) -> Mapping[PartPath, str]:
+    async def _strippable(self, subject: Subject) -> Mapping[PartPath, str]:
         """The infected leaves, provided that nothing is found in the message without them."""
-        parts = await self._scanned_parts(original, is_first_enough=False)
+        parts = await self._scanned_parts(subject, is_first_enough=False)
         if not parts:
             return {}
         notices = {path: Notice("virus", name, "en", "0") for path, name in parts.items()}
-        rest = await asyncio.to_thread(lambda: b"".join(strip(original, scan(original), notices)))
-        return parts if await self._look(rest) is None else {}
+        rest = await asyncio.to_thread(lambda: b"".join(strip(subject.original, subject.scanned.root, notices)))
+        return parts if await self._look(Subject(subject.envelope, rest)) is None else {}
 
 
 def _shown(name: str) -> str:

@@ -112,7 +112,7 @@ class Spam:
         return Look(look.sight, look.author, look.tokens, [*look.reasons, *said, *_listed(subject)])
 
     def _read(self, subject: Subject, circumstances: Circumstances) -> Look:
-        sight = Sight(subject.original, circumstances)
+        sight = Sight(subject.original, circumstances, subject.scanned)
         author = reputation.author_of(sight)
         if self._scorer is None:
             return Look(sight, author, {}, ())
