@@ -3,14 +3,16 @@
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from config.envelope import Greylisting
 from daemons.context import Context
+from filters.subject import Account
 from storage import greylist
 from storage.blobs.keys import KeyRing
 from storage.notifications import DIRECTORY, ChangeHub
 from storage.pool import Pool
+from storage.spam_standing import standings
 
 _KNOWN_SECONDS = 600.0
 _KNOWN = 50_000
@@ -68,6 +70,11 @@ class StoredGreylist:
             while len(self._known) > _KNOWN:
                 self._known.popitem(last=False)
         return tried.is_known or tried.has_passed
+
+    async def expects(self, accounts: Sequence[Account], sender: str) -> bool:
+        """Whether one of them has written to that address. Raises UnavailableError."""
+        found = await standings(self._pool, [each.account_id for each in accounts], sender)
+        return any(each.answered for each in found.values())
 
     async def _digest_key(self, tenant_id: int) -> bytes:
         key = self._digest_keys.get(tenant_id)

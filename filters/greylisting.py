@@ -39,8 +39,13 @@ class Greylisting:
         source, sender = source_of(subject), _sender(subject)
         for tenant_id in tenants:
             if not await self._greylist.admits(tenant_id, source, sender, spelled(subject.forward_paths[-1])):
-                return [Refuse(PUT_OFF, "first try of an unknown source")]
+                return () if await self._is_answer(subject) else [Refuse(PUT_OFF, "first try of an unknown source")]
         return ()
+
+    async def _is_answer(self, subject: Envelope) -> bool:
+        """Whether a recipient has written to the sender: nobody should wait for the answer."""
+        path = subject.reverse_path
+        return path is not None and await self._greylist.expects(subject.accounts, spelled(path))
 
 
 def source_of(subject: Envelope) -> str:

@@ -118,3 +118,6 @@ class Greylist(Protocol):
 
     async def admits(self, tenant_id: int, source: str, sender: str, recipient: str) -> bool:
         """Whether this try is let in; it is remembered. source: a network, or a domain that is proven."""
+
+    async def expects(self, accounts: Sequence[Account], sender: str) -> bool:
+        """Whether one of them has written to that address."""

@@ -18,11 +18,12 @@ from config.units import Seconds
 from daemons.envelope import build_policing
 from daemons.filtering import build_pipeline
 from daemons.smtp.policing import Policing
-from storage import greylist, listed_senders
+from storage import greylist, listed_senders, spam_standing
 from storage.accounts import add_account, add_address, add_domain, add_tenant
 from storage.blobs.keys import KeyRing
 from storage.errors import StorageError
 from storage.notifications import LISTED
+from storage.spam_standing import Standing
 from storage.traces import Wanted, by_id, search
 from tests.conftest import Owner, Person
 from tests.daemons.smtp.conftest import MESSAGE, Intake
@@ -378,6 +379,14 @@ async def test_a_proven_domain_is_learned_whatever_its_hosts(intake: Intake, own
     assert (await rcpt(intake, asked)).startswith(GREY)
     await earlier(owner, 200)
     assert (await rcpt(intake, asked, peer="198.51.100.1")).startswith(b"250 ")
+
+
+async def test_answers_are_not_put_off(intake: Intake, account: Person, owner: Owner) -> None:
+    """Who was written to may answer at once, to who wrote; in another's name, or to somebody else, he is a stranger."""
+    asked = policing(intake, greylisting=Greylisting(enabled=True))
+    await spam_standing.count(owner, [(account.account_id, "sender@client.example", Standing(answered=1))])
+    assert (await rcpt(intake, asked, sender="Sender@Client.example")).startswith(b"250 ")
+    assert (await rcpt(intake, asked, sender="other@client.example")).startswith(GREY)
 
 
 async def test_hosts_of_good_lists_are_not_put_off(intake: Intake, names: NameServer) -> None:
