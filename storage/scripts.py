@@ -12,6 +12,8 @@ from storage.errors import ExistsError, NotFoundError, OverQuotaError, StorageEr
 from storage.pool import Connection, Pool, reported
 from storage.settings import SCRIPT_NAME
 
+EVENT_SCRIPT = "/shared/imapsieve/script"  # the annotation, RFC 6785 §2.3.1
+
 _ALL = """
 SELECT name, is_active, octets, digest, changed_at FROM sieve_script WHERE account_id = $1 AND name <> $2
  UNION ALL
@@ -86,7 +88,7 @@ async def event_scripts(connection: "Connection | Pool", tenant_id: int) -> dict
     """The scripts that run after what happens over IMAP (RFC 6785 §2.3.1): their names by mailbox, 0 for all others."""
     async with reported():
         rows = await connection.fetch(
-            "SELECT place, value FROM annotation WHERE tenant_id = $1 AND entry = '/shared/imapsieve/script' AND viewer = 0",
+            f"SELECT place, value FROM annotation WHERE tenant_id = $1 AND entry = '{EVENT_SCRIPT}' AND viewer = 0",
             tenant_id,
         )
     return {place: value.decode("utf-8", "replace").strip() for place, value in rows}

@@ -71,13 +71,18 @@ class EventScripts:
         self._sending = Sending(context.settings.sending, context.pool, context.changes)
         self._named: dict[int, dict[int, str]] = {}  # by tenant
         self._changes = 0  # what was asked before a change is not remembered behind it
-        self._end = context.changes.subscribe_scripts(self._forget)
+        self._end = context.changes.subscribe_scripts(self._heard)
 
     async def close(self) -> None:
         """Stop listening for changes."""
         self._end()
         self._scripting.close()
         await self._sending.close()
+
+    def forget(self) -> None:
+        """Annotations have changed: here, which nobody need be told of by the database, or anywhere."""
+        self._changes += 1
+        self._named.clear()
 
     async def name_of(self, tenant_id: int, mailbox_id: int) -> str:
         """The script that concerns the mailbox, "" for none. Costs no query while nothing changes. Raises StorageError."""
@@ -211,10 +216,9 @@ class EventScripts:
                 for effect in sorted(effects, key=Effect.lock):
                     await effect.apply(connection, lying.row.content_id)
 
-    def _forget(self, account_id: int) -> None:
-        self._changes += 1
-        if not account_id:
-            self._named.clear()
+    def _heard(self, account_id: int) -> None:
+        if not account_id:  # scripts of one account name no mailbox
+            self.forget()
 
 
 def _address(text: str) -> AddrSpec | None:

@@ -19,6 +19,7 @@ from storage.mailboxes import DEFAULT_MAILBOXES
 from storage.metadata import SERVER, Bounds, TooManyAnnotationsError
 from storage.pool import Connection
 from storage.rows import Mailbox
+from storage.scripts import EVENT_SCRIPT
 from storage.sharing import Visible
 
 _ANY_OF = frozenset("rswip")
@@ -141,6 +142,8 @@ async def set_metadata(session: Session, asked: protocol.SetMetadata) -> Complet
         raise RefusalError.no(protocol.TOOMANY, "too many annotations") from None
     except MailboxNotFoundError:  # deleted a moment ago
         raise RefusalError.no(b"NONEXISTENT", "no such mailbox") from None
+    if EVENT_SCRIPT in values:
+        session.shared.events.forget()
     return Completion("annotations are set")
 
 
