@@ -10,27 +10,30 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from daemons.context import Context
+from daemons.delivery import facts_of
 from daemons.logs import logger
 from daemons.notifying import Notifications
 from daemons.outgoing import compose, new_transaction_id
 from daemons.postmaster import postmaster_of
 from daemons.relay.content import without_return_path
 from daemons.scripting.lying import Carrier, Lying
+from daemons.scripting.mailboxes import Mailboxes
 from daemons.scripting.owners import AccountOwner
 from daemons.scripting.running import Scripting
 from daemons.smtp.delivering.answers import Answers
 from daemons.smtp.sending import Sending
-from filters.sieve.actions import Notify, Redirect, Result
+from filters.sieve.actions import Fcc, Notify, Redirect, Result
 from filters.sieve.message import Message
 from filters.sieve.ports import Envelope, Surroundings
 from protocol.address import AddressError, AddrSpec, parse_addr_spec
+from protocol.imap.flags import bits_of
 from storage import global_scripts, mailboxes, messages, scripts
 from storage.effects import Effect
 from storage.errors import NotFoundError, OverQuotaError, StorageError
 from storage.memory import AlreadyRememberedError, Remember
 from storage.pool import reported
 from storage.quota import Rooms
-from storage.rows import NewMessage
+from storage.rows import NewMessage, Placement
 from storage.scripts import Stored
 
 Cause = Literal["APPEND", "COPY", "FLAG"]  # RFC 6785 §4.1
@@ -66,6 +69,7 @@ class EventScripts:
         self._context = context
         self._scripting = Scripting(context)
         self._carrier = Carrier(context, rooms)
+        self._mailboxes = Mailboxes(context)
         self._answers = Answers(context, postmaster_of(context.settings.smtp, context.settings.hostname))
         self._notifications = Notifications(context)
         self._sending = Sending(context.settings.sending, context.pool, context.changes)
@@ -178,9 +182,20 @@ class EventScripts:
                 )
                 sent += planned.messages
                 effects += planned.effects
+                if planned.copy is not None and action.fcc is not None:
+                    sent += await self._filed(owner, planned.copy, action.fcc, now)
         for each in result.tracked:
             effects.append(Remember(owner.account_id, "duplicate", each.unique_id, each.seconds))
         await self._store(sent, effects, lying)
+
+    async def _filed(self, owner: AccountOwner, octets: bytes, fcc: Fcc, now: datetime) -> list[NewMessage]:
+        """The owner's own copy of what is sent, RFC 8580; none where there is no such mailbox."""
+        found = await self._mailboxes.of(owner, fcc)
+        if found is None:
+            return []
+        bits, keywords = bits_of(flag.encode() for flag in fcc.flags)
+        placement = Placement(found, bits, tuple(keywords), now)
+        return [NewMessage(owner.tenant_id, b"", octets, await facts_of(octets), [placement])]
 
     async def _redirected(
         self, owner: AccountOwner, action: Redirect, octets: bytes, surroundings: Surroundings

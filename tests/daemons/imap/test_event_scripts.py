@@ -111,7 +111,7 @@ async def test_mail_is_sent_on_and_notified(service: Service, owner: Owner) -> N
         owner,
         service.person,
         "send",
-        'require ["imapsieve", "enotify", "copy"]; notify :message "new" "mailto:phone@example.org"; '
+        'require ["imapsieve", "enotify", "copy", "fcc"]; notify :message "new" :fcc "Sent" "mailto:phone@example.org"; '
         'if header :contains "subject" "copy" { redirect :copy "carol@example.org"; } else { redirect "dave@example.org"; }',
     )
     async with await service.client() as client:
@@ -123,6 +123,7 @@ async def test_mail_is_sent_on_and_notified(service: Service, owner: Owner) -> N
     assert ("alice@example.test", "carol@example.org") in sent
     assert ("alice@example.test", "dave@example.org") in sent
     assert [path for _, path in sent].count("phone@example.org") == 2
+    assert await flags(owner, service.person, "Sent") == [[], []]
 
 
 async def test_the_owner_hears_of_mistakes_once(service: Service, owner: Owner) -> None:
