@@ -5,9 +5,12 @@ filters/foreign.py and gives a content filter. Names of ours go before theirs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import entry_points
 from ipaddress import ip_network
 from typing import Any, TypeAlias
+
+from prometheus_client import Counter, Histogram
 
 from config.filtering import Filtering
 from daemons import metrics
@@ -62,13 +65,23 @@ CONTENT_FILTERS: Mapping[str, Callable[[Context], ContentFilter]] = {
 
 def observe(result: Result) -> None:
     """Count what a filter did, and log its failures: those of services by name, those of its own with where they happened."""
-    metrics.filter_seconds.labels(result.name).observe(result.elapsed_seconds)
+    _seconds(result.name).observe(result.elapsed_seconds)
     for kind in kinds_of(result):
-        metrics.filter_verdicts.labels(result.name, kind).inc()
+        _verdicts(result.name, kind).inc()
     if isinstance(result.error, OSError):
         log.warning("filter failed", filter=result.name, reason=result.failure)
     elif result.error is not None:
         log.error("filter failed", filter=result.name, reason=result.failure, exc_info=result.error)
+
+
+@cache  # to look a child up costs more than to count
+def _seconds(name: str) -> Histogram:
+    return metrics.filter_seconds.labels(name)
+
+
+@cache
+def _verdicts(name: str, kind: str) -> Counter:
+    return metrics.filter_verdicts.labels(name, kind)
 
 
 def build_pipeline(context: Context, names: Sequence[str], *, observe: Observe = observe) -> Pipeline:

@@ -77,7 +77,8 @@ class Decision:
 
     def for_tenant(self, tenant_id: int) -> "Decision":
         """What it comes to for the recipients of one tenant."""
-        if not self.is_treated:
+        verdicts = [verdict for each in self.results for verdict in each.verdicts]
+        if all(getattr(verdict, "tenant_id", None) in (None, tenant_id) for verdict in verdicts):
             return self
         return decide([replace(each, verdicts=_of_tenant(each.verdicts, tenant_id)) for each in self.results])
 

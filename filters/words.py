@@ -30,6 +30,8 @@ def kind_of(verdict: Verdict) -> str:
     """One word; "" when it says nothing about the message."""
     if isinstance(verdict, Refuse):
         return "defer" if verdict.reply.is_temporary else "refuse"
+    if isinstance(verdict, Score) and not verdict.points:
+        return ""
     return _KINDS.get(type(verdict), "")
 
 

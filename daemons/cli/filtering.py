@@ -257,10 +257,11 @@ def _verdict(verdict: "Verdict", accounts: Mapping[int, str]) -> dict[str, Any] 
     from filters.verdict import AddField, Finding, Refuse, Score
     from filters.words import kind_of
 
-    if isinstance(verdict, Finding):
+    kind = kind_of(verdict)
+    if not kind or isinstance(verdict, Finding):
         return None
     account_id = getattr(verdict, "account_id", None)
-    told: dict[str, Any] = {"verdict": kind_of(verdict), "recipient": accounts.get(account_id) if account_id else None}
+    told: dict[str, Any] = {"verdict": kind, "recipient": accounts.get(account_id) if account_id else None}
     if isinstance(verdict, AddField):
         return told | {"name": verdict.name, "value": " ".join(verdict.value.split())}
     if isinstance(verdict, Score):

@@ -274,3 +274,11 @@ async def test_a_message_is_read_once() -> None:
         await Pipeline(content=[first, second]).check_content(Subject(ENVELOPE, b"Subject: x\r\n\r\n" + b"x" * size))
         assert len({id(each) for each in scans}) == 1
         assert len(scans) == 2
+
+
+async def test_junk_of_one_tenant_is_not_another_ones() -> None:
+    """What a filter wants for the people of one tenant does not touch those of others."""
+    decision = await Pipeline(content=[Fixed(Junk("theirs", tenant_id=1))]).check_content(SUBJECT)
+    assert decision.for_tenant(1).junk == Junk("theirs", tenant_id=1)
+    assert decision.for_tenant(2).junk is None
+    assert decision.for_account(2, 7).junk is None

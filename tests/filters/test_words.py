@@ -39,5 +39,6 @@ def test_kinds_for_the_metrics() -> None:
     """Each kind of verdict counts once for each message; a field alone is no objection."""
     assert kinds_of(result(Score(1, "a"), Score(2, "b"), REJECT, DEFER)) == ["defer", "refuse", "score"]
     assert kinds_of(result()) == ["pass"]
+    assert kinds_of(result(Score(0, "nothing"))) == ["pass"]
     assert kinds_of(result(AddField("X-A", "b"), Finding(1))) == ["field", "pass"]
     assert kinds_of(result(DEFER, failure="OSError")) == ["failed"]
