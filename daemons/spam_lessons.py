@@ -131,10 +131,11 @@ class Lessons:
         return None
 
     async def _learn(self, connection: Connection, lesson: Lesson, understood: "_Understood") -> None:
-        author = understood.author
+        author, whose = understood.author, Whose(lesson.tenant_id, lesson.account_id)
+        was_spam = await spam.taught_as_spam(connection, whose, understood.digest)
         is_new = await spam.learn(
             connection,
-            Whose(lesson.tenant_id, lesson.account_id),
+            whose,
             understood.digest,
             understood.tokens,
             is_spam=lesson.is_spam,
@@ -144,11 +145,11 @@ class Lessons:
         if not is_new:
             return
         _LESSONS.labels("spam" if lesson.is_spam else "ham").inc()
-        if author and lesson.is_spam:
-            await spam_standing.count(connection, [(lesson.account_id, author, Standing(junked=1))])
-        elif author:
+        if author and was_spam and not lesson.is_spam:
             await spam_standing.redeem(connection, lesson.account_id, author)
-            await spam_standing.count(connection, [(lesson.account_id, author, Standing(kept=1))])
+        if author and was_spam != lesson.is_spam:
+            change = Standing(junked=1) if lesson.is_spam else Standing(kept=1)
+            await spam_standing.count(connection, [(lesson.account_id, author, change)])
 
 
 @asynccontextmanager

@@ -95,6 +95,10 @@ SELECT $1, k.token, greatest($3, 0), greatest($4, 0) FROM unnest($2::bigint[]) A
 """
 _EMPTY = "DELETE FROM spam_token WHERE corpus_id = $1 AND token = ANY($2::bigint[]) AND spam = 0 AND ham = 0"
 _KNOWN = "SELECT is_spam, reach, version FROM spam_learned WHERE corpus_id = $1 AND digest = $2"
+_IS_SPAM = """
+SELECT is_spam FROM spam_learned JOIN spam_corpus USING (corpus_id)
+ WHERE tenant_id IS NOT DISTINCT FROM $1 AND account_id IS NOT DISTINCT FROM $2 AND digest = $3
+"""
 _NOTE = """
 INSERT INTO spam_learned (corpus_id, digest, is_spam, reach, version) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (corpus_id, digest) DO UPDATE
@@ -144,6 +148,12 @@ async def learn(
         await _count(connection, corpora, tokens, is_spam=is_spam, by=1)
         await connection.execute(_NOTE, corpora[-1], digest, is_spam, corpora, version)
     return True
+
+
+async def taught_as_spam(connection: Connection, whose: Whose, digest: bytes) -> bool | None:
+    """Whether they have taught that this message is spam, or is not; None: they have taught nothing by it."""
+    is_spam: bool | None = await connection.fetchval(_IS_SPAM, whose.tenant_id, whose.account_id, digest)
+    return is_spam
 
 
 async def unlearn(connection: Connection, whose: Whose, digest: bytes, tokens: Sequence[int]) -> bool:

@@ -96,6 +96,18 @@ async def test_the_last_word_counts(service: Service) -> None:
     assert await learned(service) == (0, 1)
 
 
+async def test_a_rescued_message_does_not_excuse_others(service: Service) -> None:
+    """What was never learned as spam takes nothing back of what the sender did before."""
+    await service.deliver(mail("one"), mail("two"))
+    async with await service.client() as client:
+        await client.ok(b"SELECT INBOX")
+        await client.ok(b"UID MOVE 1 Junk")
+        await client.ok(b"UID STORE 2 +FLAGS ($NotJunk)")
+    await learn(service)
+    assert await learned(service) == (1, 1)
+    assert await standing(service) == Standing(kept=1, junked=1)
+
+
 @pytest.mark.parametrize(("source", "target"), [("INBOX", "Archive"), ("INBOX", "Trash"), ("Junk", "Trash")])
 async def test_other_moves_teach_nothing(service: Service, source: str, target: str) -> None:
     """Whoever tidies up, or empties Junk, says nothing about spam."""
