@@ -5,7 +5,7 @@ nobody is answered twice, and no answer is lost.
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from config.units import DAY
 from daemons.context import Context
@@ -72,7 +72,7 @@ class Answers:
         """Word to the owner of a script that makes a mistake, once for each version of the script. Raises StorageError."""
         if await is_remembered(self._context.pool, owner.account_id, "error", version):
             return Answer()
-        trace_id = new_transaction_id()
+        trace_id, now = new_transaction_id(), datetime.now(UTC)
         language = await self._context.directory.language(owner.tenant_id)
         octets = fault_notice(
             script,
@@ -81,7 +81,7 @@ class Answers:
             owner=address,
             language=language,
             message_id=f"<{trace_id}.sieve@{self._hostname}>",
-            date=(now := datetime.now().astimezone()),
+            date=now,
         )
         messages = await compose(
             self._context,

@@ -94,7 +94,9 @@ class Delivery:
     messages: list[NewMessage] = field(default_factory=list)  # what is stored with it: sent on, answered, notified
     further: list["Delivery"] = field(default_factory=list)  # accounts of this host that it is sent on to
     refusal: Refusal | None = None  # then the rest is empty
-    is_sent_on: bool = False  # to one address at least, now or before
+    is_sent_on: bool = False  # to another host, or it was before
+    led_to: set[int] = field(default_factory=set)  # accounts of this host that it is sent on to, each by its own rules
+    form: Form | None = None  # as the account gets it
     done: list[str] = field(default_factory=list)  # what was done, in words, for the trace
     fault: str = ""  # a mistake of a script
 
@@ -111,7 +113,7 @@ class Delivery:
     def forget(self) -> None:
         """As if nothing had been done yet."""
         self.filed, self.effects, self.messages, self.further = [], [], [], []
-        self.is_sent_on, self.done, self.fault, self.refusal = False, [], "", None
+        self.is_sent_on, self.led_to, self.done, self.fault, self.refusal = False, set(), [], "", None
 
     @property
     def is_kept(self) -> bool:
@@ -120,8 +122,17 @@ class Delivery:
 
     @property
     def is_handled(self) -> bool:
-        """Whether somebody has it afterwards."""
-        return bool(self.filed) or self.is_sent_on
+        """Whether somebody is to have it afterwards."""
+        return bool(self.filed or self.led_to) or self.is_sent_on
+
+    @property
+    def depends(self) -> bool:
+        """Whether nobody has it afterwards but accounts that it is sent on to, if they do."""
+        return bool(self.led_to) and not (self.filed or self.is_sent_on)
+
+    def keep(self, form: Form, received_at: datetime) -> None:
+        """Into the inbox, whatever rules say."""
+        self.filed.append(Filed(form, Placement(self.addressee.recipient.inbox_id, internaldate=received_at)))
 
     def everyone(self) -> "list[Delivery]":
         """This one and all that follow from it."""
@@ -162,6 +173,21 @@ class Readings:
         """Nobody reads them any more."""
         self._large.clear()
         self._stack.close()
+
+
+def lost(deliveries: Sequence[Delivery]) -> list[Delivery]:
+    """Those of accounts that send the message on to each other, or to who refuses it: nobody would have it."""
+    everyone = [each for delivery in deliveries for each in delivery.everyone()]
+    refusing = {each.account_id for each in everyone if each.refusal is not None}
+    depending = {each.account_id: each for each in everyone if each.depends}
+    while True:
+        safe = [
+            account_id for account_id, each in depending.items() if each.led_to - depending.keys() - refusing
+        ]  # somebody whom it is sent on to has it
+        if not safe:
+            return list(depending.values())
+        for account_id in safe:
+            del depending[account_id]
 
 
 def refused(deliveries: Sequence[Delivery]) -> Refusal | None:

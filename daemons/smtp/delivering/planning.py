@@ -21,7 +21,7 @@ from daemons.scripting.running import Scripting
 from daemons.smtp.delivering.actions import Actions
 from daemons.smtp.delivering.answers import Answers
 from daemons.smtp.delivering.case import Case, Means, Seen
-from daemons.smtp.delivering.incoming import Delivery, Filed, Form, Incoming, Readings, Refusal, refused
+from daemons.smtp.delivering.incoming import Delivery, Filed, Form, Incoming, Readings, Refusal, lost, refused
 from daemons.smtp.delivering.redirects import Redirects
 from daemons.smtp.delivering.trust import spam_score, virus_number
 from daemons.smtp.reports import Reports
@@ -84,6 +84,8 @@ class Delivering:
                     each if each.refusal is None else await planning.of(each.addressee, can_refuse=False)
                     for each in deliveries
                 ]
+            while circle := lost(deliveries):
+                planning.keep(circle[0])
             return deliveries
         finally:
             planning.readings.close()
@@ -121,6 +123,7 @@ class _Planning:
         form = incoming.form(recipient.tenant_id, own)
         if edited is not None:
             form = replace(edited, head=form.head)
+        delivery.form = form
         if own.drop is not None:
             delivery.done.append(f"discarded by a filter: {own.drop.reason}")
         elif own.quarantine is not None:
@@ -129,6 +132,12 @@ class _Planning:
         else:
             await self._by_rules(delivery, own, form, can_refuse=can_refuse)
         return delivery
+
+    def keep(self, delivery: Delivery) -> None:
+        """What would go in circles stays with the first of them."""
+        assert delivery.form is not None
+        delivery.keep(delivery.form, self._incoming.received_at)
+        delivery.done.append("kept: nobody whom it is sent on to would have it")
 
     async def _by_rules(self, delivery: Delivery, own: Decision, form: Form, *, can_refuse: bool) -> None:
         recipient = delivery.addressee.recipient
@@ -142,6 +151,7 @@ class _Planning:
             raise
         except Exception:
             log.exception("rules of an account failed", id=self._incoming.trace_id, account_id=owner.account_id)
+            self._account_ids -= {each.account_id for each in delivery.others()}
             delivery.forget()
             delivery.done.append("kept: the rules could not be carried out")
         await Actions(self._service.means, case, delivery).keep(Keep(is_implicit=True))

@@ -57,7 +57,7 @@ class SendingOn:
                     done.append(f"not sent on to {address}: {' '.join(found.lines)}")
                     continue
                 done.append(f"sent on to {address}")
-                self._delivery.is_sent_on = True
+                self._delivery.is_sent_on |= bool(found.onward)
                 onward += found.onward
                 await self._pass_to(found, redirect)
                 if digest:
@@ -72,6 +72,7 @@ class SendingOn:
         members = await self._means.scripting.members(self._case.owner, redirect.list_name)
         if not members:
             self._delivery.done.append(f"not sent on: the list {redirect.list_name!r} has nobody in it")
+            return []
         limit = self._means.context.settings.smtp.forward_limit
         if len(members) > limit:
             self._delivery.done.append(f"not sent on: the list {redirect.list_name!r} has more than {limit} members")
@@ -108,6 +109,7 @@ class SendingOn:
         """To accounts of this host, each by its own rules."""
         form = None if redirect.message is None else await self._case.form_of(redirect.message)
         for addressee in targets.local:
+            self._delivery.led_to.add(addressee.recipient.account_id)
             further = await self._case.further(addressee, form)
             if further is not None:
                 self._delivery.further.append(further)

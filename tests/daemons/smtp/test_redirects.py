@@ -117,6 +117,30 @@ async def test_each_account_has_it_once(intake: Intake, account: Person, bob: Pe
     assert (len(await lying(intake, account)), len(await lying(intake, bob))) == (2, 2)
 
 
+async def test_accounts_that_send_it_to_each_other(intake: Intake, account: Person, bob: Person, owner: Owner) -> None:
+    """Where nobody keeps it the first of them has it, once; so has who sends it on to itself."""
+    await rules(owner, account, f'redirect "{BOB}";')
+    await rules(owner, bob, f'redirect "{ALICE}";', name="other")
+    for recipients in ((ALICE,), (ALICE, BOB), (BOB, ALICE)):
+        before = len(await lying(intake, account)) + len(await lying(intake, bob))
+        (answer,) = await deliver(intake, *recipients, message=LETTER.replace(b"<1@", b"<%d@" % before))
+        assert answer.startswith(b"250 ")
+        assert len(await lying(intake, account)) + len(await lying(intake, bob)) == before + 1
+    carol = await add_person(intake.context.settings, owner, "carol@example.test")
+    await rules(owner, carol, 'redirect "carol+x@example.test";')
+    await deliver(intake, "carol@example.test")
+    assert len(await lying(intake, carol)) == 1
+
+
+async def test_to_who_refuses(intake: Intake, account: Person, bob: Person, owner: Owner) -> None:
+    """Over LMTP, what is sent on to a recipient who refuses it stays with who sends it on."""
+    await rules(owner, account, f'redirect "{BOB}";')
+    await rules(owner, bob, 'reject "not me";', name="other")
+    first, second = await deliver(intake, ALICE, BOB, is_lmtp=True)
+    assert (first[:4], second) == (b"250 ", b"550 5.7.1 not me")
+    assert len(await lying(intake, account)) == 1
+
+
 async def test_to_another_tenant(intake: Intake, account: Person, owner: Owner) -> None:
     """The other tenant has its own copy, and an entry of its own in its journal."""
     zoe = await add_zoe(intake.context.settings, owner)
