@@ -22,8 +22,7 @@ from filters.spam.score import Scorer, Thresholds
 from filters.spam.sight import Standing
 from filters.subject import Account
 from protocol.address import AddrSpec
-from storage import spam as corpora
-from storage import spam_standing, spam_thresholds
+from storage import spam, spam_standing, spam_thresholds
 from storage.errors import StorageError
 from storage.pool import Pool
 from storage.spam import EVERYBODY, Whose
@@ -34,7 +33,7 @@ _FLUSH_SECONDS = 2.0  # an answer to what somebody writes now may come soon
 _PENDING_LIMIT = 20_000  # while the database is away
 _MANY = 50  # who writes to more at once knows them less
 _GRACE_SECONDS = 5.0  # beside the engines' own limit
-_OWN_CORPORA = 20  # of accounts: mail to more who have taught enough is judged by what their tenants have been taught
+_CORPORA = 21  # that are asked for one message: mail to more is judged by what their tenants, or everybody, were taught
 _SCORED = Counter(
     "postwerk_spam_messages", "Messages scored, by what thresholds make of them; once for each way.", ["action"]
 )
@@ -51,10 +50,11 @@ class AccountMemory:
     async def recall(self, accounts: Sequence[Account], author: str, tokens: Sequence[int]) -> Knowledge:
         """All that matters for a message of this author with these tokens. Raises UnavailableError."""
         everyone = {each.account_id: Whose(each.tenant_id, each.account_id) for each in accounts}
-        taught = await corpora.corpora_of(self._pool, list(everyone.values()), self._limits.least_learned)
-        if sum(each.whose.account_id is not None for each in taught) > _OWN_CORPORA:
-            taught = [each for each in taught if each.whose.account_id is None]
-        counts = await corpora.counts_in(self._pool, taught, tokens) if tokens else {}
+        taught = await spam.corpora_of(self._pool, list(everyone.values()), self._limits.least_learned)
+        for level in (spam.Level.ACCOUNT, spam.Level.TENANT):
+            if len(taught) > _CORPORA:
+                taught = [corpus for corpus in taught if corpus.whose.level < level]
+        counts = await spam.counts_in(self._pool, taught, tokens) if tokens else {}
         levels = {whose: Level(each.spam, each.ham, each.counts) for whose, each in counts.items()}
         limits: dict[int, OwnLimits] = {}
         standings: dict[int, Standing] = {}
