@@ -14,11 +14,11 @@ from daemons.cli.common import fail, json_option, run_async, settings_option, sh
 if TYPE_CHECKING:
     from daemons.explaining.given import Given
     from daemons.explaining.rehearsal import Check, Explanation, Fate
-    from filters.pipeline import Result
     from filters.verdict import Verdict
     from protocol.address import AddrSpec
 
 _SHOWN_STEPS = 200
+_SHOWN_CHARACTERS = 160  # of a verdict
 
 
 def _addresses(_context: click.Context, parameter: click.Parameter, value: Any) -> "tuple[AddrSpec | None, ...]":
@@ -171,9 +171,13 @@ def _lines(explanation: "Explanation", accounts: Mapping[int, str], language: An
 
 
 def _check_lines(check: "Check", accounts: Mapping[int, str]) -> Iterator[str]:
-    """One line for each verdict, the filter's name on the first."""
+    """One line for each verdict, the filter's name on the first. What is long stands below, or in the JSON."""
+    from filters.words import parts
+
     result = check.result
-    said = _said(result, accounts)
+    said = [
+        text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…" for text in parts(result, accounts)
+    ]
     where = f" for {check.forward_path}" if check.forward_path else ""
     head = f"{check.moment:8} {result.name:15}"
     yield f"{head} {said[0]}{where}  [{result.elapsed_seconds * 1000:.1f} ms]"
@@ -199,12 +203,6 @@ def _fate_lines(fate: "Fate", language: Any) -> Iterator[str]:
         yield f"  {text}"
     if fate.reply is not None:
         yield f"  refused: {_text(fate.reply)}"
-
-
-def _said(result: "Result", accounts: Mapping[int, str]) -> list[str]:
-    from filters.words import parts
-
-    return list(parts(result, accounts))
 
 
 def _reply(explanation: "Explanation") -> str:

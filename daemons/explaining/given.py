@@ -10,7 +10,8 @@ import msgspec
 
 from daemons.context import Context
 from protocol.address import AddressError, AddrSpec, parse_addr_spec
-from protocol.message import header
+from protocol.message import address_list, header
+from protocol.message.header import Field
 from storage import journal, messages, traces
 from storage.errors import NotFoundError
 from storage.pool import reported
@@ -37,10 +38,13 @@ class Given:
 
 
 def read_file(octets: bytes, hostname: str) -> Given:
-    """A file's message. One that this host has stored before is taken as it came: its trace fields say how."""
+    """A file's message. One that this host has stored before is taken as it came: its trace fields say how.
+
+    Where nothing says who sent it, its author did.
+    """
     octets = octets if b"\r\n" in octets[:1000] else octets.replace(b"\n", b"\r\n")
-    found = header.fields(octets[: header.MAX_HEADER_OCTETS])
-    given = Given(octets)
+    found = list(header.fields(octets[: header.MAX_HEADER_OCTETS]))
+    given = Given(octets, reverse_path=_author(found))
     for at, each in enumerate(found):
         name = each.name.lower()
         if name == b"return-path" and at == 0:
@@ -75,6 +79,20 @@ async def read_stored(context: Context, trace_id: str) -> Given:
         trace_id=trace_id,
         received_at=datetime.fromisoformat(first["received_at"]),
     )
+
+
+def _author(found: Sequence[Field]) -> AddrSpec | None:
+    """The first address of From."""
+    bodies = [each.body for each in found if each.name.lower() == b"from"]
+    named = [each for each in address_list.parse(header.unfold(bodies[0])) if each.host] if bodies else []
+    try:
+        return (
+            parse_addr_spec(f"{(named[0].mailbox or b'').decode()}@{(named[0].host or b'').decode()}")
+            if named
+            else None
+        )
+    except (AddressError, UnicodeDecodeError):
+        return None
 
 
 def addresses(paths: "Sequence[str] | dict[str, None]") -> tuple[AddrSpec, ...]:

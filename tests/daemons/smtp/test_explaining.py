@@ -157,3 +157,5 @@ async def test_an_exported_message_says_how_it_came(intake: Intake, account: Per
     foreign = read_file(stored, "other.example")
     assert foreign.octets == stored
     assert foreign.peer == ""
+    plain = read_file(MESSAGE.replace(b"\r\n", b"\n"), context.settings.hostname)
+    assert (plain.octets, str(plain.reverse_path)) == (MESSAGE, "sender@client.example")
