@@ -15,7 +15,7 @@ import pytest
 from bench.suite import Suite, state_directory
 from bench.system import Account
 from tests.clamd import EICAR, Clamd
-from tests.end_to_end.suite import bodies, started
+from tests.end_to_end.suite import bodies, smtp, started
 from tests.filters.authentication.test_dkim import RECORD, sign
 from tests.internet.dns import NameServer, name_server
 from tests.mime import attached
@@ -240,3 +240,16 @@ async def test_a_scanner_that_is_away_puts_mail_off(site: Site, running_clamd: C
         assert await site.counted("postwerk_service_available", service="clamd") == 0
     finally:
         running_clamd.start()
+
+
+def test_the_first_try() -> None:
+    """`postwerk up --demo` without a configuration: what comes from this host is scored, and asks nobody outside who sent it."""
+    octets = LETTER.replace(b"@here.test", b"@example.test") % (30, b"")
+    with state_directory() as state, started(Suite(state, configuration="")) as suite:
+        alice = suite.accounts()[0]
+        with smtp(suite) as session:
+            assert [reply.code for reply in session.data([alice.login], octets)] == [250]
+        (stored,) = bodies(suite, alice)
+    assert stored.endswith(octets)
+    assert b"\r\nX-Spam-Status: No, " in stored
+    assert b"Authentication-Results" not in stored
