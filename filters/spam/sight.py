@@ -33,6 +33,7 @@ _WITHIN = re.compile(r"[\w.@/-]")  # in front of what is no link without scheme
 _HOST = re.compile(r"(?:https?:/{1,3})?(?:([^/?#@]*)@)?(\[[^\]/]*\]|[^/?#:@]*)(?::(\d{1,5}))?(.*)", re.DOTALL)
 _HOP = re.compile(r"(?:from|helo[= ]|by|\() ?([a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.[a-z]{2,})")
 _MAX_HOPS = 30
+_HOP_OCTETS = 250  # of a Received field: from and by stand in front
 # RFC 5322 §3.6.7 and what sites add on the way in: none of it is the sender's own word.
 _NOT_THE_SENDERS = frozenset({"X-SPAM-STATUS", "X-SPAM-LEVEL", "X-SPAM-FLAG", "X-SPAM-SCORE", "X-SPAM-REASONS"})
 
@@ -228,7 +229,7 @@ class Sight:
     def received(self) -> list[str]:
         """The Received fields in lower case, the latest first."""
         bodies = [body for name, body in self.fields[:MAX_FIELDS] if name == "RECEIVED"][:_MAX_HOPS]
-        return [body[:400].decode("latin-1").lower() for body in bodies]
+        return [body[:_HOP_OCTETS].decode("latin-1").lower() for body in bodies]
 
     @cached_property
     def hop_sites(self) -> dict[str, None]:

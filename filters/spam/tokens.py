@@ -27,11 +27,10 @@ TOKENS_VERSION = 2
 MAX_TOKENS = 1_500  # of one message: at most a third of them of its header
 SENT = 1 << 62  # set in the number of a token that tells of how the message was sent
 _MAX_REMEMBERED = 50_000
-_MAX_TEXT = 3_000  # characters: what a reader sees first says what it is
+_MAX_TEXT = 2_500  # characters: what a reader sees first says what it is
 _MAX_TAGS = 100
 _MAX_MARKUP = 6_000
 _OPENING = 50  # words of the subject and of the text that are taken by pairs
-_OPENING_CHARACTERS = 500
 _REACHES = ((1, " "), (2, " … "), (3, " … "))  # of a pair, in words
 _MASK = SENT - 1
 
@@ -39,7 +38,6 @@ _WORD = re.compile(r"([$€£]?[^\W_][\w'$€£%-]{0,22}!?)[\w'$€£%-]*")  # l
 _WORD_CHARACTERS = 23  # of one that is not
 # By octets of UTF-8: what is no ASCII character is seen to later.
 _SPACED = bytes([each if each > 127 or chr(each).isalnum() or each in b"_'$%-!" else 32 for each in range(256)])
-_OPENING_WORD = re.compile(r"[$€£]?[^\W_][\w'$€£%-]{0,22}!?|\|")
 _FIELD_WORD = re.compile(r"[\w$€£%!'.-]+")
 _TAG = re.compile(r"<([a-z][a-z0-9]{0,9}(?: [a-z]{1,12}=)?)")
 _DIGITS = re.compile(r"\d+")
@@ -86,10 +84,12 @@ def tokens_of(sight: Sight) -> dict[int, Token]:
 
     What is learned must be what was judged: the octets as they came in, without the fields that we put on top of them.
     """
+    text = _split(sight.text[:_MAX_TEXT])
     found = _numbered(_sent, [*_field_words(sight), *sending_words(sight)][: MAX_TOKENS // 3])
-    found |= _pairs(sight)
-    words = [*_shape_words(sight), *link_words(sight), *_text_words(sight)]
-    return found | _numbered(_written, words[: MAX_TOKENS - len(found)])
+    found |= _pairs(_split(sight.subject[:200]), text)
+    return found | _numbered(
+        _written, [*_shape_words(sight), *link_words(sight), *_words(text)][: MAX_TOKENS - len(found)]
+    )
 
 
 def is_word(token: Token) -> bool:
@@ -101,20 +101,29 @@ def _numbered(numbers: _Numbers, words: Sequence[str]) -> dict[int, Token]:
     return dict(zip(map(numbers.__getitem__, words), words, strict=True))
 
 
-def _text_words(sight: Sight) -> list[str]:
-    """Split at once; those that may be no words, or several, are seen to one by one."""
-    octets = sight.text[:_MAX_TEXT].lower().encode("utf-8", "replace")
-    words = dict.fromkeys(octets.replace(b"!", b"! ").translate(_SPACED).decode().split())
-    found = [each for each in words if each.isalpha() and len(each) < _WORD_CHARACTERS]
-    if len(found) < len(words):
-        odd = " ".join([each for each in words if not each.isalpha() or len(each) >= _WORD_CHARACTERS])
-        found += _WORD.findall(_DIGITS.sub("0", odd))  # that there is a number counts, not which one
+def _split(text: str) -> list[str]:
+    """Words, in small letters; some are none yet, or several."""
+    octets = text.lower().encode("utf-8", "replace")
+    return octets.replace(b"!", b"! ").translate(_SPACED).decode().split()
+
+
+def _is_plain(word: str) -> bool:
+    return word.isalpha() and len(word) < _WORD_CHARACTERS
+
+
+def _words(split: Sequence[str]) -> list[str]:
+    """Each once. That there is a number counts, not which one."""
+    known = dict.fromkeys(split)
+    found = [each for each in known if each.isalpha() and len(each) < _WORD_CHARACTERS]
+    if len(found) < len(known):
+        found += _WORD.findall(_DIGITS.sub("0", " ".join([each for each in known if not _is_plain(each)])))
     return found
 
 
-def _pairs(sight: Sight) -> dict[int, Token]:
-    text = f"{sight.subject[:200]}\n|\n{sight.text[:_OPENING_CHARACTERS]}".lower()
-    words = ["^", *_OPENING_WORD.findall(_DIGITS.sub("0", text))][:_OPENING]
+def _pairs(subject: Sequence[str], text: Sequence[str]) -> dict[int, Token]:
+    """Of those words that a message opens with."""
+    split = ["^", *subject[:_OPENING], "|", *text[:_OPENING]]
+    words = [each if _is_plain(each) else _DIGITS.sub("0", each)[:_WORD_CHARACTERS] for each in split[:_OPENING]]
     numbers = list(map(_written.__getitem__, words))
     found: dict[int, Token] = {}
     for reach, between in _REACHES:
