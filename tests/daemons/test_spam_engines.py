@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 from config.spam import Spam as Limits
 from config.units import Octets, Seconds
 from daemons.context import Context
+from daemons.spam import build_spam
 from daemons.spam_engines import build_engines
 from filters.breaker import ServiceAwayError
 from filters.spam import rspamd, spamd
 from filters.spam.engines import EngineError, Judgement, Weighed
 from filters.subject import Envelope, Subject
+from filters.verdict import AddField, Refuse
 from protocol.address import AddrSpec
 from tests.conftest import new_state
 from tests.filters.spam.letters import letter
@@ -99,6 +101,17 @@ async def test_beside_others_each_counts_half(
     async with engines(context, **both, spamd_weight=2.0) as weighed:
         reasons = [await each.reason(subject(GTUBE)) for each in weighed]
         assert [reason.points for reason in reasons if reason is not None] == [7.5, pytest.approx(2000.0, abs=10.0)]
+
+
+async def test_their_word_alone_decides(context: Context, running_rspamd: RspamdDaemon) -> None:
+    """Without our own rules what rspamd rejects is refused, and what it finds harmless is not."""
+    limits = Limits(builtin=False, rspamd=running_rspamd.url)
+    alone = build_spam(replace(context, settings=msgspec.structs.replace(context.settings, spam=limits)))
+    refused, accepted = [await alone.check(subject(message)) for message in (GTUBE, letter())]
+    (refusal,) = [each for each in refused if isinstance(each, Refuse)]
+    assert refusal.reason == "spam score 15.0: rspamd finds GTUBE (+15.0)"
+    assert not [each for each in accepted if isinstance(each, Refuse)]
+    assert "rspamd" in next(each.value for each in accepted if isinstance(each, AddField))
 
 
 async def test_large_messages_are_not_sent(context: Context, running_spamd: SpamdDaemon) -> None:

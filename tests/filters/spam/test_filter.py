@@ -113,6 +113,7 @@ def test_every_message_has_its_fields() -> None:
     assert told["X-Spam-Score"] == f"{findings.common.score:.1f}"
     assert "the sender's domain vouches for it (DMARC) (-0.5)" in told["X-Spam-Reasons"]
     assert points(verdicts, 11) == findings.common.score
+    assert round(sum(each.points for each in findings.common.reasons), 2) == findings.common.score
     assert findings.own == ()
 
 
