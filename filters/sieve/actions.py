@@ -132,7 +132,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run came to. With an error, the actions are one implicit Keep: a script's mistake loses no mail."""
+    """What a run came to. With an error, it is what the scripts before came to, and a Keep: a mistake loses no mail."""
 
     actions: tuple[Action, ...] = ()
     edits: tuple[Edit, ...] = ()

@@ -78,6 +78,9 @@ def vacation(builder: Builder, node: Node) -> Op:
             raise ScriptError("vacation is not possible for an event in a mailbox")
         for action in shared.actions:
             if isinstance(action, Vacation):
+                if action in shared.settled.actions:  # RFC 5230 §4.7 is about one script: the host's answers first
+                    run.note(node.place, "vacation, but an earlier script has answered")
+                    return
                 raise ScriptError("duplicate vacation: there is an answer already")
             if isinstance(action, Reject):
                 raise ScriptError("vacation conflicts with an earlier reject")

@@ -9,7 +9,7 @@ from filters.sieve.limits import DEFAULT_LIMITS, Limits
 from filters.sieve.message import Message
 from filters.sieve.ports import Ports, Surroundings
 from filters.sieve.script import Script
-from filters.sieve.state import Run, ScriptError, Shared, UnansweredError
+from filters.sieve.state import Run, ScriptError, Settled, Shared, UnansweredError
 from protocol.sieve.errors import Fault
 
 QUESTIONS_LIMIT = 100  # of one run; each one costs a run from the start
@@ -28,7 +28,7 @@ async def run(
     """Run. A mistake of the script is in Result.error; only what the ports raise is raised.
 
     Of several scripts (the host's, the user's, the host's again) the next one runs when the one before it keeps the
-    message, expressly or not, and takes over what that one decided, edited and flagged.
+    message, expressly or not, and takes over what that one decided, edited and flagged. Its mistakes undo nothing of that.
     """
     sequence = (scripts,) if isinstance(scripts, Script) else tuple(scripts)
     answers: dict[Hashable, object] = {}
@@ -72,11 +72,20 @@ def run_all(shared: Shared, scripts: Sequence[Script]) -> None:
                 return
             shared.actions = [action for action in shared.actions if not isinstance(action, Keep)]
             shared.keeps = True
+            settle(shared)
         try:
             script.main(Run(shared, script.name, (("personal", script.name),)))
         except ScriptError as error:
             error.script = script.name if error.script is None else error.script
             raise
+
+
+def settle(shared: Shared) -> None:
+    """What was decided so far holds, whatever comes."""
+    actions = tuple(action for action in shared.actions if not isinstance(action, Discard))
+    shared.settled = Settled(
+        actions, tuple(shared.edits), tuple(shared.tracked), tuple(shared.flags), shared.message.edited
+    )
 
 
 def result_of(shared: Shared) -> Result:
@@ -96,13 +105,17 @@ def result_of(shared: Shared) -> Result:
 
 
 def failed(shared: Shared, error: ScriptError) -> Result:
-    """A mistake: the message as it came in stays in the inbox, RFC 5228 §2.10.6."""
-    place = error.place
+    """A mistake: the message stays in the inbox, RFC 5228 §2.10.6, as the scripts before left it."""
+    place, settled = error.place, shared.settled
     fault = Fault(place.line if place else 1, place.column if place else 1, error.text)
     return Result(
-        (Keep(is_implicit=True),),
+        (*settled.actions, Keep(settled.flags, settled.message, is_implicit=True)),
+        settled.edits,
+        settled.tracked,
         steps=tuple(shared.steps or ()),
         work=shared.work,
         error=fault,
         error_script=error.script or "",
+        message=settled.message,
+        flags=settled.flags,
     )

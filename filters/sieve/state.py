@@ -44,6 +44,17 @@ class Signal(Enum):
     BREAK = "break"
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What the scripts before the running one came to: it holds whatever mistake this one makes."""
+
+    actions: tuple[Action, ...] = ()
+    edits: tuple[Edit, ...] = ()
+    tracked: tuple[Tracked, ...] = ()
+    flags: tuple[str, ...] = ()
+    message: bytes | None = None
+
+
 @dataclass(slots=True)
 class Shared:
     """What all scripts of a run have in common."""
@@ -64,6 +75,7 @@ class Shared:
     include_count: int = 0
     work: int = 0
     keeps: bool = True  # the implicit keep, RFC 5228 §2.10.2
+    settled: Settled = Settled()
     is_stopped: bool = False
 
     def ask(self, question: Hashable, fetch: "Fetch[_Answer]") -> _Answer:

@@ -167,6 +167,30 @@ def test_a_sequence_of_scripts() -> None:
     assert (found.error_script, found.actions) == ("script1", (KEPT,))
 
 
+def test_a_mistake_undoes_nothing_of_earlier_scripts() -> None:
+    """What the scripts before decided, edited and flagged holds, and the message is kept; what the broken one did is gone."""
+    first = 'require ["imap4flags", "editheader", "copy"]; addheader "X-A" "1"; setflag "a"; redirect :copy "c@example.com";'
+    second = (
+        'require ["ihave", "copy", "imap4flags", "editheader"]; setflag "b"; addheader "X-B" "2"; '
+        'redirect "d@example.com"; error "Broken";'
+    )
+    found = result([first, second])
+    edited = b"X-A: 1\r\n" + MAIL
+    assert found.error_script == "script1"
+    assert found.actions == (Redirect("c@example.com", message=edited), Keep(("a",), edited, is_implicit=True))
+    assert (found.message, found.flags, len(found.edits)) == (edited, ("a",), 1)
+
+
+def test_only_one_script_answers() -> None:
+    """A second vacation in one script is a mistake, RFC 5230 §4.7; in a later script it is left out."""
+    require = 'require ["vacation"]; vacation '
+    found = result([require + '"a";', require + '"b";'])
+    assert found.error is None
+    assert [action.reason for action in found.actions if isinstance(action, Vacation)] == ["a"]
+    assert result(["", require + '"a"; vacation "b";']).error is not None
+    assert result([require + '"a";', require + '"b"; vacation "c";']).error is None
+
+
 def test_steps_are_told() -> None:
     """A traced run tells each condition and action with its line."""
     found = result('require "fileinto";\nif size :over 1M {\n stop;\n} elsif true {\n fileinto "a";\n}\n')
