@@ -15,10 +15,9 @@ from daemons.outgoing import header_is_ascii
 from daemons.postmaster import postmaster_of
 from daemons.relay.content import without_return_path
 from daemons.smtp.acceptance import PLANS
-from daemons.smtp.delivering.groups import caused, shares
-from daemons.smtp.delivering.incoming import Delivery, Incoming
+from daemons.smtp.delivering.groups import of_known
+from daemons.smtp.delivering.incoming import Incoming
 from daemons.smtp.delivering.planning import Delivering
-from daemons.smtp.journal import journal_envelope
 from daemons.smtp.reports import Reports
 from daemons.smtp.transaction import Addressee, Origin
 from filters.pipeline import PASSED
@@ -30,7 +29,7 @@ from storage.errors import MailboxNotFoundError
 from storage.memory import AlreadyRememberedError
 from storage.pool import reported
 from storage.quarantine import Kept, Released
-from storage.rows import JournalEntry, NewMessage, Recipient
+from storage.rows import NewMessage, Recipient
 
 
 class Releasing:
@@ -60,7 +59,7 @@ class Releasing:
         incoming = await self._incoming(kept)
         for _ in range(PLANS):
             deliveries = await self._delivering.plan(incoming, [addressee], "none")
-            group = self._group(kept, incoming, deliveries)
+            group = of_known(incoming, deliveries, kept.tenant_id)
             try:
                 await self._store(kept, group)
             except (AlreadyRememberedError, MailboxNotFoundError):
@@ -83,22 +82,6 @@ class Releasing:
             original=original,
             facts=await facts_of(original),
         )
-
-    def _group(self, kept: Kept, incoming: Incoming, deliveries: Sequence[Delivery]) -> list[NewMessage]:
-        messages: list[NewMessage] = []
-        for tenant_id, share in shares(incoming.whole, deliveries).items():
-            rcpts = [
-                each.addressee.rcpt
-                for delivery in deliveries
-                for each in delivery.everyone()
-                if each.tenant_id == tenant_id
-            ]
-            entry = None
-            if tenant_id != kept.tenant_id:
-                envelope = journal_envelope(incoming.mail, rcpts, incoming.origin, kept.trace_id, incoming.received_at)
-                entry = JournalEntry("in", envelope, incoming.received_at)
-            messages += share.messages(entry)
-        return messages + caused(deliveries)
 
     async def _store(self, kept: Kept, group: Sequence[NewMessage]) -> None:
         if not group:  # a rule wants it gone

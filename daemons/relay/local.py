@@ -7,7 +7,7 @@ report of delivery, all in one transaction. What we send ourselves, bounces for 
 import asyncio
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from daemons.authentication import Identity
@@ -21,10 +21,9 @@ from daemons.relay.dispatcher import Dispatcher
 from daemons.relay.schedule import settle
 from daemons.relay.settling import Settler
 from daemons.smtp import replies
-from daemons.smtp.delivering.groups import caused, shares
+from daemons.smtp.delivering.groups import of_known
 from daemons.smtp.delivering.incoming import Delivery, Filed, Incoming
 from daemons.smtp.delivering.planning import Delivering
-from daemons.smtp.journal import journal_envelope
 from daemons.smtp.notes import note_delivery
 from daemons.smtp.transaction import Addressee, Origin
 from filters.pipeline import PASSED
@@ -35,7 +34,7 @@ from protocol.smtp.reply import Reply, reply
 from protocol.status import Enhanced
 from storage.errors import LeaseLostError, OverQuotaError, StorageError, UnavailableError
 from storage.outbound import Leased
-from storage.rows import JournalEntry, NewMessage, Placement, Recipient
+from storage.rows import Placement, Recipient
 
 _log = logger("relay")
 _DELIVERED = reply(250, "2.1.5", "delivered")
@@ -122,7 +121,7 @@ class LocalDelivery:
         async with self._reading if layout.original_octets > THREAD_OCTETS else nullcontext():
             incoming = await self._incoming(first, layout.head, await self._context.blobs.read(first.content_id))
             deliveries = await self._deliveries(incoming, addressed)
-            messages = self._messages(incoming, addressed, deliveries)
+            messages = of_known(incoming, deliveries, first.tenant_id)
             if not messages:  # discarded
                 await self._settler.settle(settled)
                 return
@@ -166,26 +165,6 @@ class LocalDelivery:
             )
             for each in inboxes.values()
         ]
-
-    def _messages(
-        self, incoming: Incoming, addressed: Sequence[_Addressed], deliveries: Sequence[Delivery]
-    ) -> list[NewMessage]:
-        """For each tenant its own; the sender's has the message in its journal since it was accepted."""
-        sender_id = addressed[0].leased.tenant_id
-        rcpts: dict[int, list[Rcpt]] = {}
-        for addressee in [each.addressee for delivery in deliveries for each in delivery.everyone()]:
-            rcpts.setdefault(addressee.recipient.tenant_id, []).append(addressee.rcpt)
-        foreign = replace(incoming.origin, identity=None)
-        messages: list[NewMessage] = []
-        for tenant_id, share in shares(incoming.whole, deliveries).items():
-            entry = None
-            if tenant_id != sender_id:
-                envelope = journal_envelope(
-                    incoming.mail, rcpts[tenant_id], foreign, incoming.trace_id, incoming.received_at
-                )
-                entry = JournalEntry("in", envelope, incoming.received_at)
-            messages += share.messages(entry)
-        return messages + caused(deliveries)
 
     def _attempt(self, answer: Reply) -> Attempt:
         """Our own answer as the outcome of an attempt."""

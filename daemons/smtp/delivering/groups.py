@@ -1,9 +1,11 @@
 """Deliveries as the messages that Ingest.store takes: one NewMessage per tenant and form, the journal's entry on one of them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from daemons.smtp.delivering.incoming import Delivery, Form
+from daemons.smtp.delivering.incoming import Delivery, Form, Incoming
+from daemons.smtp.journal import journal_envelope
+from protocol.smtp.command import Rcpt
 from storage.effects import Effect
 from storage.rows import JournalEntry, NewMessage, Placement
 
@@ -70,6 +72,23 @@ def shares(whole: Form, deliveries: Iterable[Delivery], tenant_ids: Iterable[int
 def caused(deliveries: Iterable[Delivery]) -> list[NewMessage]:
     """What is stored besides: sent on, answered, notified."""
     return [message for delivery in deliveries for each in delivery.everyone() for message in each.messages]
+
+
+def of_known(incoming: Incoming, deliveries: Sequence[Delivery], tenant_id: int) -> list[NewMessage]:
+    """All that is stored of a message that the tenant's journal has had since it was accepted; other tenants' get an entry."""
+    rcpts: dict[int, list[Rcpt]] = {}
+    for each in [each for delivery in deliveries for each in delivery.everyone()]:
+        rcpts.setdefault(each.tenant_id, []).append(each.addressee.rcpt)
+    origin = replace(incoming.origin, identity=None)
+    made: list[NewMessage] = []
+    for other_id, share in shares(incoming.whole, deliveries).items():
+        entry = None
+        if other_id != tenant_id:
+            now = incoming.received_at
+            envelope = journal_envelope(incoming.mail, rcpts[other_id], origin, incoming.trace_id, now)
+            entry = JournalEntry("in", envelope, now)
+        made += share.messages(entry)
+    return made + caused(deliveries)
 
 
 def _message(
