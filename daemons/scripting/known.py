@@ -11,8 +11,8 @@ from daemons.logs import logger
 from daemons.scripting.owners import AccountOwner
 from daemons.sieve import capabilities_of, limits_of
 from filters.sieve.ports import Owner
-from filters.sieve.script import Script, compile_script
-from protocol.sieve.errors import Fault, SieveError
+from filters.sieve.script import Script, broken_script, compile_script
+from protocol.sieve.errors import SieveError
 from storage import global_scripts, scripts, settings
 from storage.global_scripts import Surrounding
 from storage.notifications import DIRECTORY
@@ -32,13 +32,6 @@ class Known:
     scripts: tuple[Script, ...] = ()
     owner: Owner = field(default_factory=Owner)
     version: str = ""  # another one for other scripts
-    fault: Fault | None = None  # the account's own script does not compile any more
-    fault_script: str = ""
-
-    @property
-    def is_empty(self) -> bool:
-        """Nothing runs."""
-        return not self.scripts and self.fault is None
 
 
 _NOTHING = Known()
@@ -134,7 +127,8 @@ class KnownScripts:
                 ready.append(await self.compiled(stored))
             except SieveError as error:
                 if stored in own:
-                    return Known((), known.owner, known.version, error.faults[0], stored.name)
+                    ready.append(broken_script(stored.name, error.faults[0]))
+                    break
                 _log.error(
                     "global script left out: it does not compile", script=stored.name, fault=str(error.faults[0])
                 )

@@ -37,7 +37,7 @@ class Scripting:
 
     async def concerns(self, owner: AccountOwner) -> bool:
         """Whether run() would run anything: asked before a large message is made ready for it. Raises StorageError."""
-        return not (await self._known.of(owner)).is_empty
+        return bool((await self._known.of(owner)).scripts)
 
     async def run(
         self,
@@ -56,10 +56,8 @@ class Scripting:
         `remote` are items of the environment test that only the caller knows: "remote-ip", "remote-host". Raises StorageError.
         """
         known = await self._known.of(owner)
-        if known.is_empty:
+        if not known.scripts:
             return None
-        if known.fault is not None:
-            return Result((Keep(is_implicit=True),), error=known.fault, error_script=known.fault_script)
         surroundings = await self.surroundings(owner, envelope, spam_score=spam_score, virus=virus, remote=remote)
         ports = DatabasePorts(self._context, self._known, owner)
         return await interpreter.run(

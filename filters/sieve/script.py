@@ -18,7 +18,7 @@ from filters.sieve import (
 )
 from filters.sieve.building import Builder, Meaning
 from filters.sieve.limits import DEFAULT_LIMITS, Limits
-from filters.sieve.state import Op
+from filters.sieve.state import Op, Run, ScriptError
 from protocol.sieve.errors import Fault, SieveError
 from protocol.sieve.language import CAPABILITIES, LANGUAGE
 from protocol.sieve.parser import parse
@@ -60,6 +60,15 @@ class Script:
     capabilities: frozenset[str]  # what it requires
     includes: tuple[tuple[str, str, Place], ...] = ()  # name, location and place of each include
     warnings: tuple[Fault, ...] = ()
+
+
+def broken_script(name: str, fault: Fault) -> Script:
+    """In place of one that does not compile any more: its mistake comes when its turn does."""
+
+    def main(run: Run) -> None:
+        raise ScriptError(fault.text, Place(fault.line, fault.column))
+
+    return Script(name, main, frozenset())
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import pytest
 from daemons.context import Context
 from daemons.scripting.owners import AccountOwner
 from daemons.scripting.running import Scripting
-from filters.sieve.actions import Discard, FileInto, Keep, Result
+from filters.sieve.actions import Discard, FileInto, Keep, Redirect, Result
 from storage import accounts, global_scripts, scripts, settings
 from storage.blobs.keys import KeyRing
 from storage.global_scripts import Place
@@ -146,6 +146,27 @@ async def test_a_script_that_may_not_run_any_more(
     await owner.execute("UPDATE sieve_script SET octets = 'discard'")
     await heard_of(told)
     assert await scripting.version(who) != version
+
+
+async def test_what_came_before_a_script_that_may_not_run_any_more(
+    filtered: Filtered, owner: Owner, account: Person
+) -> None:
+    """The tenant's script has done its part, and who is not reached by the mistake is not told of it."""
+    await global_scripts.put(
+        owner,
+        "example",
+        "first",
+        "before",
+        b'require "copy"; if header :is "subject" "x" { discard; } redirect :copy "c@example.org";',
+    )
+    await activate(owner, account, 'require "vnd.gone"; discard;')
+    result = await filtered()
+    assert result is not None
+    assert result.actions == (Redirect("c@example.org"), Keep(is_implicit=True))
+    assert result.error is not None
+    result = await filtered(b"Subject: x\r\n\r\n")
+    assert result is not None
+    assert (result.actions, result.error) == ((Redirect("c@example.org"),), None)
 
 
 async def test_a_broken_global_script_is_left_out(filtered: Filtered, owner: Owner, account: Person) -> None:
