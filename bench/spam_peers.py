@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bench.spam import Sorted, messages
 
+_USER = "nobody"
 _START_SECONDS = 60
 _ANSWER_SECONDS = 120
 
@@ -55,7 +56,11 @@ def spamassassin(sorted_: Sequence[Sorted], home: Path, *, is_taught: bool) -> I
             )
         subprocess.run(["sa-learn", "-L", "--sync", *settings], check=True, stdout=subprocess.DEVNULL)
     path = home / "socket"
-    user = ["-u", "root"] if os.geteuid() == 0 else []
+    user: list[str] = []
+    if os.geteuid() == 0:  # as which spamd does not work
+        user = ["-u", _USER]
+        for made in (home, *home.rglob("*")):
+            shutil.chown(made, _USER)
     command = ["spamd", "-L", "-x", *user, "--min-children=1", "--max-children=1", f"--socketpath={path}", *settings]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
