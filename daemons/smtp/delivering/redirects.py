@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 from config.smtp import Smtp
 from daemons.context import Context
 from daemons.forwarding import Forwarding
-from daemons.outgoing import Outgoing, is_ascii, is_routable, messages_of
+from daemons.outgoing import Outgoing, foreign_of, is_ascii, is_routable, messages_of
 from daemons.smtp import replies
 from daemons.smtp.circles import delivered_to
 from daemons.smtp.delivering.incoming import Form, Incoming
@@ -105,7 +106,12 @@ class Redirects:
         """What goes on to another host, for the queue of the tenant. Reads files: blocking I/O."""
         return_path = render_return_path(incoming.mail.reverse_path)  # it does not leave, so it stays on top
         mark = b"" if forwarder is None else delivered_to(forwarder)
-        return Outgoing(
+        # When it is to arrive was agreed on with who sent it, and it has arrived.
+        mail = replace(
+            mail, parameters=replace(mail.parameters, hold_for_seconds=None, hold_until=None, deliver_by=None)
+        )
+        paths = [rcpt.forward_path for rcpt in rcpts] + ([mail.reverse_path] if mail.reverse_path is not None else [])
+        outgoing = Outgoing(
             tenant_id=tenant_id,
             account_id=None,
             mail=mail,
@@ -118,9 +124,18 @@ class Redirects:
             head=return_path + mark + form.head.removeprefix(return_path),
             original=form.original,
             facts=form.facts,
-            body="7BIT" if is_ascii(form.original) else "8BITMIME",
-            is_smtputf8=mail.parameters.is_smtputf8,
+            body=_body(mail, form.original),
+            is_smtputf8=mail.parameters.is_smtputf8 or not all(path.is_ascii for path in paths),
         )
+        identity = incoming.origin.identity
+        return outgoing if identity is None or identity.tenant_id == tenant_id else foreign_of(outgoing)
+
+
+def _body(mail: Mail, original: bytes | Path) -> str:
+    """What the queue has to carry, whatever was announced."""
+    if mail.parameters.body == "BINARYMIME":
+        return "BINARYMIME"
+    return "7BIT" if is_ascii(original) else "8BITMIME"
 
 
 def _untold(rcpt: Rcpt) -> Rcpt:

@@ -248,9 +248,11 @@ async def test_of_users(users: Users, account: Person, owner: Owner) -> None:
     bob = await add_person(users.context.settings, owner, BOB)
     await rules(owner, bob, f'redirect "{DAVE}"; fileinto :create "Kept";')
     async with await users.logged_in(account) as client:
-        assert (await client.send(SUBMITTED, f"<{BOB}>")).startswith(b"250 ")
+        sender = f"<{ALICE}> BY=3600;R"
+        assert (await client.send(SUBMITTED, f"<{BOB}>", sender=sender)).startswith(b"250 ")
     (row,) = await users.queue()
     assert (row["forward_path"], row["reverse_path"], row["account_id"]) == (DAVE, ALICE, None)
+    assert row["deliver_by"] is None
     count = "SELECT count(*) FROM message JOIN mailbox USING (mailbox_id) WHERE name = 'Kept'"
     assert await owner.fetchval(count) == 1
 
@@ -281,3 +283,34 @@ async def test_rules_that_cannot_be_carried_out(intake: Intake, account: Person,
     assert await queue(intake) == []
     facts = [fact["actions"] for fact in await notes(intake, answer, "filtered")]
     assert ["kept: the rules could not be carried out"] in facts
+
+
+async def test_to_addresses_that_are_not_ascii(intake: Intake, account: Person, owner: Owner) -> None:
+    """What is sent on to such an address is announced as SMTPUTF8."""
+    await rules(owner, account, 'redirect "jörg@bücher.example";')
+    await deliver(intake)
+    (row,) = await queue(intake)
+    assert (row["forward_path"], row["domain"]) == ("jörg@bücher.example", "xn--bcher-kva.example")
+    assert row["is_smtputf8"]
+
+
+async def test_users_of_another_tenant_stay_unknown(users: Users, account: Person, owner: Owner) -> None:
+    """The journal of who sends on a user's mail names neither the user's login nor where it was written."""
+    zoe = await add_zoe(users.context.settings, owner)
+    await rules(owner, zoe, f'redirect "{DAVE}";')
+    async with await users.logged_in(account) as client:
+        assert (await client.send(SUBMITTED, "<zoe@other.test>")).startswith(b"250 ")
+    told = [entry for tenant_id, _, entry in await users.journal() if tenant_id == zoe.tenant_id]
+    assert len(told) == 2
+    assert [("login" in entry, entry["peer"], entry["helo"]) for entry in told] == [(False, "", "")] * 2
+
+
+async def test_binary_mail_of_users(users: Users, account: Person, owner: Owner) -> None:
+    """It is queued as what it is: the relay makes lines of it for hosts that take no other."""
+    bob = await add_person(users.context.settings, owner, BOB)
+    await rules(owner, bob, f'redirect "{DAVE}";')
+    message = SUBMITTED.replace(b"\r\n\r\n", b"\r\nContent-Transfer-Encoding: binary\r\n\r\n\0\r\xff", 1)
+    async with await users.logged_in(account) as client:
+        answer = await client.send_chunk(message, f"<{BOB}>", sender=f"<{ALICE}> BODY=BINARYMIME")
+    assert answer.startswith(b"250 ")
+    assert [row["body"] for row in await users.queue()] == ["BINARYMIME"]
