@@ -12,24 +12,20 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Generic, TypeVar
 
-from filters.ports import ContentFilter, DeliveryFilter, EnvelopeFilter, Filter, OnFailure
+from filters.ports import ContentFilter, EnvelopeFilter, Filter, OnFailure
 from filters.subject import Envelope, Subject
 from filters.verdict import (
     AddField,
-    Disposition,
     Drop,
     Finding,
     Junk,
-    Keep,
     Quarantine,
     Refuse,
-    RefuseDelivery,
     RemoveField,
     Score,
     StripPart,
     Verdict,
 )
-from protocol.address import AddrSpec
 from protocol.smtp.reply import reply
 
 FILTER_UNAVAILABLE = reply(451, "4.7.0", "message cannot be checked now, try again later")
@@ -122,13 +118,12 @@ class _Member(Generic[_Filter]):
 
 
 class Pipeline:
-    """The filters of all three stages, in their configured order."""
+    """The filters of the envelope and content stages, in their configured order."""
 
     def __init__(
         self,
         envelope: Sequence[EnvelopeFilter] = (),
         content: Sequence[ContentFilter] = (),
-        delivery: Sequence[DeliveryFilter] = (),
         *,
         forged: Callable[[Subject], Sequence[RemoveField]] | None = None,
         policies: Mapping[str, Policy] | None = None,
@@ -138,7 +133,6 @@ class Pipeline:
         policies = policies or {}
         self._envelope = [_member(each, policies) for each in envelope]
         self._content = [_member(each, policies) for each in content]
-        self._delivery = [_member(each, policies) for each in delivery]
         self._forged = forged
         self._observe = observe
 
@@ -173,16 +167,6 @@ class Pipeline:
             running.append(asyncio.create_task(_content_checked(each, subject, needed), name=each.name))
         results += [self._observed(result) for result in await asyncio.gather(*running)]
         return decide(results)
-
-    async def dispose(self, subject: Subject, recipient: AddrSpec) -> Disposition:
-        """What becomes of one recipient's copy: the first filter with an opinion decides, the inbox is the default."""
-        for each in self._delivery:
-            disposition, failure = await _limited(each, partial(each.filter.dispose, subject, recipient))
-            if failure is not None and each.on_failure == "defer":
-                return RefuseDelivery(FILTER_UNAVAILABLE)
-            if disposition is not None:
-                return disposition
-        return Keep()
 
     def _removing(self, subject: Subject) -> list[Result]:
         """The result that tells of forged fields. Nearly all mail has none, and then there is nothing to tell."""

@@ -6,8 +6,7 @@ from typing import Literal, Protocol
 
 from filters.sender_lists import SenderList
 from filters.subject import Account, Envelope, Subject
-from filters.verdict import Disposition, Verdict
-from protocol.address import AddrSpec
+from filters.verdict import Verdict
 
 OnFailure = Literal["defer", "pass"]
 
@@ -44,13 +43,6 @@ class ContentFilter(Filter, Protocol):
 
     async def check(self, subject: Subject, /) -> Sequence[Verdict]:
         """Judge the message."""
-
-
-class DeliveryFilter(Filter, Protocol):
-    """Runs once per recipient of an accepted message."""
-
-    async def dispose(self, subject: Subject, recipient: AddrSpec, /) -> Disposition | None:
-        """Say what becomes of this recipient's copy; None leaves it to the next filter."""
 
 
 class Resolver(Protocol):

@@ -1,4 +1,4 @@
-"""What a filter may say: verdicts of the envelope and content stages, dispositions of the delivery stage. Values only.
+"""What a filter may say: verdicts of the envelope and content stages. Values only. Of the delivery stage: filters/sieve/actions.py.
 
 A filter returns any number of verdicts; none at all means it has no objection.
 """
@@ -106,46 +106,3 @@ class Finding:
 
 
 Verdict = Refuse | Score | AddField | Quarantine | Junk | StripPart | Drop | RemoveField | Finding
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Deliver to the inbox."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileInto:
-    """Deliver to the mailbox of that name."""
-
-    mailbox: str
-    keywords: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """Send on to that address, and keep a copy if told so."""
-
-    address: str
-    keeps_copy: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Deliver, and send this message back to the reverse path."""
-
-    octets: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RefuseDelivery:
-    """This one recipient does not take the message."""
-
-    reply: Reply
-
-
-@dataclass(frozen=True, slots=True)
-class Discard:
-    """Accept and drop, by the recipient's own rule."""
-
-
-Disposition = Keep | FileInto | Forward | Answer | RefuseDelivery | Discard

@@ -10,16 +10,11 @@ from filters.ports import OnFailure
 from filters.subject import Envelope, Subject
 from filters.verdict import (
     AddField,
-    Discard,
-    Disposition,
     Drop,
-    FileInto,
     Finding,
     Junk,
-    Keep,
     Quarantine,
     Refuse,
-    RefuseDelivery,
     Score,
     StripPart,
     Verdict,
@@ -35,7 +30,7 @@ DEFER = Refuse(reply(451, "4.7.1", "later"), "test")
 
 
 class Fixed:
-    """A filter of every stage with a fixed opinion."""
+    """A filter of both stages with a fixed opinion."""
 
     def __init__(
         self,
@@ -43,7 +38,6 @@ class Fixed:
         name: str = "fixed",
         on_failure: OnFailure = "defer",
         error: Exception | None = None,
-        disposition: Disposition | None = None,
     ) -> None:
         self.name = name
         self.on_failure: OnFailure = on_failure
@@ -52,19 +46,12 @@ class Fixed:
         self.runs = 0
         self._verdicts = verdicts
         self._error = error
-        self._disposition = disposition
 
     async def check(self, subject: Envelope | Subject) -> Sequence[Verdict]:
         self.runs += 1
         if self._error is not None:
             raise self._error
         return self._verdicts
-
-    async def dispose(self, subject: Subject, recipient: AddrSpec) -> Disposition | None:
-        self.runs += 1
-        if self._error is not None:
-            raise self._error
-        return self._disposition
 
 
 class Stuck(Fixed):
@@ -76,11 +63,10 @@ class Stuck(Fixed):
 
 
 async def test_without_filters_everything_passes() -> None:
-    """No filter, no objection, and every recipient keeps the message."""
+    """No filter, no objection."""
     pipeline = Pipeline()
     assert await pipeline.check_content(SUBJECT) is PASSED
     assert (await pipeline.check_envelope(ENVELOPE)).refusal is None
-    assert await pipeline.dispose(SUBJECT, ALICE) == Keep()
     assert not pipeline.has_content_filters
 
 
@@ -145,18 +131,6 @@ async def test_cancelling_ends_the_filters() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-
-
-async def test_the_first_disposition_decides() -> None:
-    """Delivery filters are asked in order until one has an opinion; one that fails defers this recipient only."""
-    last = Fixed(disposition=Discard())
-    pipeline = Pipeline(delivery=[Fixed(), Fixed(disposition=FileInto("Junk")), last])
-    assert await pipeline.dispose(SUBJECT, ALICE) == FileInto("Junk")
-    assert last.runs == 0
-    broken = Fixed(error=ValueError("x"))
-    assert await Pipeline(delivery=[broken, last]).dispose(SUBJECT, ALICE) == RefuseDelivery(FILTER_UNAVAILABLE)
-    passing = Fixed(error=ValueError("x"), on_failure="pass")
-    assert await Pipeline(delivery=[passing, last]).dispose(SUBJECT, ALICE) == Discard()
 
 
 @pytest.mark.parametrize(
