@@ -44,21 +44,24 @@ def checked(world: World) -> Context:
     return replace(world.context, settings=msgspec.structs.replace(settings, **changed))
 
 
-async def test_forwarded_and_bounced(world: World, owner: Owner) -> None:
+@pytest.mark.parametrize("address", ["sales@example.test", "alice@example.test"], ids=["address", "rule"])
+async def test_forwarded_and_bounced(world: World, owner: Owner, account: Person, address: str) -> None:
     """The target gets it from a sender of ours with the author's signature intact; a bounce to that sender reaches the author."""
     await set_forward(owner, "sales@example.test", ["dave@remote.example"], keeps=True)
+    await rules(owner, account, 'redirect "dave@remote.example";')
     remote, elsewhere = await world.mx("remote.example"), await world.mx("elsewhere.example")
     message, record = signed(WRITTEN)
     world.start()
     async with serving(checked(world)) as endpoints, await Client.connect(endpoints["smtp"]) as client:
         await client.greeted()
-        answer = await client.send(message, "<sales@example.test>", sender="<carol@elsewhere.example>")
+        answer = await client.send(message, f"<{address}>", sender="<carol@elsewhere.example>")
         assert answer.startswith(b"250 2.0.0 accepted as ")
         (came,) = await remote.wait(1)
         assert came.forward_paths == ["dave@remote.example"]
         assert came.reverse_path.startswith("SRS0=")
         assert came.reverse_path.endswith("=elsewhere.example=carol@example.test")
         assert came.content.endswith(message)
+        assert b"\r\nAuthentication-Results: mail.example.test;" in came.content
         assert dkim.verify(came.content, dnsfunc=lambda name, timeout: record)
         # The next host finds out only later that it cannot deliver.
         answer = await client.send(BOUNCE, f"<{came.reverse_path}>", sender="<>")
