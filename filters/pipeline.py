@@ -6,13 +6,14 @@ outcome never depends on timing. What a configuration wants otherwise than a fil
 """
 
 import asyncio
+import mmap
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Generic, TypeVar
 
-from filters.ports import ContentFilter, EnvelopeFilter, Filter, OnFailure
+from filters.ports import ContentFilter, EnvelopeFilter, FieldFilter, Filter, OnFailure
 from filters.subject import Envelope, Subject
 from filters.verdict import (
     AddField,
@@ -125,21 +126,20 @@ class Pipeline:
         envelope: Sequence[EnvelopeFilter] = (),
         content: Sequence[ContentFilter] = (),
         *,
-        forged: Callable[[Subject], Sequence[RemoveField]] | None = None,
+        forged: FieldFilter | None = None,
         policies: Mapping[str, Policy] | None = None,
         observe: Callable[[Result], None] | None = None,
     ) -> None:
-        """forged finds fields that no message from outside may have, whatever filters there are; observe is told each result."""
+        """observe is told each result."""
         policies = policies or {}
         self._envelope = [_member(each, policies) for each in envelope]
         self._content = [_member(each, policies) for each in content]
         self._forged = forged
         self._observe = observe
 
-    @property
-    def has_content_filters(self) -> bool:
-        """Whether check_content looks at the message at all."""
-        return bool(self._content) or self._forged is not None
+    def concerns(self, octets: bytes | mmap.mmap) -> bool:
+        """Whether check_content could have anything to say about a message."""
+        return bool(self._content) or (self._forged is not None and self._forged.may_be_in(octets))
 
     @property
     def names(self) -> tuple[str, ...]:

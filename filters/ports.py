@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from filters.sender_lists import SenderList
 from filters.subject import Account, Envelope, Subject
-from filters.verdict import Verdict
+from filters.verdict import RemoveField, Verdict
 
 OnFailure = Literal["defer", "pass"]
 
@@ -43,6 +43,16 @@ class ContentFilter(Filter, Protocol):
 
     async def check(self, subject: Subject, /) -> Sequence[Verdict]:
         """Judge the message."""
+
+
+class FieldFilter(Protocol):
+    """Finds fields that no message from outside may have, whatever filters there are."""
+
+    def may_be_in(self, octets: bytes | mmap.mmap, /) -> bool:
+        """Whether it would have to be asked about the message at all."""
+
+    def __call__(self, subject: Subject, /) -> Sequence[RemoveField]:
+        """The fields to remove."""
 
 
 class Resolver(Protocol):

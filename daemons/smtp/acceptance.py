@@ -168,7 +168,7 @@ class Acceptance:
     ) -> Decision:
         if hop_count(octets) >= self._limits.hop_limit:
             return _TOO_MANY_HOPS
-        if not self._pipeline.has_content_filters:
+        if not self._pipeline.concerns(octets):
             return decide(transaction.policed.results)
         envelope = Envelope(
             transaction_id=transaction_id,

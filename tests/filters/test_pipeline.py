@@ -67,7 +67,7 @@ async def test_without_filters_everything_passes() -> None:
     pipeline = Pipeline()
     assert await pipeline.check_content(SUBJECT) is PASSED
     assert (await pipeline.check_envelope(ENVELOPE)).refusal is None
-    assert not pipeline.has_content_filters
+    assert not pipeline.concerns(SUBJECT.original)
 
 
 async def test_verdicts_are_folded_in_the_configured_order() -> None:
