@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from prometheus_client import Counter
+
 from daemons.smtp.authors import read_heading
 from daemons.smtp.delivering.incoming import Delivery
 from daemons.smtp.transaction import Origin, Transaction
@@ -11,6 +13,9 @@ from filters.words import told
 from protocol.smtp.command import Rcpt
 from protocol.smtp.reply import Reply
 from storage.rows import ContentFacts, NewMessage, Placed, Stored
+
+_DELIVERIES = Counter("postwerk_deliveries", "Messages of accounts, by what became of them.", ["outcome"])
+_FAULTS = Counter("postwerk_sieve_faults", "Messages over which a script made a mistake.")
 
 
 class Notes:
@@ -123,9 +128,15 @@ class Notes:
 def note_delivery(
     recorder: Recorder, trace_id: str, delivery: Delivery, placed: Mapping[tuple[int, int], Placed]
 ) -> None:
-    """What became of a message for one account, and for those that its rules sent it on to. placed: by tenant and mailbox."""
+    """Note and count what became of a message for one account, and for those that its rules sent it on to.
+
+    placed: by tenant and mailbox.
+    """
     for each in delivery.everyone():
         tenant_id, path = each.tenant_id, _path(each.addressee.rcpt)
+        _DELIVERIES.labels(each.outcome).inc()
+        if each.fault:
+            _FAULTS.inc()
         done = [text for text in each.done if text]
         if done or each.fault:
             facts = {"error": each.fault} if each.fault else {}

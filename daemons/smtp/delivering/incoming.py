@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from daemons.delivery import mapped
 from daemons.smtp.transaction import Addressee, Origin
@@ -129,6 +130,15 @@ class Delivery:
     def depends(self) -> bool:
         """Whether nobody has it afterwards but accounts that it is sent on to, if they do."""
         return bool(self.led_to) and not (self.filed or self.is_sent_on)
+
+    @property
+    def outcome(self) -> Literal["stored", "quarantined", "sent on", "dropped"]:
+        """What became of it, in a word: whatever else was done, a copy that is kept counts."""
+        if self.is_kept:
+            return "stored"
+        if self.filed:
+            return "quarantined"
+        return "sent on" if self.is_handled else "dropped"
 
     def keep(self, form: Form, received_at: datetime) -> None:
         """Into the inbox, whatever rules say."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import asyncpg
 import pytest
+from prometheus_client import REGISTRY
 
 from filters.antivirus import Scanned
 from filters.pipeline import Pipeline
@@ -174,6 +175,24 @@ async def test_verdicts_for_one_account(intake: Intake, account: Person, bob: Pe
 
 async def quarantined(owner: Owner) -> list[asyncpg.Record]:
     return list(await owner.fetch("SELECT * FROM quarantine ORDER BY quarantine_id"))
+
+
+def counted(outcome: str) -> float:
+    """How often a message came to that in this process."""
+    return REGISTRY.get_sample_value("postwerk_deliveries_total", {"outcome": outcome}) or 0.0
+
+
+async def test_metrics(intake: Intake, account: Person, bob: Person, owner: Owner) -> None:
+    """What became of messages is counted once for each account."""
+    await rules(owner, account, "discard;")
+    before = {outcome: counted(outcome) for outcome in ("stored", "dropped", "quarantined")}
+    await deliver(intake, ALICE, BOB)
+    await deliver(intake, BOB, verdicts=[Quarantine("odd")])
+    assert {outcome: counted(outcome) - count for outcome, count in before.items()} == {
+        "stored": 1,
+        "dropped": 1,
+        "quarantined": 1,
+    }
 
 
 async def test_quarantine(intake: Intake, account: Person, bob: Person, owner: Owner) -> None:
