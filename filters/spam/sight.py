@@ -60,6 +60,7 @@ ADDED_ON_THE_WAY = frozenset(
 
 _ASCII = bytes(range(128))
 _VOWELS = bytes.maketrans(b"eiouEIOU", b"aaaaAAAA")
+_PUNCTUATION = ".,;:!?"  # behind a web address: of the sentence around it
 _PROGRAMS = ("X-MAILER", "X-MAILGEN", "X-EM-VERSION", "X-BULKMAIL")
 _TWO_LABELS = frozenset(["co", "com", "org", "net", "ac", "gov", "edu"])
 
@@ -261,7 +262,7 @@ class Sight:
                     for match in _LINK_WITHOUT_SCHEME.finditer(text)
                     if not (match.start() and _WITHIN.match(text, match.start() - 1))
                 ]
-            for each in dict.fromkeys(found_here):
+            for each in dict.fromkeys([each.rstrip(_PUNCTUATION) for each in found_here]):
                 if each not in found and len(found) < MAX_LINKS:
                     found[each] = link(each)
         return list(found.values())

@@ -1,11 +1,12 @@
 """Every rule holds for a message made for it, and the innocent letter breaks none."""
 
 from datetime import UTC, datetime
+from typing import get_args
 
 import pytest
 
 from filters.spam.catalogue import rule_book
-from filters.spam.rules import Pattern, RuleBook
+from filters.spam.rules import About, Pattern, Question, RuleBook
 from filters.spam.sight import Circumstances, Sight, Standing
 from tests.filters.spam.letters import BODY, attached, letter, page
 
@@ -212,3 +213,31 @@ def test_two_rules_of_one_name_are_refused() -> None:
 def test_body_is_the_innocent_one() -> None:
     """The text of the letters is what the rules see."""
     assert Sight(letter()).text.strip() == BODY.strip()
+
+
+@pytest.mark.parametrize("about", ["html", "links", "attachments", "connection"])
+def test_questions_without_an_object_are_not_asked(about: About) -> None:
+    """What is about links, markup, attachments or the connection is not asked where there is none."""
+    book = RuleBook([Question("never", 1.0, "never", "nie", lambda s: pytest.fail("it was asked"), about)])
+    assert book.ask(Sight(letter())) == []
+
+
+def test_every_question_about_something_is_asked_where_it_is() -> None:
+    """With it, it is asked."""
+    full = attached("a.txt").replace(b"text/plain", b"text/html").replace(b"Hello", b"<a href=http://a.example/>")
+    for about in get_args(About):
+        book = RuleBook([Question("always", 1.0, "always", "immer", lambda s: True, about)])
+        assert len(book.ask(Sight(full, Circumstances(helo="mx.example.org")))) == 1, about
+
+
+def test_links_without_scheme() -> None:
+    """They begin a word; a part of an address or of another link is none."""
+    sight = Sight(letter("see www.a.example, (www.b.example) x@www.c.example http://d.example/www.e.example\n"))
+    assert sight.hosts == {"www.a.example", "www.b.example", "d.example"}
+
+
+def test_uncommon_characters_and_vowels() -> None:
+    """What several rules look at is found out once, beyond ASCII too."""
+    sight = Sight(letter("ÄPFEL Bäume Ο\n", Subject="Grüße"))
+    assert set(sight.uncommon) == {"Ä", "ä", "Ο", "ü", "ß"}
+    assert sight.vowels == (2, 1)
