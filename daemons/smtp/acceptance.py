@@ -137,7 +137,7 @@ class Acceptance:
 
     async def _without_circles(self, transaction: Transaction, decision: Decision) -> Decision:
         """No address forwards what it has forwarded before: its account gets it, and where there is none, it is refused."""
-        passed = await passed_by(transaction.file.original)
+        passed = await passed_by(transaction.file.original, self._hostname)
         forwarded = [without_circles(each, passed) for each in transaction.forwarded]
         if not all(each.local or each.onward for each in forwarded):
             return replace(decision, refusal=_IN_CIRCLES)

@@ -20,13 +20,27 @@ def delivered_to(address: AddrSpec) -> bytes:
     return field.encode() if field.isascii() else b""
 
 
-async def passed_by(original: bytes | Path) -> frozenset[str]:
-    """Who has sent the message on, as `name_of` spells them. Raises OSError."""
+async def passed_by(original: bytes | Path, hostname: str) -> frozenset[str]:
+    """Who has sent the message on from this host before, as `name_of` spells them. Raises OSError.
+
+    Others write Delivered-To as well: a relay in front of us on top of all, or a provider from whom mail is collected. Ours
+    has our Received right below it, and those of the hosts since then above.
+    """
     header = header_of(original) if isinstance(original, bytes) else await asyncio.to_thread(header_of, original)
     if _NAME not in header.lower():
         return frozenset()
-    found = (field.body for field in fields(header) if field.name.lower() == _NAME)
-    return frozenset(name_of(body.decode("utf-8", "replace").strip().strip("<>")) for body in found)
+    by_us = f" by {hostname} ".encode().lower()
+    names: set[str] = set()
+    waiting: list[str] | None = None  # until the next Received says whose they are; None: there was none yet
+    for field in fields(header):
+        name = field.name.lower()
+        if name == b"received":
+            if waiting and by_us in b" ".join(field.body.split()).lower():
+                names.update(waiting)
+            waiting = []
+        elif name == _NAME and waiting is not None:
+            waiting.append(name_of(field.body.decode("utf-8", "replace").strip().strip("<>")))
+    return frozenset(names)
 
 
 def name_of(address: AddrSpec | str) -> str:

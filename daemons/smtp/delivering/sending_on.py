@@ -38,7 +38,8 @@ class SendingOn:
     async def carry_out(self, redirects: Sequence[Redirect]) -> None:
         """All of them. What cannot be sent on is told in `done`; nothing else is done about it here. Raises StorageError."""
         done = self._delivery.done
-        if not self._own.isdisjoint(await passed_by(self._case.incoming.original)):
+        hostname = self._means.context.settings.hostname
+        if not self._own.isdisjoint(await passed_by(self._case.incoming.original, hostname)):
             done.append("not sent on: it has been before, and came back")
             return
         digest = await self._digest()

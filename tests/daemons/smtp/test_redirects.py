@@ -21,6 +21,9 @@ from tests.daemons.smtp.users import SUBMITTED, Users
 ALICE, BOB, DAVE = "alice@example.test", "bob@example.test", "dave@remote.example"
 
 
+RELAYED = b"Received: from mail.example.test by mx.remote.example; Sun, 22 Nov 2026 10:00:00 +0000\r\n"
+
+
 async def returns_to(intake: Intake, reverse_path: str) -> str:
     """Who gets a bounce to the sender."""
     forwarding = Forwarding(intake.context)
@@ -182,7 +185,7 @@ async def test_circles(intake: Intake, account: Person, owner: Owner) -> None:
     await rules(owner, account, f'redirect "{DAVE}";')
     await deliver(intake, "a@example.test")
     (row,) = await queue(intake)
-    back = b"Received: from remote.example\r\n" + await intake.context.blobs.message(row["content_id"])
+    back = RELAYED + await intake.context.blobs.message(row["content_id"])
     (answer,) = await deliver(intake, "A@example.test", message=back)
     assert len(await queue(intake)) == 1
     assert len(await lying(intake, account)) == 1
@@ -194,11 +197,23 @@ async def test_circles_of_addresses(intake: Intake, account: Person, owner: Owne
     for address in ("sales@example.test", ALICE):
         await set_forward(owner, address, [DAVE], keeps=False)
         await deliver(intake, address)
-        back = await intake.context.blobs.message((await queue(intake))[-1]["content_id"])
+        back = RELAYED + await intake.context.blobs.message((await queue(intake))[-1]["content_id"])
         (answer,) = await deliver(intake, address, message=back)
         assert answer.startswith(b"250 " if address == ALICE else b"550 5.4.6 mailbox forwards in circles")
     assert len(await queue(intake)) == 2
     assert len(await lying(intake, account)) == 1
+
+
+@pytest.mark.parametrize(
+    "above",
+    [b"Delivered-To: alice@example.test\r\n" + RELAYED, RELAYED + b"Delivered-To: alice@example.test\r\n" + RELAYED],
+    ids=["relay in front", "collected"],
+)
+async def test_what_others_have_delivered(intake: Intake, account: Person, owner: Owner, above: bytes) -> None:
+    """Delivered-To of somebody else keeps nothing from being sent on."""
+    await rules(owner, account, f'redirect "{DAVE}";')
+    await deliver(intake, message=above + LETTER)
+    assert len(await queue(intake)) == 1
 
 
 async def test_brought_again(intake: Intake, account: Person, owner: Owner) -> None:
