@@ -88,6 +88,8 @@ class Decision:
 
     def for_account(self, tenant_id: int, account_id: int) -> "Decision":
         """What it comes to for one account, what is meant for it alone included."""
+        if not self.results:
+            return self
         if not self.is_personal:
             return self.for_tenant(tenant_id)
         own = [_of_account(_of_tenant(each.verdicts, tenant_id), account_id) for each in self.results]

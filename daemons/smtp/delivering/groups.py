@@ -29,7 +29,10 @@ class Share:
     def add(self, delivery: Delivery) -> None:
         """One more account's."""
         for filed in delivery.filed:
-            kept = self._kept.setdefault(filed.form.key, _Kept(filed.form))
+            key = filed.form.key
+            kept = self._kept.get(key)
+            if kept is None:
+                kept = self._kept[key] = _Kept(filed.form)
             kept.effects += filed.effects
             if filed.placement is not None:
                 kept.placements.setdefault(filed.placement.mailbox_id, filed.placement)
@@ -65,7 +68,10 @@ def shares(whole: Form, deliveries: Iterable[Delivery], tenant_ids: Iterable[int
     found = {tenant_id: Share(tenant_id, whole) for tenant_id in tenant_ids}
     for delivery in deliveries:
         for each in delivery.everyone():
-            found.setdefault(each.tenant_id, Share(each.tenant_id, whole)).add(each)
+            tenant_id = each.tenant_id
+            if tenant_id not in found:
+                found[tenant_id] = Share(tenant_id, whole)
+            found[tenant_id].add(each)
     return found
 
 

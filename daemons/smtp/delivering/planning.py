@@ -98,7 +98,8 @@ class Delivering:
 
     async def decision_for(self, decision: Decision, tenant_id: int, account_id: int) -> Decision:
         """What the filters want for one account. Raises UnavailableError."""
-        return await self._quarantines.placed(tenant_id, decision.for_account(tenant_id, account_id))
+        own = decision.for_account(tenant_id, account_id)
+        return own if own.quarantine is None else await self._quarantines.placed(tenant_id, own)
 
 
 class _Planning:
@@ -142,10 +143,9 @@ class _Planning:
     async def _by_rules(self, delivery: Delivery, own: Decision, form: Form, *, can_refuse: bool) -> None:
         recipient = delivery.addressee.recipient
         owner = AccountOwner(recipient.tenant_id, recipient.account_id)
-        case = Case(self._incoming, own, form, owner, can_refuse, self._further)
         try:
             if await self._service.means.scripting.concerns(owner):
-                await self._run(case, delivery)
+                await self._run(Case(self._incoming, own, form, owner, can_refuse, self._further), delivery)
                 return
         except UnavailableError:
             raise
@@ -154,7 +154,11 @@ class _Planning:
             self._account_ids -= {each.account_id for each in delivery.others()}
             delivery.forget()
             delivery.done.append("kept: the rules could not be carried out")
-        await Actions(self._service.means, case, delivery).keep(Keep(is_implicit=True))
+        if own.junk is None:
+            delivery.keep(form, self._incoming.received_at)
+        else:
+            case = Case(self._incoming, own, form, owner, can_refuse, self._further)
+            await Actions(self._service.means, case, delivery).keep(Keep(is_implicit=True))
 
     async def _run(self, case: Case, delivery: Delivery) -> None:
         """Run the scripts and do as they say. Raises whatever is wrong with us."""
