@@ -90,8 +90,7 @@ def _words(tokens: Mapping[int, str], *kinds: Sequence[tuple[float, int]], is_sp
     known = [
         (is_word(tokens[token]), abs(weight), len(tokens[token]), tokens[token])
         for kind in kinds
-        for weight, token in sorted(kind, reverse=is_spam)[:_LOOKED_AT]
-        if (weight > 0.0) is is_spam
+        for weight, token in sorted([each for each in kind if (each[0] > 0.0) is is_spam], reverse=is_spam)[:_LOOKED_AT]
     ]
     known.sort(reverse=True)
     return tuple([each[-1] for each in known[:_SHOWN]])

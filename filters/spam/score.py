@@ -110,6 +110,7 @@ class Scorer:
 
     def __init__(self, book: RuleBook | None = None, *, least_learned: int = 30) -> None:
         self._book = book or rule_book()
+        self._reasons = {rule.name: _reason(rule) for rule in self._book.rules}
         self._least_learned = least_learned
 
     async def score(self, sight: Sight, counts: Counts | None = None) -> SpamVerdict:
@@ -128,7 +129,7 @@ class Scorer:
         """What the rules find; GTUBE stands alone."""
         if has_gtube(sight):
             return [_reason(_GTUBE_RULE)]
-        return [_reason(rule) for rule in self._book.ask(sight)]
+        return [self._reasons[rule.name] for rule in self._book.ask(sight)]
 
 
 def summed(reasons: Sequence[Reason], opinion: Opinion | None = None) -> SpamVerdict:

@@ -26,7 +26,9 @@ _MAX_HEADER_CHARACTERS = 32 << 10
 _MAX_ADDRESSES = 200
 _LETTERS_LOOKED_AT = 4_000
 
-_ADDRESS = re.compile(r"([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,128})@([A-Za-z0-9\[\].:_\u0080-\uffff-]{1,255})")
+_ADDRESS = re.compile(
+    r"(?<![A-Za-z0-9!#$%&'*+/=?^_`{|}~.-])([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,128})@([A-Za-z0-9\[\].:_\u0080-\uffff-]{1,255})"
+)
 _LINK = re.compile(r"""https?:/{1,3}[^\s"'<>\\)\]]{1,2000}""")
 _LINK_WITHOUT_SCHEME = re.compile(r"""www\.\w[^\s"'<>\\)\]]{1,2000}""")
 _WITHIN = re.compile(r"[\w.@/-]")  # in front of what is no link without scheme

@@ -35,6 +35,7 @@ _REACHES = ((1, " "), (2, " … "), (3, " … "))  # of a pair, in words
 _MASK = SENT - 1
 
 _WORD = re.compile(r"([$€£]?[^\W_][\w'$€£%-]{0,22}!?)[\w'$€£%-]*")  # longer ones are cut
+_SHORT = 2  # characters: of, to, in
 _WORD_CHARACTERS = 23  # of one that is not
 # By octets of UTF-8: what is no ASCII character is seen to later.
 _SPACED = bytes([each if each > 127 or chr(each).isalnum() or each in b"_'$%-!" else 32 for each in range(256)])
@@ -85,20 +86,17 @@ def tokens_of(sight: Sight) -> dict[int, Token]:
     What is learned must be what was judged: the octets as they came in, without the fields that we put on top of them.
     """
     text = _split(sight.text[:_MAX_TEXT])
-    found = _numbered(_sent, [*_field_words(sight), *sending_words(sight)][: MAX_TOKENS // 3])
-    found |= _pairs(_split(sight.subject[:200]), text)
-    return found | _numbered(
-        _written, [*_shape_words(sight), *link_words(sight), *_words(text)][: MAX_TOKENS - len(found)]
-    )
+    words = [*_field_words(sight), *sending_words(sight)][: MAX_TOKENS // 3]
+    found: dict[int, Token] = dict(zip(map(_sent.__getitem__, words), words, strict=True))
+    _add_pairs(found, _split(sight.subject[:200]), text)
+    words = [*_shape_words(sight), *link_words(sight), *_words(text)][: MAX_TOKENS - len(found)]
+    found.update(zip(map(_written.__getitem__, words), words, strict=True))
+    return found
 
 
 def is_word(token: Token) -> bool:
     """Whether people know it for what it is: a word, or that of a field or link."""
     return " " not in token or token.startswith(_PLAIN)
-
-
-def _numbered(numbers: _Numbers, words: Sequence[str]) -> dict[int, Token]:
-    return dict(zip(map(numbers.__getitem__, words), words, strict=True))
 
 
 def _split(text: str) -> list[str]:
@@ -112,26 +110,23 @@ def _is_plain(word: str) -> bool:
 
 
 def _words(split: Sequence[str]) -> list[str]:
-    """Each once. That there is a number counts, not which one."""
+    """Each once, without those that are in every text. That there is a number counts, not which one."""
     known = dict.fromkeys(split)
-    found = [each for each in known if each.isalpha() and len(each) < _WORD_CHARACTERS]
-    if len(found) < len(known):
-        found += _WORD.findall(_DIGITS.sub("0", " ".join([each for each in known if not _is_plain(each)])))
-    return found
+    found = [each for each in known if each.isalpha() and _SHORT < len(each) < _WORD_CHARACTERS]
+    odd = [each for each in known if not _is_plain(each)]
+    return found + _WORD.findall(_DIGITS.sub("0", " ".join(odd))) if odd else found
 
 
-def _pairs(subject: Sequence[str], text: Sequence[str]) -> dict[int, Token]:
+def _add_pairs(found: dict[int, Token], subject: Sequence[str], text: Sequence[str]) -> None:
     """Of those words that a message opens with."""
     split = ["^", *subject[:_OPENING], "|", *text[:_OPENING]]
     words = [each if _is_plain(each) else _DIGITS.sub("0", each)[:_WORD_CHARACTERS] for each in split[:_OPENING]]
     numbers = list(map(_written.__getitem__, words))
-    found: dict[int, Token] = {}
     for reach, between in _REACHES:
         seconds = [number >> reach for number in numbers[reach:]]
         found.update(
             zip(map(xor, numbers, seconds), map(add, words, [between + word for word in words[reach:]]), strict=False)
         )
-    return found
 
 
 def _field_words(sight: Sight) -> list[str]:

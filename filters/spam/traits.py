@@ -16,7 +16,7 @@ _CAPITAL = re.compile(r"[A-Z]+")
 _ZONE = re.compile(r"([+-]\d{4}|[A-Z]{2,4})\s*(\([^)]*\))?\s*$")
 _BOUNDARY = re.compile(r'boundary\s*=\s*"?([^";\s]+)', re.IGNORECASE)
 _HEXADECIMAL = re.compile(r"[0-9A-F]")
-_NETWORK = re.compile(r"\b(\d{1,3}\.\d{1,3})\.\d{1,3}\.\d{1,3}\b")
+_NETWORK = re.compile(r"[\[( ](\d{1,3}\.\d{1,3})\.\d{1,3}\.\d{1,3}[\]) ;]")
 _URI_WORD = re.compile(r"[a-z]{2,20}")
 _MAX_LINKS = 60
 _MAX_HOPS = 40
