@@ -1,12 +1,14 @@
 """`python -m bench.filters`: what the filters cost a message of 8 KB, each of them and all together, without services outside.
 
 Mails as an office sends them, signed with RSA; a DNS, lists and learned counts in memory. Each filter alone has the findings of
-those that it needs; "together" is the pipeline as the SMTP service runs it. The figures are CPU time of one core.
+those that it needs. "one by one" and "10 at a time" are the pipeline as the SMTP service runs it, on an idle host and a busy one: its
+own work is in there, and that each filter finds the caches full of the others. The figures are CPU time of one core.
 """
 
 import argparse
 import asyncio
 import gc
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,9 +40,13 @@ from tests.filters.authentication.test_dkim import RECORD, sign
 from tests.filters.sieve.running import AROUND, Outside
 
 SIZE_OCTETS = 8192
+_HEAD_OCTETS = 500  # that mails get beyond the size that is asked for, and by signing
+_FAKED = re.compile(rb"^DKIM-Signature:[^\n]*\n(?:[ \t][^\n]*\n)*", re.MULTILINE)
 _TAUGHT = 400  # messages of each kind
 _RULES = 50
 _AIM_MS = 2.0
+_MANY = 10
+_SINGLY, _AT_A_TIME = "one by one", f"{_MANY} at a time"
 _ALICE = Account(1, 1, AddrSpec("alice", "example.test"))
 _NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -74,7 +80,7 @@ class Remembered:
 def subjects(count: int) -> list[Subject]:
     """Signed mails from a domain with a policy."""
     made = []
-    for number, mail in enumerate(mails(count, seed=2, size_octets=SIZE_OCTETS)):
+    for number, mail in enumerate(mails(count, seed=2, size_octets=SIZE_OCTETS - _HEAD_OCTETS)):
         envelope = Envelope(
             transaction_id=f"{number:016x}",
             peer="192.0.2.1",
@@ -86,7 +92,7 @@ def subjects(count: int) -> list[Subject]:
             tenant_ids=(1,),
             accounts=(_ALICE,),
         )
-        made.append(Subject(envelope, sign(mail.octets)))
+        made.append(Subject(envelope, sign(_FAKED.sub(b"", mail.octets).replace(b"sender.test", b"example.net"))))
     return made
 
 
@@ -98,13 +104,13 @@ def taught() -> Memory:
     return memory
 
 
-def content_filters() -> list[ContentFilter]:
+def content_filters(remembered: Remembered) -> list[ContentFilter]:
     """Those that ask nobody outside, as they are configured by default."""
     names = Names()
     names.text("example.net", "v=spf1 ip4:192.0.2.1 -all")
     names.text("_dmarc.example.net", "v=DMARC1; p=reject")
     names.text("one._domainkey.example.net", RECORD)
-    remembered, settings = Remembered(taught()), MimeSettings()
+    settings = MimeSettings()
     rules = MimeRules(
         forbidden_suffixes=frozenset(settings.forbidden_suffixes), forbidden_types=frozenset(settings.forbidden_types)
     )
@@ -116,24 +122,28 @@ def content_filters() -> list[ContentFilter]:
     ]
 
 
-async def measured(subjects: Sequence[Subject]) -> tuple[list[Cost], float]:
-    """Each filter alone, and all of them together."""
+async def measured(subjects: Sequence[Subject], remembered: Remembered) -> list[Cost]:
+    """Each filter alone, then all of them together: one message after the other, and many at a time."""
     forged = ForgedFields("mx.example.test", lambda _: False)
-    chain, costs = content_filters(), []
+    chain, costs = content_filters(remembered), []
     costs.append(await _cost("forged fields", [_forged(forged, each) for each in subjects]))
-    costs.append(await _cost("parts, fields", [_scanned(Subject(each.envelope, each.original)) for each in subjects]))
-    ready = [Subject(each.envelope, each.original) for each in subjects]
+    costs.append(await _cost("parts, fields", [_scanned(each) for each in _fresh(subjects)]))
+    ready = _fresh(subjects)
     for each in ready:
         assert each.scanned.root is not None
     for one in chain:
         costs.append(await _cost(one.name, [_checking(one, each) for each in ready]))
         results = [await Pipeline(content=[one]).check_content(each) for each in ready]
         ready = [_noting(each, found_by(result.results)) for each, result in zip(ready, results, strict=True)]
-    # The filter remembers what it has found out, so a fresh one takes its part.
-    pipeline = Pipeline(content=content_filters(), forged=forged)
-    fresh = [Subject(each.envelope, each.original) for each in subjects]
-    together = await _cost("together", [_piped(pipeline, each) for each in fresh])
-    return costs, together.milliseconds
+    pipeline = Pipeline(content=chain, forged=forged)
+    costs.append(await _cost(_SINGLY, [_piped(pipeline, each) for each in _fresh(subjects)]))
+    costs.append(await _cost(_AT_A_TIME, [_piped(pipeline, each) for each in _fresh(subjects)], at_a_time=_MANY))
+    return costs
+
+
+def _fresh(subjects: Sequence[Subject]) -> list[Subject]:
+    """The same messages, not yet read."""
+    return [Subject(each.envelope, each.original) for each in subjects]
 
 
 def _noting(subject: Subject, notes: tuple[object, ...]) -> Subject:
@@ -172,12 +182,16 @@ def _piped(pipeline: Pipeline, subject: Subject) -> Callable[[], Awaitable[objec
     return check
 
 
-async def _cost(name: str, work: Sequence[Callable[[], Awaitable[object]]]) -> Cost:
+async def _cost(name: str, work: Sequence[Callable[[], Awaitable[object]]], *, at_a_time: int = 1) -> Cost:
     gc.collect()
     gc.freeze()
     started = time.process_time()
-    for each in work:
-        await each()
+    for start in range(0, len(work), at_a_time):
+        batch = work[start : start + at_a_time]
+        if at_a_time == 1:
+            await batch[0]()
+        else:
+            await asyncio.gather(*(each() for each in batch))
     return Cost(name, (time.process_time() - started) / len(work) * 1000)
 
 
@@ -198,17 +212,13 @@ async def sieve(subjects: Sequence[Subject]) -> float:
     return (await _cost("sieve", [over(each) for each in subjects])).milliseconds
 
 
-def report(costs: Sequence[Cost], together: float, rules: float) -> list[str]:
+def report(costs: Sequence[Cost], rules: float) -> list[str]:
     """The table."""
-    total = sum(cost.milliseconds for cost in costs)
+    *alone, singly, at_a_time = costs
+    total = sum(cost.milliseconds for cost in alone)
     lines = [f"{'filter':16} {'ms CPU':>7} {'share':>6}"]
-    lines += [
-        f"{cost.name:16} {cost.milliseconds:7.3f} {cost.milliseconds / max(together, total):6.0%}" for cost in costs
-    ]
-    lines.append(
-        f"{'pipeline itself':16} {max(together - total, 0.0):7.3f} {max(together - total, 0.0) / together:6.0%}"
-    )
-    lines.append(f"{'together':16} {together:7.3f}   aim: {_AIM_MS:g}")
+    lines += [f"{cost.name:16} {cost.milliseconds:7.3f} {cost.milliseconds / total:6.0%}" for cost in alone]
+    lines += [f"{cost.name:16} {cost.milliseconds:7.3f}   aim: {_AIM_MS:g}" for cost in (singly, at_a_time)]
     lines.append(f"{f'{_RULES} Sieve rules':16} {rules:7.3f}   aim: 0.3, per recipient with rules")
     return lines
 
@@ -219,16 +229,13 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5, help="of each figure the least is shown")
     options = parser.parse_args()
-    made = subjects(options.messages)
+    made, remembered = subjects(options.messages), Remembered(taught())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        rounds = [runner.run(measured(made)) for _ in range(options.rounds)]
+        rounds = [runner.run(measured(made, remembered)) for _ in range(options.rounds)]
         rules = min(runner.run(sieve(made)) for _ in range(options.rounds))
     # Whatever else the machine does only adds: the least of several rounds is nearest to the truth.
-    costs = [
-        min(same, key=lambda cost: cost.milliseconds) for same in zip(*(found for found, _ in rounds), strict=True)
-    ]
-    together = min(found for _, found in rounds)
-    print("\n".join(report(costs, together, rules)))
+    costs = [min(same, key=lambda cost: cost.milliseconds) for same in zip(*rounds, strict=True)]
+    print("\n".join(report(costs, rules)))
 
 
 if __name__ == "__main__":
