@@ -15,52 +15,16 @@ from storage.embedded import Cluster
 from storage.migrate import migrate, migrations
 from tests.conftest import Person
 from tests.daemons.imap.conftest import Service, mail, running
+from tests.upgrading import copy_back, earlier_database
 
 _FIRST = 4  # migrations of the version before sharing, the search index and the cheaper writes
-_COLUMNS = """
-SELECT c.relname, array_agg(a.attname::text ORDER BY a.attnum) AS columns
-  FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
- WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace AND c.relname <> 'schema_migration'
-   AND NOT c.relispartition
- GROUP BY c.relname ORDER BY c.relname
-"""
-_SEQUENCES = "SELECT sequencename::text FROM pg_sequences WHERE schemaname = 'public'"
 
 
 @pytest.fixture
 async def earlier(cluster: Cluster) -> AsyncIterator[str]:
     """The DSN of an empty database as the earlier version made it."""
-    admin = await asyncpg.connect(cluster.dsn("postgres"))
-    await admin.execute("CREATE DATABASE earlier")
-    connection = await asyncpg.connect(cluster.dsn("earlier"))
-    await connection.execute(
-        "CREATE TABLE schema_migration (name text PRIMARY KEY, checksum bytea NOT NULL, applied_at timestamptz DEFAULT now())"
-    )
-    for migration in migrations()[:_FIRST]:
-        await connection.execute(migration.sql)
-        await connection.execute("INSERT INTO schema_migration VALUES ($1, $2)", migration.name, migration.checksum)
-    await connection.close()
-    yield cluster.dsn("earlier")
-    await admin.execute("DROP DATABASE earlier WITH (FORCE)")
-    await admin.close()
-
-
-async def _copy_back(source_dsn: str, target_dsn: str) -> None:
-    """All rows of one database into another of an earlier version, as far as both have the columns; the sequences likewise."""
-    source, target = await asyncpg.connect(source_dsn), await asyncpg.connect(target_dsn)
-    await target.execute("SET session_replication_role = replica")  # no triggers, no foreign keys
-    present = {table: set(columns) for table, columns in await source.fetch(_COLUMNS)}
-    for table, columns in await target.fetch(_COLUMNS):
-        kept = [column for column in columns if column in present[table]]
-        names = ", ".join(f'"{column}"' for column in kept)
-        rows = await source.fetch(f"SELECT {names} FROM {table}")
-        await target.copy_records_to_table(table, records=[tuple(row) for row in rows], columns=kept)
-    there = {name for (name,) in await source.fetch(_SEQUENCES)}
-    for name in [name for (name,) in await target.fetch(_SEQUENCES) if name in there]:
-        last = await source.fetchval(f"SELECT last_value FROM {name}")
-        await target.execute("SELECT setval($1::text::regclass, $2)", name, last)
-    await source.close()
-    await target.close()
+    async with earlier_database(cluster, _FIRST) as dsn:
+        yield dsn
 
 
 async def test_mail_of_an_earlier_version(
@@ -73,7 +37,7 @@ async def test_mail_of_an_earlier_version(
         await client.ok(rb"STORE 2 +FLAGS (\Seen)")
         await client.ok(rb"STORE 3 +FLAGS (\Deleted)")
         await client.ok(b"EXPUNGE")
-    await _copy_back(database, earlier)
+    await copy_back(database, earlier)
     assert await migrate(earlier) == [migration.name for migration in migrations()[_FIRST:]]
     own = msgspec.structs.replace(settings, database=Database(dsn=earlier, owner_dsn=earlier, pool_size=4))
     async with open_context(own) as context, running(context) as endpoints:
@@ -106,7 +70,7 @@ async def test_names_that_belong_to_namespaces_now(
     service: Service, settings: Settings, account: Person, database: str, earlier: str, client_tls: ssl.SSLContext
 ) -> None:
     """Mailboxes of one's own below Shared and Other Users get another name, or nobody could reach them any more."""
-    await _copy_back(database, earlier)
+    await copy_back(database, earlier)
     connection = await asyncpg.connect(earlier)
     for name in ("Shared", "Shared/notes", "Shared (own)", "Other Users/x", "Sharedness", "Lists/Shared"):
         await connection.execute(
