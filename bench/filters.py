@@ -1,8 +1,8 @@
 """`python -m bench.filters`: what the filters cost a message of 8 KB, each of them and all together, without services outside.
 
 Mails as an office sends them, signed with RSA; a DNS, lists and learned counts in memory. Each filter alone has the findings of
-those that it needs. "one by one" and "10 at a time" are the pipeline as the SMTP service runs it, on an idle host and a busy one: its
-own work is in there, and that each filter finds the caches full of the others. The figures are CPU time of one core.
+those that it needs. "one by one" and "10 at a time" are the pipeline as the SMTP service runs it, on an idle host and on a busy
+one: its own work is in there, and that each filter finds the caches full of the others. The figures are CPU time of one core.
 """
 
 import argparse

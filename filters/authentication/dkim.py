@@ -82,7 +82,7 @@ def _result(
         identity=claim.identity,
         algorithm=f"{claim.algorithm}-sha256",
         key_bits=key.bits if key is not None else 0,
-        signature=base64.b64encode(claim.signature).decode()[:_SHOWN],
+        signature=base64.b64encode(claim.signature[:_SHOWN]).decode()[:_SHOWN],
         reason="no answer from the DNS" if is_temporary else error.reason if error is not None else "",
         is_testing=key is not None and key.is_testing,
         covers_part=claim.body.length is not None,

@@ -5,6 +5,7 @@ now one question further. A run takes a tenth of a millisecond and never waits, 
 """
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias, cast
@@ -20,6 +21,7 @@ LIMIT_SECONDS = 20.0  # for one check, RFC 7208 §4.6.4
 QUESTIONS = 128  # of one check, ours: what the limits of RFC 7208 §4.6.4 come to, and a few more
 _NAMES = 10  # that an MX or PTR answer may have, RFC 7208 §4.6.4
 _TEXT = 255  # characters of what a stranger writes
+_UNSHOWN = re.compile(r"[^ -~]")
 
 _Question: TypeAlias = tuple[str, str]  # name, type
 _Answer: TypeAlias = list[tuple[_Question, object]] | None  # None: cannot be known now
@@ -181,4 +183,4 @@ async def _values(resolver: Resolver, query: _Query, name: str, kind: str) -> li
 
 def _plain(text: str) -> str:
     """Without what does not belong in a field or a reply, and not longer than a line or two."""
-    return "".join(character if " " <= character <= "~" else "?" for character in text[:_TEXT])
+    return _UNSHOWN.sub("?", text[:_TEXT])
