@@ -68,7 +68,11 @@ class Notes:
         placed = {
             (new.tenant_id, one.mailbox_id): one for new, done in zip(group, stored, strict=True) for one in done.placed
         }
-        for tenant_id, paths in self._concerned():
+        tenants = dict(self._concerned())
+        for each in [each for delivery in deliveries for each in delivery.others()]:
+            if each.tenant_id not in tenants:  # a rule has sent it on to there
+                tenants[each.tenant_id] = [_path(each.addressee.rcpt)]
+        for tenant_id, paths in tenants.items():
             self._note(tenant_id, "received", paths)
             self._note_checks(tenant_id)
         for delivery in deliveries:

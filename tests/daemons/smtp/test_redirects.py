@@ -8,7 +8,7 @@ from daemons.forwarding import Forwarding
 from filters.verdict import AddField, Junk, Quarantine, Refuse
 from protocol.address import parse_addr_spec
 from protocol.smtp.reply import reply
-from storage import address_lists
+from storage import address_lists, traces
 from storage.address_lists import Holder
 from storage.forwards import set_forward
 from tests.conftest import Owner, Person, add_person
@@ -145,14 +145,19 @@ async def test_to_who_refuses(intake: Intake, account: Person, bob: Person, owne
 
 
 async def test_to_another_tenant(intake: Intake, account: Person, owner: Owner) -> None:
-    """The other tenant has its own copy, and an entry of its own in its journal."""
+    """The other tenant has its own copy, an entry of its own in its journal, and its part of the trace."""
     zoe = await add_zoe(intake.context.settings, owner)
     await rules(owner, account, 'redirect "zoe@other.test";')
-    await deliver(intake)
+    (answer,) = await deliver(intake)
     assert [headless(each.octets) for each in await lying(intake, zoe)] == [LETTER]
     rows = await owner.fetch("SELECT tenant_id FROM journal ORDER BY journal_id")
     assert [row["tenant_id"] for row in rows] == [account.tenant_id, zoe.tenant_id]
     assert [entry["forward_paths"][0]["address"] for entry in await intake.journal()] == [ALICE, "zoe@other.test"]
+    await intake.context.recorder.flush()
+    (own, other) = await traces.by_id(intake.context.pool, intake.context.keys, answer.split()[-1].decode())
+    kinds = {found.tenant_id: [note.kind for note in found.notes] for found in (own, other)}
+    assert kinds[zoe.tenant_id] == ["received", "checked", "stored"]
+    assert kinds[account.tenant_id] == ["received", "checked", "filtered"]
 
 
 async def test_to_an_address_that_forwards(intake: Intake, account: Person, bob: Person, owner: Owner) -> None:
