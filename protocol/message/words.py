@@ -17,8 +17,6 @@ _FOLD = re.compile(rb"\r?\n")
 _HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
-_LINE_PADDING = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
-_PADDED_ENDS = (b" \n", b" \r\n", b"\t\n", b"\t\r\n")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 # Supersets and names that Python lacks, as browsers read them (WHATWG Encoding, "names and labels").
@@ -88,8 +86,13 @@ def decode_octets(octets: bytes, charset: bytes | None) -> str:
 
 def storable(text: str) -> str:
     """Take out what a text column cannot hold: NUL and lone surrogates."""
-    if text.isascii():  # most are, and then it is told at once
-        return text.replace("\0", "") if "\0" in text else text
+    if "\0" not in text:
+        try:
+            text.encode()  # what has no lone surrogate; sooner told than by looking for them
+        except UnicodeEncodeError:
+            pass
+        else:
+            return text
     return _UNSTORABLE.sub("", text)
 
 
@@ -155,9 +158,9 @@ def decode_base64(text: bytes) -> bytes:
 
 def decode_quoted_printable(text: bytes) -> bytes:
     """Decode whole lines of quoted-printable, RFC 2045 §6.7: white space at their ends was added on the way (rule 3)."""
-    if text[-1:] in b" \t" or any(map(text.__contains__, _PADDED_ENDS)):
-        text = _LINE_PADDING.sub(b"", text)
-    return binascii.a2b_qp(text)
+    *lines, last = text.split(b"\n")
+    kept = [line[:-1].rstrip(b" \t") + b"\r" if line.endswith(b"\r") else line.rstrip(b" \t") for line in lines]
+    return binascii.a2b_qp(b"\n".join([*kept, last.rstrip(b" \t")]))
 
 
 def decode_piece(piece: bytes) -> bytes:
