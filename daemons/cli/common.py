@@ -5,6 +5,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import asdict
@@ -43,6 +44,13 @@ class Failure(click.ClickException):
 def fail(text: str, exit_code: int) -> NoReturn:
     """End the command: fail("no such account", os.EX_NOUSER)."""
     raise Failure(text, exit_code)
+
+
+def trace_id_of(text: str) -> str:
+    """An id of a message as people type it. Ends the command when it is none."""
+    if re.fullmatch(r"[0-9a-fA-F]{16}", text) is None:
+        fail(f"{text} is no id: 16 hexadecimal digits, as in our reply to the message", os.EX_USAGE)
+    return text.lower()
 
 
 def settings_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from config.settings import Settings
-from daemons.cli.common import fail, json_option, run_async, settings_option, show, size
+from daemons.cli.common import fail, json_option, run_async, settings_option, show, size, trace_id_of
 
 if TYPE_CHECKING:
     from daemons.explaining.given import Given
@@ -107,6 +107,8 @@ def explain_command(
     """
     if (file is None) == (trace_id is None):
         fail("give a file, or --id with the id of our reply to a message", os.EX_USAGE)
+    if trace_id is not None:
+        trace_id = trace_id_of(trace_id)
     octets = file.read_bytes() if file is not None else b""
     explanation, accounts = run_async(_explained(settings, octets, trace_id, told))
     if as_json:
@@ -129,7 +131,7 @@ async def _explained(
             given = giving.read_file(octets, settings.hostname)
         else:
             try:
-                given = await giving.read_stored(context, trace_id.lower())
+                given = await giving.read_stored(context, trace_id)
             except NotFoundError as error:
                 fail(str(error), os.EX_DATAERR)
         explanation = await Rehearsal(context).explain(_with(given, told))

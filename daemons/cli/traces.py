@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from storage.blobs.keys import KeyRing
 from storage.pool import Pool, open_pool, reported
 from storage.traces import Attempted, Note, QueuedRecipient, Trace, Wanted
 
-_ID = re.compile(r"[0-9a-fA-F]{16}")
 _SAME_ATTEMPT = timedelta(seconds=30)  # no two attempts follow each other as quickly
 _SAID = ("forward_path", "forward_paths", "reverse_path", "reply")  # facts that stand in a line's text
 
@@ -63,8 +61,8 @@ def trace(
     is_search = sender is not None or recipient is not None or since is not None
     if (trace_id is None) == (not is_search):
         fail("give an ID, or at least one of --from, --to and --since", os.EX_USAGE)
-    if trace_id is not None and _ID.fullmatch(trace_id) is None:
-        fail(f"{trace_id} is no id: 16 hexadecimal digits, as in our reply to the message", os.EX_USAGE)
+    if trace_id is not None:
+        trace_id = trace_id_of(trace_id)
     now = datetime.now(UTC)
     wanted = Wanted(
         _moment(since, now) if since is not None else datetime.fromtimestamp(0, UTC),
@@ -72,7 +70,7 @@ def trace(
         sender,
         recipient,
     )
-    found = run_async(_find(settings, trace_id.lower() if trace_id is not None else None, wanted, tenant_name, limit))
+    found = run_async(_find(settings, trace_id, wanted, tenant_name, limit))
     if as_json:
         click.echo(json.dumps([_as_json(one) for one in found], indent=1, default=str, ensure_ascii=False))
         return

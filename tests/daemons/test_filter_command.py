@@ -61,6 +61,7 @@ def test_for_programs(populated: Postwerk, mail: str) -> None:
     ("arguments", "code", "said"),
     [
         (["--id", "0123456789abcdef"], os.EX_DATAERR, "no message 0123456789abcdef"),
+        (["--id", "4711"], os.EX_USAGE, "4711 is no id: 16 hexadecimal digits"),
         ([], os.EX_USAGE, "give a file, or --id"),
         (["{mail}", "--peer", "nonsense"], os.EX_USAGE, "'nonsense' does not appear to be"),
         (["{mail}", "--rcpt", "a@"], os.EX_USAGE, "a@"),
