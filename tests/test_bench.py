@@ -9,11 +9,12 @@ from email.parser import BytesHeaderParser
 from itertools import pairwise
 from statistics import mean, median
 
-from bench import processor
+from bench import filters, processor
 from bench.connection import connect
 from bench.figures import Figure
 from bench.mails import mails
 from bench.report import comparison_table
+from bench.spam import Memory
 
 _BURN = "import time\nwhile time.process_time() < 0.3: pass"
 
@@ -106,3 +107,15 @@ def test_cpu_of_a_child_that_ended_counts() -> None:
     parent.communicate(b"\n")
     assert readings[-1] >= 0.28
     assert all(later >= earlier for earlier, later in pairwise(readings))
+
+
+async def test_each_filter_has_its_share() -> None:
+    """The table names every filter that asks nobody outside, and what all of them cost together."""
+    made, remembered = filters.subjects(3), filters.Remembered(Memory())
+    costs = await filters.measured(made, remembered)
+    lines = filters.report(costs, await filters.sieve(made))
+    assert [line[:16].strip() for line in lines] == [
+        *("filter", "forged fields", "parts, fields", "authentication", "lists", "mime", "spam"),
+        *("one by one", "10 at a time", "50 Sieve rules"),
+    ]
+    assert all(cost.milliseconds > 0 for cost in costs)

@@ -54,9 +54,10 @@ def given(octets: bytes = MESSAGE, **more: Any) -> Given:
         "received_at": BEGINNING,
         "peer": "192.0.2.1",
         "helo": "client.example",
+        "reverse_path": parse_addr_spec("sender@client.example"),
         "forward_paths": (ALICE,),
     }
-    return Given(octets, reverse_path=parse_addr_spec("sender@client.example"), **known | more)
+    return Given(octets, **known | more)
 
 
 async def test_every_check_is_told(explained: Explaining) -> None:
@@ -119,6 +120,17 @@ async def test_without_a_host_the_message_alone_is_judged(explained: Explaining)
     """Where nobody says who brings it, envelope filters have nothing to look at."""
     found = await explained(given(peer="", helo=""))
     assert {check.moment for check in found.checks} == {"content"}
+
+
+async def test_what_users_submit(explained: Explaining, account: Person) -> None:
+    """It is not asked of them who they are; mail for other hosts would be queued."""
+    elsewhere = parse_addr_spec("bob@client.example")
+    found = await explained(given(login=account.login, reverse_path=ALICE, forward_paths=(ALICE, elsewhere)))
+    assert {check.moment for check in found.checks} == {"content"}
+    assert [(fate.forward_path, fate.done) for fate in found.fates] == [
+        ("alice@example.test", ["kept"]),
+        ("bob@client.example", ["queued for another host"]),
+    ]
 
 
 async def test_a_stored_message(explained: Explaining, intake: Intake, account: Person, owner: Owner) -> None:
