@@ -13,7 +13,7 @@ import click
 
 from config.settings import Settings
 from config.units import Octets, Seconds
-from daemons.cli.common import fail, json_option, run_async, settings_option, size
+from daemons.cli.common import fail, json_option, run_async, settings_option, size, trace_id_of
 from storage import traces as storage
 from storage.blobs.keys import KeyRing
 from storage.pool import Pool, open_pool, reported
