@@ -21,6 +21,7 @@ from protocol.smtp.command import Mail, Rcpt
 from protocol.smtp.parameters import MailParameters, RcptParameters
 from protocol.smtp.received import render_return_path
 from storage.accounts import Directory
+from storage.effects import Effect
 from storage.rows import ContentFacts, JournalEntry, NewMessage, Outbound, OutboundRecipient, Placement
 
 _ID_OCTETS = 8
@@ -61,7 +62,6 @@ class Outgoing:
     body: str = "7BIT"  # what the queue has to carry, whatever was announced
     is_smtputf8: bool = False
     encoded: Encoded | None = None  # what is queued for remote recipients; None: the message itself
-    placed: Mapping[int, Sequence[Placement]] | None = None  # by tenant; None: the inboxes of the addressees
 
     @property
     def waits(self) -> bool:
@@ -127,13 +127,17 @@ async def compose(
     )
 
 
-def messages_of(outgoing: Outgoing) -> list[NewMessage]:
-    """One NewMessage per tenant, the sender's first: it has the queue's rows and the journal entry with all recipients."""
+def messages_of(
+    outgoing: Outgoing, placed: Mapping[int, Sequence[Placement]] | None = None, effects: tuple[Effect, ...] = ()
+) -> list[NewMessage]:
+    """One NewMessage per tenant, the sender's first: it has the queue's rows and the journal entry with all recipients.
+
+    placed: where it is stored, by tenant; None: in the inboxes of the addressees. effects: of the first message.
+    """
     everyone = [addressee.rcpt for addressee in outgoing.addressees] + list(outgoing.remote)
     tenants: dict[int, list[Addressee]] = {outgoing.tenant_id: []}
     for addressee in outgoing.addressees:
         tenants.setdefault(addressee.recipient.tenant_id, []).append(addressee)
-    placed = outgoing.placed
     if placed is None:
         placed = {tenant_id: _placements(outgoing, addressees) for tenant_id, addressees in tenants.items()}
     leaves = bool(outgoing.remote) or len(tenants) > 1
@@ -148,6 +152,7 @@ def messages_of(outgoing: Outgoing) -> list[NewMessage]:
         placements=[*outgoing.copies, *(() if outgoing.waits else placed.get(outgoing.tenant_id, ()))],
         journal=entry_of(outgoing, everyone, "out" if leaves else "internal"),
         outbound=_outbound(outgoing, queued, outgoing.body) if queued else None,
+        effects=effects,
     )
     others = []
     if outgoing.encoded is not None and outgoing.remote:
@@ -156,7 +161,7 @@ def messages_of(outgoing: Outgoing) -> list[NewMessage]:
         others.append(
             NewMessage(outgoing.tenant_id, outgoing.head, encoded.original, encoded.facts, (), outbound=outbound)
         )
-    if outgoing.waits:  # the other tenants have it when it is released, or never
+    if outgoing.waits or len(tenants) == 1:  # the other tenants have it when it is released, or never
         return [own, *others]
     foreign = foreign_of(outgoing)
     others += [
@@ -166,6 +171,7 @@ def messages_of(outgoing: Outgoing) -> list[NewMessage]:
             placements=placed.get(tenant_id, ()),
             journal=entry_of(foreign, [addressee.rcpt for addressee in addressees], "in"),
             outbound=None,
+            effects=(),
         )
         for tenant_id, addressees in tenants.items()
         if tenant_id != outgoing.tenant_id

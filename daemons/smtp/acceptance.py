@@ -273,7 +273,8 @@ class Acceptance:
             rcpts.setdefault(each.tenant_id, []).append(each.rcpt)
             _tell_others(rcpts, each.tenant_id, each.local)
         for delivery in deliveries:
-            _tell_others(rcpts, delivery.tenant_id, [each.addressee for each in delivery.others()])
+            if delivery.further:
+                _tell_others(rcpts, delivery.tenant_id, [each.addressee for each in delivery.others()])
         group: list[NewMessage] = []
         for tenant_id, share in shares(incoming.whole, deliveries, rcpts).items():
             treated = incoming.treated.get(tenant_id)

@@ -278,9 +278,9 @@ class Submitted(Acceptance):
             placed[tenant_id], own_effects = share.taken(incoming.whole)
             effects += own_effects
             others += share.messages()
-        first, *rest = messages_of(replace(outgoing, placed=placed))
+        group = messages_of(outgoing, placed, tuple(effects))
         reports = await self._reports_of(incoming, transaction, deliveries, transaction.expanded)
-        return [replace(first, effects=tuple(effects)), *rest, *others, *caused(deliveries), *reports]
+        return [*group, *others, *caused(deliveries), *reports]
 
 
 def _append(spooled: SpoolFile, original: Path) -> None:

@@ -50,11 +50,14 @@ class Incoming:
     original: bytes | Path  # as it came
     facts: ContentFacts
     treated: Mapping[int, Treated] = field(default_factory=dict)  # what tenants get in place of it
+    _whole: list[Form] = field(default_factory=list, init=False, repr=False, compare=False)  # one at most
 
     @property
     def whole(self) -> Form:
         """As it came, below the fields that are for everybody."""
-        return Form(self.head(self.decision), self.original, self.facts)
+        if not self._whole:
+            self._whole.append(Form(self.head(self.decision), self.original, self.facts))
+        return self._whole[0]
 
     def head(self, decision: Decision) -> bytes:
         """The trace fields, what filters add among them."""
@@ -64,7 +67,7 @@ class Incoming:
         """What a recipient of the tenant gets, for whom the filters come to this decision."""
         treated = self.treated.get(tenant_id)
         if treated is None or treated.rest is None or treated.facts is None:
-            return Form(self.head(own), self.original, self.facts)
+            return self.whole if own is self.decision else Form(self.head(own), self.original, self.facts)
         return Form(self.head(own), treated.rest, treated.facts)
 
 
@@ -146,7 +149,7 @@ class Delivery:
 
     def everyone(self) -> "list[Delivery]":
         """This one and all that follow from it."""
-        return [self, *self.others()]
+        return [self, *self.others()] if self.further else [self]
 
     def others(self) -> "list[Delivery]":
         """All that follow from it."""
@@ -159,7 +162,7 @@ class Readings:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._large: dict[tuple[bytes, object], bytes | mmap.mmap] = {}
-        self._stack = ExitStack()
+        self._stack: ExitStack | None = None  # what ends with the files
 
     async def of(self, form: Form) -> bytes | mmap.mmap:
         """The octets. Raises OSError, UnavailableError."""
@@ -171,18 +174,20 @@ class Readings:
         return found
 
     def _composed(self, head: bytes, original: Path) -> bytes | mmap.mmap:
+        stack = self._stack = self._stack or ExitStack()
         file: SpoolFile = self._spool.open()
-        self._stack.callback(file.discard)
+        stack.callback(file.discard)
         file.write(head)
         with original.open("rb") as pieces:
             for piece in iter(lambda: pieces.read(_PIECE_OCTETS), b""):
                 file.write(piece)
-        return self._stack.enter_context(mapped(file.original))
+        return stack.enter_context(mapped(file.original))
 
     def close(self) -> None:
         """Nobody reads them any more."""
         self._large.clear()
-        self._stack.close()
+        if self._stack is not None:
+            self._stack.close()
 
 
 def lost(deliveries: Sequence[Delivery]) -> list[Delivery]:
@@ -190,7 +195,7 @@ def lost(deliveries: Sequence[Delivery]) -> list[Delivery]:
     everyone = [each for delivery in deliveries for each in delivery.everyone()]
     refusing = {each.account_id for each in everyone if each.refusal is not None}
     depending = {each.account_id: each for each in everyone if each.depends}
-    while True:
+    while depending:
         safe = [
             account_id for account_id, each in depending.items() if each.led_to - depending.keys() - refusing
         ]  # somebody whom it is sent on to has it
@@ -198,6 +203,7 @@ def lost(deliveries: Sequence[Delivery]) -> list[Delivery]:
             return list(depending.values())
         for account_id in safe:
             del depending[account_id]
+    return []
 
 
 def refused(deliveries: Sequence[Delivery]) -> Refusal | None:
