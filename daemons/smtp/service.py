@@ -201,9 +201,7 @@ async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None
         user_session = await stack.enter_async_context(open_submission(context, shared))
         try:
             await listeners.open("smtp", settings.listen.smtp, partial(Session, shared))
-            await listeners.open(
-                "lmtp", settings.listen.lmtp, partial(Session, replace(shared, is_lmtp=True))
-            )
+            await listeners.open("lmtp", settings.listen.lmtp, partial(Session, replace(shared, is_lmtp=True)))
             if context.tls is not None:
                 await listeners.open("submission", settings.listen.submission, user_session)
                 await listeners.open("submissions", settings.listen.submissions, user_session, context.tls)
