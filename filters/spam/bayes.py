@@ -29,7 +29,7 @@ LEAST_LEARNED = 30  # messages of each kind, of a level that is to have a say
 _BALANCE, _MOST_UNBALANCED = 2.1, 3.0
 _RESERVE = 1.4  # two kinds of mail of one size: how much more must speak for spam than against it
 _STEEPNESS = 1.9  # of the probability, fitted as UNSEEN was
-_SHOWN, _LOOKED_AT = 5, 20
+_SHOWN, _LOOKED_AT = 5, 12
 _MAX_REMEMBERED = 10_000
 
 # Spam, ham: of the only level, or of each.

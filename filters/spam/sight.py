@@ -118,6 +118,7 @@ class Sight:
         self.circumstances = circumstances
         self.fields: list[tuple[str, bytes]] = []
         self._first: dict[str, bytes] = {}
+        self._unfolded: dict[str, bytes] = {}
         self._addresses: dict[tuple[str, ...], list[tuple[str, str]]] = {}
         for name, body, _ in scanner.fields:
             upper = name.decode("latin-1")
@@ -142,8 +143,10 @@ class Sight:
 
     def raw(self, name: str) -> bytes:
         """The first field of that name, unfolded but not decoded; b"" without one."""
-        body = self._first.get(name)
-        return b"" if body is None else unfold(body)
+        known = self._unfolded.get(name)
+        if known is None:
+            known = self._unfolded[name] = unfold(self._first[name]) if name in self._first else b""
+        return known
 
     def field(self, name: str) -> str:
         """The same decoded, without white space at its ends."""

@@ -27,7 +27,7 @@ TOKENS_VERSION = 2
 MAX_TOKENS = 1_500  # of one message: at most a third of them of its header
 SENT = 1 << 62  # set in the number of a token that tells of how the message was sent
 _MAX_REMEMBERED = 50_000
-_MAX_TEXT = 2_500  # characters: what a reader sees first says what it is
+_MAX_TEXT = 2_000  # characters: what a reader sees first says what it is
 _MAX_TAGS = 100
 _MAX_MARKUP = 6_000
 _OPENING = 50  # words of the subject and of the text that are taken by pairs
@@ -105,22 +105,18 @@ def _split(text: str) -> list[str]:
     return octets.replace(b"!", b"! ").translate(_SPACED).decode().split()
 
 
-def _is_plain(word: str) -> bool:
-    return word.isalpha() and len(word) < _WORD_CHARACTERS
-
-
 def _words(split: Sequence[str]) -> list[str]:
     """Each once, without those that are in every text. That there is a number counts, not which one."""
     known = dict.fromkeys(split)
     found = [each for each in known if each.isalpha() and _SHORT < len(each) < _WORD_CHARACTERS]
-    odd = [each for each in known if not _is_plain(each)]
+    odd = [each for each in known if not each.isalpha() or len(each) >= _WORD_CHARACTERS]
     return found + _WORD.findall(_DIGITS.sub("0", " ".join(odd))) if odd else found
 
 
 def _add_pairs(found: dict[int, Token], subject: Sequence[str], text: Sequence[str]) -> None:
     """Of those words that a message opens with."""
     split = ["^", *subject[:_OPENING], "|", *text[:_OPENING]]
-    words = [each if _is_plain(each) else _DIGITS.sub("0", each)[:_WORD_CHARACTERS] for each in split[:_OPENING]]
+    words = [each if each.isalpha() else _DIGITS.sub("0", each) for each in split[:_OPENING]]
     numbers = list(map(_written.__getitem__, words))
     for reach, between in _REACHES:
         seconds = [number >> reach for number in numbers[reach:]]
