@@ -15,6 +15,7 @@ from protocol.sieve.errors import SieveError
 from storage import global_scripts
 from storage import settings as stored
 from storage.accounts import login_name
+from storage.errors import NotFoundError
 from storage.pool import Connection, Pool, reported
 
 Edit = Callable[[simple.Settings], simple.Settings]
@@ -43,17 +44,23 @@ async def change(connection: Connection, host: Settings, account_id: int, edit: 
     return settings
 
 
-async def recompile(connection: Connection, host: Settings) -> dict[str, str]:
+async def recompile(
+    connection: Connection, host: Settings, is_over: Callable[[], bool] = lambda: False
+) -> dict[str, str]:
     """Compile everybody's settings for the host as it is now. By login, what is wrong with those that stay as they were.
 
     Raises StorageError.
     """
     failed: dict[str, str] = {}
     for account_id, login in await stored.list_accounts(connection):
+        if is_over():
+            break
         try:
             await change(connection, host, account_id, lambda settings: settings)
-        except RulesError as error:
+        except (RulesError, ValueError) as error:  # ValueError: a document that this version cannot read
             failed[login] = str(error)
+        except NotFoundError:
+            continue  # gone meanwhile
     return failed
 
 

@@ -48,11 +48,12 @@ async def read_locked(connection: Connection, account_id: int) -> tuple[int, str
 
 
 async def write(connection: Connection, account_id: int, document: str, sieve: bytes | None) -> None:
-    """Replace the document and its script."""
+    """Replace the document and its script. Nobody is told of what was the same before."""
     async with reported():
         await connection.execute(
-            "INSERT INTO simple_settings (account_id, document, sieve) VALUES ($1, $2, $3) ON CONFLICT (account_id) "
-            "DO UPDATE SET document = excluded.document, sieve = excluded.sieve, changed_at = now()",
+            "INSERT INTO simple_settings AS s (account_id, document, sieve) VALUES ($1, $2, $3) ON CONFLICT (account_id) "
+            "DO UPDATE SET document = excluded.document, sieve = excluded.sieve, changed_at = now() "
+            "WHERE (s.document, s.sieve) IS DISTINCT FROM (excluded.document, excluded.sieve)",
             account_id, document, sieve,
         )  # fmt: skip
 

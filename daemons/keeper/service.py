@@ -12,6 +12,7 @@ import asyncpg
 from prometheus_client import Counter
 
 from config.keeper import Keeper as KeeperSettings
+from daemons import rules
 from daemons.context import Context
 from daemons.keeper.expiry import Expiry
 from daemons.keeper.quarantining import Quarantining
@@ -149,8 +150,12 @@ async def _keep(context: Context, keeper: Keeper, stopping: asyncio.Event) -> No
     connection = await asyncpg.connect(database.dsn, server_settings=server_settings(database.role), timeout=10)
     quarantining = Quarantining(context)
     rotation = Rotation(context.settings, context.keys, Resolver(context.settings.transport))
+    is_first = True
     try:
         while not stopping.is_set() and await become_active(connection):
+            if is_first:
+                is_first = False
+                await _recompile(context, connection, stopping)
             done = await keeper.round(connection, stopping)
             await Expiry(context.settings).round(connection, stopping)
             await quarantining.round(connection, stopping)
@@ -160,6 +165,15 @@ async def _keep(context: Context, keeper: Keeper, stopping: asyncio.Event) -> No
     finally:
         await rotation.resolver.close()
         connection.terminate()
+
+
+async def _recompile(context: Context, connection: Connection, stopping: asyncio.Event) -> None:
+    """Have everybody's simple settings fit the host's, which may have changed before this start."""
+    failed = await rules.recompile(connection, context.settings, stopping.is_set)
+    if failed:
+        _log.warning(
+            "settings of accounts do not fit [rules] and [sieve]: `postwerk rules recompile`", accounts=len(failed)
+        )
 
 
 async def _pause(stopping: asyncio.Event, seconds: float) -> None:

@@ -8,9 +8,12 @@ import pytest
 
 from config.keeper import Keeper as KeeperSettings
 from config.units import Seconds
+from daemons import rules
 from daemons.context import Context
 from daemons.keeper import service
 from daemons.keeper.service import Keeper, become_active
+from filters.simple.settings import Rule
+from filters.simple.settings import Settings as Simple
 from storage import messages
 from storage.rows import ContentFacts, NewMessage, Placement
 from tests.conftest import Person
@@ -103,6 +106,21 @@ async def test_the_keeper_goes_round_until_stopped(
     running = asyncio.create_task(service.serve(with_keeper(context, AT_ONCE), stopping, lambda _: is_ready.set()))
     await is_ready.wait()
     await until(owner, "SELECT count(*) FROM content", 1)
+    stopping.set()
+    async with asyncio.timeout(5):
+        await running
+
+
+async def test_simple_settings_follow_the_hosts(
+    context: Context, owner: "asyncpg.Connection[asyncpg.Record]", account: Person
+) -> None:
+    """A keeper that starts compiles them for what [rules] and [sieve] say now."""
+    wanted = Simple(rules=(Rule(name="x", flags=("x",)),))
+    await rules.change(owner, context.settings, account.account_id, lambda _: wanted)
+    await owner.execute("UPDATE simple_settings SET sieve = 'keep;'")
+    stopping = asyncio.Event()
+    running = asyncio.create_task(service.serve(with_keeper(context, AT_ONCE), stopping, lambda _: None))
+    await until(owner, "SELECT sieve <> 'keep;' FROM simple_settings", True)
     stopping.set()
     async with asyncio.timeout(5):
         await running

@@ -17,7 +17,7 @@ from storage import settings as stored
 from storage.accounts import add_address
 from storage.errors import NotFoundError
 from storage.pool import Pool
-from tests.conftest import Owner, Person
+from tests.conftest import Owner, Person, add_person
 
 
 async def test_settings_and_their_script(pool: Pool, settings: Settings, owner: Owner, account: Person) -> None:
@@ -106,3 +106,23 @@ async def test_recompiling(settings: Settings, owner: Owner, account: Person) ->
     await owner.execute("UPDATE simple_settings SET sieve = 'keep;'")
     assert await rules.recompile(owner, settings) == {}
     assert await stored.compiled(owner, account.account_id) == before
+    changed_at = await owner.fetchval("SELECT changed_at FROM simple_settings")
+    assert await rules.recompile(owner, settings) == {}
+    assert await owner.fetchval("SELECT changed_at FROM simple_settings") == changed_at
+
+
+async def test_one_that_cannot_be_read_keeps_nobody_from_recompiling(
+    settings: Settings, owner: Owner, account: Person
+) -> None:
+    """A document of another version is told like any other misfit."""
+    bob = await add_person(settings, owner, "bob@example.test")
+    wanted = Simple(rules=(Rule(name="x", flags=("x",)),))
+    for person in (account, bob):
+        await rules.change(owner, settings, person.account_id, lambda _: wanted)
+    before = await stored.compiled(owner, bob.account_id)
+    await owner.execute("UPDATE simple_settings SET sieve = 'keep;'")
+    await owner.execute(
+        "UPDATE simple_settings SET document = '{\"rules\": 7}' WHERE account_id = $1", account.account_id
+    )
+    assert list(await rules.recompile(owner, settings)) == [account.login]
+    assert await stored.compiled(owner, bob.account_id) == before
