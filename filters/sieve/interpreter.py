@@ -1,7 +1,7 @@
 """Runs a compiled script over one message, for one recipient."""
 
 import mmap
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from datetime import datetime
 
 from filters.sieve.actions import Discard, Keep, Result
@@ -12,7 +12,9 @@ from filters.sieve.script import Script
 from filters.sieve.state import Run, ScriptError, Settled, Shared, UnansweredError
 from protocol.sieve.errors import Fault
 
-QUESTIONS_LIMIT = 100  # of one run; each one costs a run from the start
+QUESTIONS_LIMIT = (
+    100  # of one run; each one costs a run from the start, and all of these together cost Limits.work at most
+)
 
 
 async def run(
@@ -32,29 +34,20 @@ async def run(
     """
     sequence = (scripts,) if isinstance(scripts, Script) else tuple(scripts)
     answers: dict[Hashable, object] = {}
+    wasted = 0  # work of attempts that ended with a question
     while True:
+        shared = Shared(Message(octets), surroundings, now, limits, dict(answers), steps=[] if is_traced else None)
+        shared.may_ask = len(answers) < QUESTIONS_LIMIT and wasted <= limits.work
         try:
-            return attempt(sequence, octets, surroundings, answers, now=now, limits=limits, is_traced=is_traced)
+            return attempt(sequence, shared)
         except UnansweredError as question:
-            if len(answers) >= QUESTIONS_LIMIT:
-                fault = Fault(1, 1, "script asks more than its limit allows")
-                return Result((Keep(is_implicit=True),), error=fault)
+            wasted += question.work
             answers[question.question] = await question.fetch(ports)
 
 
-def attempt(
-    scripts: Sequence[Script],
-    octets: bytes | mmap.mmap,
-    surroundings: Surroundings,
-    answers: Mapping[Hashable, object],
-    *,
-    now: datetime,
-    limits: Limits = DEFAULT_LIMITS,
-    is_traced: bool = False,
-) -> Result:
+def attempt(scripts: Sequence[Script], shared: Shared) -> Result:
     """Run with the answers that are there. Raises UnansweredError when one is missing."""
-    shared = Shared(Message(octets), surroundings, now, limits, dict(answers), steps=[] if is_traced else None)
-    shared.flags = list(surroundings.flags)
+    shared.flags = list(shared.surroundings.flags)
     try:
         run_all(shared, scripts)
     except ScriptError as error:

@@ -30,10 +30,11 @@ class ScriptError(Exception):
 class UnansweredError(Exception):
     """A question to the outside has no answer yet; interpreter.run fetches it."""
 
-    def __init__(self, question: Hashable, fetch: "Fetch[object]") -> None:
+    def __init__(self, question: Hashable, fetch: "Fetch[object]", work: int) -> None:
         super().__init__("unanswered")
         self.question = question
         self.fetch = fetch
+        self.work = work  # done up to here, and to be done again
 
 
 class Signal(Enum):
@@ -74,14 +75,17 @@ class Shared:
     included: set[tuple[str, str]] = field(default_factory=set)
     include_count: int = 0
     work: int = 0
+    may_ask: bool = True
     keeps: bool = True  # the implicit keep, RFC 5228 §2.10.2
     settled: Settled = Settled()
     is_stopped: bool = False
 
     def ask(self, question: Hashable, fetch: "Fetch[_Answer]") -> _Answer:
-        """The answer to a question. Raises UnansweredError when it must be fetched first."""
+        """The answer to a question. Raises UnansweredError when it must be fetched first, ScriptError when there were enough."""
         if question not in self.answers:
-            raise UnansweredError(question, cast("Fetch[object]", fetch))
+            if not self.may_ask:
+                raise ScriptError("script asks more than its limit allows")
+            raise UnansweredError(question, cast("Fetch[object]", fetch), self.work)
         return cast(_Answer, self.answers[question])
 
     def store_global(self, name: str, value: str) -> None:

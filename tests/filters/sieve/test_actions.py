@@ -154,6 +154,24 @@ def test_limits_of_actions() -> None:
     )
 
 
+def test_limits_of_questions() -> None:
+    """A script may ask about many mailboxes, not about any number, and little after much work: asking begins it anew."""
+    asking = 'require ["mailbox", "fileinto"];' + "".join(
+        f'if mailboxexists "a{at}" {{ fileinto "a{at}"; }}' for at in range(150)
+    )
+    outside = Outside()
+    found = result(asking, outside=outside)
+    assert (found.actions, len(outside.asked)) == ((KEPT,), 100)
+    assert found.error is not None
+    assert "asks more" in found.error.text
+    working, outside = "".join(f'if header "subject" "{at}" {{ stop; }}' for at in range(400)), Outside()
+    found = result(asking.replace(";", ";" + working, 1), outside=outside, limits=Limits(work=4000))
+    assert found.actions == (KEPT,)
+    assert found.error is not None
+    assert len(outside.asked) < 10
+    assert result([working, asking], limits=Limits(work=4000)).actions == (KEPT,)
+
+
 def test_a_sequence_of_scripts() -> None:
     """The next script runs when the message is kept, and takes over flags, edits and actions."""
     first = 'require ["imap4flags", "editheader", "copy", "fileinto"]; addheader "X-A" "1"; setflag "a"; fileinto :copy "Copies";'

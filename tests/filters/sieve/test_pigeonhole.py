@@ -13,8 +13,11 @@ import pytest
 
 from filters.sieve.actions import Action, FileInto, Keep, Redirect
 from filters.sieve.interpreter import attempt
+from filters.sieve.limits import DEFAULT_LIMITS
+from filters.sieve.message import Message
 from filters.sieve.ports import Envelope, Owner, Surroundings
 from filters.sieve.script import compile_script
+from filters.sieve.state import Shared
 
 SIEVE_TEST = shutil.which("sieve-test")
 REQUIRE = (
@@ -154,7 +157,8 @@ class Maker:
 
 def ours(script: str, mail: bytes) -> list[str]:
     around = Surroundings(Envelope("sender+tag@example.net", "alice@example.org"), Owner(("alice@example.org",)))
-    result = attempt([compile_script(script)], mail, around, {}, now=datetime(2026, 1, 1, tzinfo=UTC))
+    shared = Shared(Message(mail), around, datetime(2026, 1, 1, tzinfo=UTC), DEFAULT_LIMITS)
+    result = attempt([compile_script(script)], shared)
     assert result.error is None, result.error
     return [text for action in result.actions if (text := told(action))]
 
