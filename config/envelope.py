@@ -9,6 +9,7 @@ from msgspec import Meta
 from config.listen import split_address
 from config.units import DAY, HOUR, MINUTE, Seconds
 
+FilterName = Literal["rates", "helo", "dnslists", "spf", "policy", "greylisting"]
 _Rate = Annotated[int, Meta(ge=0)]
 
 
@@ -16,7 +17,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What is asked on port 25 of hosts that are in no trusted network."""
 
     filters: Annotated[
-        list[Literal["rates", "helo", "dnslists", "spf", "policy", "greylisting"]],
+        list[FilterName],
         Meta(
             description="Envelope filters by name, in their order. rates: [rates]. helo: hosts that give our name for theirs get "
             "550 5.7.1. dnslists: [dnslists]. spf: SPF at MAIL. policy: [policy_service]. greylisting: [greylisting]; last, so "

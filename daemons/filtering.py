@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from ipaddress import ip_network
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from prometheus_client import Counter, Histogram
 
+from config.envelope import FilterName
 from config.filtering import Filtering
 from daemons import metrics
 from daemons.antivirus import build_antivirus
@@ -98,7 +99,11 @@ def build_pipeline(context: Context, names: Sequence[str], *, observe: Observe =
 
 
 def policies_of(settings: Filtering) -> dict[str, Policy]:
-    """What the configuration wants otherwise than filters have it."""
+    """What the configuration wants otherwise than filters have it. Raises StorageError for a name that no filter has."""
+    known = available().keys() | set(get_args(FilterName))
+    for each in settings.policies:
+        if each.filter not in known:
+            raise StorageError(f"filtering.policies: there is no filter {each.filter!r}")
     return {each.filter: Policy(each.on_failure, each.time_limit) for each in settings.policies}
 
 

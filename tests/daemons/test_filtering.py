@@ -72,6 +72,10 @@ def test_a_filter_that_cannot_be_made_stops_the_process(context: Context) -> Non
         build_pipeline(context, ["whispering"])
     with pytest.raises(StorageError, match=r"smtp\.filters: mime is named twice"):
         build_pipeline(context, ["mime", "mime"])
+    filtering = Filtering(policies=[Policy(filter="mine", on_failure="pass")])
+    misspelt = replace(context, settings=msgspec.structs.replace(context.settings, filtering=filtering))
+    with pytest.raises(StorageError, match=r"filtering\.policies: there is no filter 'mine'"):
+        build_pipeline(misspelt, ["mime"])
 
 
 @pytest.mark.usefixtures("shouting")
