@@ -15,7 +15,6 @@ from protocol.message.header import Field, fields
 
 _VERDICTS = re.compile(rb"X-(?:Spam|Virus)-[!-9;-~]+", re.IGNORECASE)
 _BEGINNINGS = (b"x-spam-", b"x-virus-", b"authentication-results")
-_ON_LINES = tuple(b"\n" + each for each in _BEGINNINGS)
 
 
 def forged(header: bytes, authserv_ids: Collection[str]) -> list[Field]:
@@ -28,7 +27,12 @@ def forged(header: bytes, authserv_ids: Collection[str]) -> list[Field]:
 
 def _may_be_in(header: bytes) -> bool:
     small = header.lower()
-    return small.startswith(_BEGINNINGS) or any(each in small for each in _ON_LINES)
+    return (
+        b"\nx-spam-" in small
+        or b"\nx-virus-" in small
+        or b"\nauthentication-results" in small
+        or small.startswith(_BEGINNINGS)
+    )
 
 
 def without(octets: bytes, removed: Collection[Field]) -> bytes:

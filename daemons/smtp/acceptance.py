@@ -204,7 +204,9 @@ class Acceptance:
             refusal = refused(deliveries)
             if refusal is not None:
                 return self._refused(notes, refusal)
-            group = [*self._group(incoming, transaction, deliveries), *self._returns(incoming, transaction)]
+            group = self._group(incoming, transaction, deliveries)
+            if transaction.returned:
+                group += self._returns(incoming, transaction)
             group += await ways.messages(self.delivering, incoming)
             group += await self._reports_of(incoming, transaction, deliveries, transaction.expanded)
             return Made(group, deliveries)
@@ -310,6 +312,8 @@ class Acceptance:
         expanded: Sequence[Forwarded] = (),
     ) -> list[NewMessage]:
         """The report of delivery that the sender asked for: on those who have it, and on addresses that stand for several."""
+        if not transaction.asks_for_success:
+            return []
         kept = {each.account_id for each in deliveries if each.is_kept}
         addressees = [each for each in transaction.everyone if each.recipient.account_id in kept]
         told = [each for each in expanded if not _is_discarded(incoming, each.tenant_id)]

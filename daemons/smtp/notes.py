@@ -15,6 +15,7 @@ from protocol.smtp.reply import Reply
 from storage.rows import ContentFacts, NewMessage, Placed, Stored
 
 _DELIVERIES = Counter("postwerk_deliveries", "Messages of accounts, by what became of them.", ["outcome"])
+_STORED = _DELIVERIES.labels("stored")
 _FAULTS = Counter("postwerk_sieve_faults", "Messages over which a script made a mistake.")
 
 
@@ -69,7 +70,7 @@ class Notes:
             (new.tenant_id, one.mailbox_id): one for new, done in zip(group, stored, strict=True) for one in done.placed
         }
         tenants = dict(self._concerned())
-        for each in [each for delivery in deliveries for each in delivery.others()]:
+        for each in [each for delivery in deliveries if delivery.further for each in delivery.others()]:
             if each.tenant_id not in tenants:  # a rule has sent it on to there
                 tenants[each.tenant_id] = [_path(each.addressee.rcpt)]
         for tenant_id, paths in tenants.items():
@@ -138,7 +139,7 @@ def note_delivery(
     """
     for each in delivery.everyone():
         tenant_id, path = each.tenant_id, _path(each.addressee.rcpt)
-        _DELIVERIES.labels(each.outcome).inc()
+        (_STORED if each.is_kept else _DELIVERIES.labels(each.outcome)).inc()
         if each.fault:
             _FAULTS.inc()
         done = [text for text in each.done if text]

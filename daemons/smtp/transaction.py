@@ -146,6 +146,14 @@ class Transaction:
         return self.addressees + [each for forwarded in self.forwarded for each in forwarded.local]
 
     @property
+    def asks_for_success(self) -> bool:
+        """Whether there is anything to report to the sender once the message is delivered (RFC 3461 §4.1)."""
+        if self.mail.reverse_path is None:
+            return False
+        notified: list[Addressee | Forwarded] = [*self.everyone, *self.expanded]
+        return any("SUCCESS" in each.rcpt.parameters.notify for each in notified if each.rcpt.parameters.notify)
+
+    @property
     def is_binary(self) -> bool:
         """Whether the message may hold any octets, CR and LF alone included (RFC 3030 §3)."""
         return self.mail.parameters.body == "BINARYMIME"

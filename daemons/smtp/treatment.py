@@ -5,7 +5,7 @@ The archive has the message as it came, with a mark that says what was done: the
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,14 +38,19 @@ class Treated:
         return [archived, replace(whole, original=self.rest, facts=self.facts, journal=None)]
 
 
-@asynccontextmanager
-async def treating(
+def treating(
     context: Context, decision: Decision, original: bytes | Path, tenant_ids: Collection[int], reference: str
-) -> AsyncIterator[Mapping[int, Treated]]:
+) -> AbstractAsyncContextManager[Mapping[int, Treated]]:
     """What is different for which tenants, while the messages are being stored. Raises StorageError, OSError."""
     if not decision.is_changed:
-        yield {}
-        return
+        return nullcontext({})
+    return _changing(context, decision, original, tenant_ids, reference)
+
+
+@asynccontextmanager
+async def _changing(
+    context: Context, decision: Decision, original: bytes | Path, tenant_ids: Collection[int], reference: str
+) -> AsyncIterator[Mapping[int, Treated]]:
     treated: dict[int, Treated] = {}
     spooled: list[SpoolFile] = []
     try:

@@ -48,8 +48,8 @@ class Share:
         """What is left of it. The journal has the octets that came, below whatever trace fields."""
         made: list[NewMessage] = []
         if journal is not None:
-            forms = [kept.form for kept in self._kept.values()]
-            bearer = next((form for form in forms if form.original is self.whole.original), self.whole)
+            original, forms = self.whole.original, (kept.form for kept in self._kept.values())
+            bearer = next((form for form in forms if form.original is original), self.whole)
             placements, effects = self.taken(bearer)
             made.append(_message(self.tenant_id, bearer, placements, effects, journal))
         elif self._effects:
