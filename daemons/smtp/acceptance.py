@@ -191,7 +191,7 @@ class Acceptance:
 
     async def _deliver_all(self, incoming: Incoming, transaction: Transaction, notes: Notes) -> list[Reply]:
         """One answer for everybody: all are served, or none, and nobody is refused unless all are."""
-        ways = await ways_of(self.delivering, incoming, transaction.forwarded)
+        ways = await ways_of(self.delivering, incoming, transaction.forwarded) if transaction.forwarded else Ways()
         if isinstance(ways, Ways) and not (ways.ways or ways.stayed or transaction.everyone or transaction.returned):
             ways = ways.refusal or ways
         if isinstance(ways, Refuse):
@@ -207,7 +207,8 @@ class Acceptance:
             group = self._group(incoming, transaction, deliveries)
             if transaction.returned:
                 group += self._returns(incoming, transaction)
-            group += await ways.messages(self.delivering, incoming)
+            if ways.ways:
+                group += await ways.messages(self.delivering, incoming)
             group += await self._reports_of(incoming, transaction, deliveries, transaction.expanded)
             return Made(group, deliveries)
 
@@ -250,7 +251,8 @@ class Acceptance:
             if not taken:
                 return next(iter(answers.values()))
             served = [each for each in addressees if each.recipient.account_id not in answers]
-            part = replace(transaction, addressees=served)
+            is_whole = len(served) == len(transaction.addressees)
+            part = transaction if is_whole else replace(transaction, addressees=served)
             group = self._group(incoming, part, taken)
             if account_ids == everybody:
                 group += await self._reports_of(incoming, part, taken)

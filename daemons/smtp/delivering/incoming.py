@@ -145,7 +145,7 @@ class Delivery:
 
     def keep(self, form: Form, received_at: datetime) -> None:
         """Into the inbox, whatever rules say."""
-        self.filed.append(Filed(form, Placement(self.addressee.recipient.inbox_id, internaldate=received_at)))
+        self.filed.append(Filed(form, Placement(self.addressee.recipient.inbox_id, 0, (), received_at)))
 
     def everyone(self) -> "list[Delivery]":
         """This one and all that follow from it."""
@@ -193,8 +193,8 @@ class Readings:
 def lost(deliveries: Sequence[Delivery]) -> list[Delivery]:
     """Those of accounts that send the message on to each other, or to who refuses it: nobody would have it."""
     everyone = [each for delivery in deliveries for each in delivery.everyone()]
-    refusing = {each.account_id for each in everyone if each.refusal is not None}
     depending = {each.account_id: each for each in everyone if each.depends}
+    refusing = {each.account_id for each in everyone if each.refusal is not None} if depending else set()
     while depending:
         safe = [
             account_id for account_id, each in depending.items() if each.led_to - depending.keys() - refusing
