@@ -27,7 +27,7 @@ LEAST_LEARNED = 30  # messages of each kind, of a level that is to have a say
 # Whoever has sorted more ham than spam knows more words of ham, and finds more of these in whatever comes in: what that adds is
 # taken off again, by what was seen when some of the mail of one kind was left out.
 _BALANCE, _MOST_UNBALANCED = 2.1, 3.0
-_RESERVE = 1.4  # two kinds of mail of one size: how much more must speak for spam than against it
+_RESERVE = 1.2  # two kinds of mail of one size: how much more must speak for spam than against it
 _STEEPNESS = 1.9  # of the probability, fitted as UNSEEN was
 _SHOWN, _LOOKED_AT = 5, 12
 _MAX_REMEMBERED = 10_000

@@ -28,8 +28,6 @@ MAX_TOKENS = 1_500  # of one message: at most a third of them of its header
 SENT = 1 << 62  # set in the number of a token that tells of how the message was sent
 _MAX_REMEMBERED = 50_000
 _MAX_TEXT = 2_000  # characters: what a reader sees first says what it is
-_MAX_TAGS = 100
-_MAX_MARKUP = 6_000
 _OPENING = 50  # words of the subject and of the text that are taken by pairs
 _REACHES = ((1, " "), (2, " … "), (3, " … "))  # of a pair, in words
 _MASK = SENT - 1
@@ -40,7 +38,6 @@ _WORD_CHARACTERS = 23  # of one that is not
 # By octets of UTF-8: what is no ASCII character is seen to later.
 _SPACED = bytes([each if each > 127 or chr(each).isalnum() or each in b"_'$%-!" else 32 for each in range(256)])
 _FIELD_WORD = re.compile(r"[\w$€£%!'.-]+")
-_TAG = re.compile(r"<([a-z][a-z0-9]{0,9}(?: [a-z]{1,12}=)?)")
 _DIGITS = re.compile(r"\d+")
 _PLAIN = ("subject ", "from ", "host ", "mailer ")
 _TEXT_FIELDS = {
@@ -142,14 +139,13 @@ def _field_words(sight: Sight) -> list[str]:
 
 
 def _shape_words(sight: Sight) -> list[str]:
-    """Links, attachments, markup."""
+    """Links and attachments."""
     found = [
         f"charset {(part.encoding or b'').decode('latin-1').lower()[:20]} {part.subtype.decode('latin-1').lower()[:20]}"
         for part in sight.parts[:10]
     ]
-    for host in sorted(sight.hosts)[:30]:
-        found.append(f"host {host[:60]}")
-        found.append(f"site {site(host)[:60]}")
+    hosts = sorted(sight.hosts)[:30]
+    found += [f"host {host[:60]}" for host in hosts]
+    found += [f"site {each[:60]}" for each in dict.fromkeys(map(site, hosts))]
     found += [f"file {name.rpartition('.')[2][:12]}" for _, name in sight.attachments[:10]]
-    found += [f"tag {tag}" for tag in _TAG.findall(sight.html[:_MAX_MARKUP].lower())[:_MAX_TAGS]]
     return found

@@ -1,8 +1,8 @@
 """Traits: what tells of how a message was made and sent, whatever it says. Words for Bayes, like those of its text.
 
 Which fields there are and in which order, what programs write into dates, boundaries and Message-IDs, and the way that it came:
-spam is written by other programs than letters are. Sizes, shares of capitals, and whether the addresses of a message belong
-together were tried as well; where words are known, these say nothing more.
+spam is written by other programs than letters are. Markup, sizes, shares of capitals, and whether the addresses of a
+message belong together were tried as well; where words are known, these say nothing more.
 """
 
 import re
