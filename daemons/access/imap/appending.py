@@ -127,7 +127,7 @@ async def _store(
         raise RefusalError.no(b"EXPUNGEISSUED", "the message is gone") from None
     uids = [one.placed[0].uid for one in stored]
     await arriving.mark_seen(uids)
-    await came_in(session, "APPEND", mailbox, uids)
+    await came_in(session, starts.tag, "APPEND", mailbox, uids)
     session.shared.views.touch(mailbox.mailbox_id)
     if replaces is not None:
         session.shared.views.touch(replaces[0])

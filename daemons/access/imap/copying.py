@@ -32,8 +32,7 @@ async def copy(session: Session, asked: command.Copy) -> Completion:
     if not uids:
         return Completion("nothing to copy")
     copied = await _placed(session, asked, uids, target, messages.copy)
-    async with alive(session, asked.tag):
-        await came_in(session, "COPY", target, copied.target_uids)
+    await came_in(session, asked.tag, "COPY", target, copied.target_uids)
     session.shared.views.touch(target.mailbox_id)
     return Completion("copied", await _copyuid(session, target, copied))
 
@@ -48,8 +47,7 @@ async def move(session: Session, asked: command.Move) -> Completion:
     moved = await _placed(session, asked, uids, target, messages.move)
     if not moved.source_uids:
         return Completion("nothing to move")
-    async with alive(session, asked.tag):
-        await came_in(session, "COPY", target, moved.target_uids)
+    await came_in(session, asked.tag, "COPY", target, moved.target_uids)
     if (code := await _copyuid(session, target, moved)) is not None:
         session.put(response.untagged("OK", code, "moved"))
     session.shared.views.touch(selected.view.mailbox_id)

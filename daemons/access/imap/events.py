@@ -4,8 +4,9 @@ A command waits for the scripts that it starts, so what they change is told in i
 views are touched after them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from daemons.access.imap.progress import alive
 from daemons.access.imap.session import Session, log
 from daemons.access.imap.view import View
 from daemons.scripting.events import Cause, Happening
@@ -17,9 +18,12 @@ from storage.rows import Mailbox, MessageRow
 Flags = Mapping[int, frozenset[bytes]]  # by UID
 
 
-async def came_in(session: Session, cause: Cause, mailbox: Mailbox, uids: Iterable[int]) -> None:
-    """New messages are in the mailbox."""
-    await _happened(session, cause, mailbox.account_id, mailbox.mailbox_id, dict.fromkeys(uids, ""))
+async def came_in(session: Session, tag: bytes, cause: Cause, mailbox: Mailbox, uids: Sequence[int]) -> None:
+    """New messages are in the mailbox, by the command with that tag, which may take long now. Nothing may be sent meanwhile."""
+    name = await _script(session, mailbox.mailbox_id) if uids else ""
+    if name:
+        async with alive(session, tag):
+            await _happened(session, cause, name, mailbox.account_id, mailbox.mailbox_id, dict.fromkeys(uids, ""))
 
 
 async def flags_before(session: Session, view: View, uids: Sequence[int]) -> Flags | None:
@@ -38,18 +42,18 @@ async def flags_changed(session: Session, view: View, before: Flags, changed: Se
         after = frozenset(render_flags(row.flags, row.keywords)[1:-1].split())
         if names := sorted(after ^ before.get(row.uid, frozenset())):
             told[row.uid] = b" ".join(names).decode()
-    await _happened(session, "FLAG", view.account_id, view.mailbox_id, told)
+    name = await _script(session, view.mailbox_id) if told else ""
+    if name:
+        await _happened(session, "FLAG", name, view.account_id, view.mailbox_id, told)
 
 
 async def _happened(
-    session: Session, cause: Cause, account_id: int, mailbox_id: int, messages: Mapping[int, str]
+    session: Session, cause: Cause, name: str, account_id: int, mailbox_id: int, messages: Mapping[int, str]
 ) -> None:
-    name = await _script(session, mailbox_id) if messages else ""
-    if name:
-        owner = AccountOwner(session.account.tenant_id, account_id)
-        happening = Happening(cause, owner, mailbox_id, session.account.login)
-        await session.shared.events.run(happening, name, messages)
-        session.shared.views.touch(mailbox_id)
+    owner = AccountOwner(session.account.tenant_id, account_id)
+    happening = Happening(cause, owner, mailbox_id, session.account.login)
+    await session.shared.events.run(happening, name, messages)
+    session.shared.views.touch(mailbox_id)
 
 
 async def _script(session: Session, mailbox_id: int) -> str:
