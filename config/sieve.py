@@ -44,6 +44,13 @@ class Sieve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     include_depth: Annotated[int, Meta(ge=3, le=20, description="Scripts that include each other.")] = 10
     includes: Annotated[int, Meta(ge=0, le=1000, description="Scripts included in one run.")] = 255
     body: Annotated[Octets, Meta(description="How much of a body the body test looks at.")] = Octets(MIB)
+    edited: Annotated[
+        Octets,
+        Meta(
+            description="Room for a message as one run edits it, and for all such messages together that go to mailboxes and "
+            "other hosts. The first is always possible."
+        ),
+    ] = Octets(64 * MIB)
     vacation_least: Annotated[
         Seconds, Meta(description="Shortest period of vacation's :days within which nobody is answered twice.")
     ] = Seconds(DAY)

@@ -19,6 +19,7 @@ def limits_of(settings: Sieve) -> Limits:
         include_depth=settings.include_depth,
         includes=settings.includes,
         body_octets=settings.body,
+        message_octets=settings.edited,
         vacation_least_seconds=int(settings.vacation_least),
         vacation_most_seconds=int(settings.vacation_most),
         vacation_usual_seconds=int(settings.vacation_usual),

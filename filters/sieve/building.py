@@ -135,7 +135,13 @@ class Builder:
         if len(pieces) == 1 and not isinstance(pieces[0], str):
             return pieces[0]
         fixed = tuple(pieces)
-        return lambda run: "".join([piece if isinstance(piece, str) else piece(run) for piece in fixed])
+
+        def joined(run: Run) -> str:
+            texts = [piece if isinstance(piece, str) else piece(run) for piece in fixed]
+            run.spend(sum(map(len, texts)) // 256)
+            return "".join(texts)
+
+        return joined
 
     def optional_text(self, argument: Argument | None) -> "Callable[[Run], str | None]":
         """A text that may be missing."""

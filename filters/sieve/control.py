@@ -24,7 +24,7 @@ def keep(builder: Builder, node: Node) -> Op:
     flags = flags_of(builder, node)
 
     def execute(run: Run) -> None:
-        action = Keep(flags(run), run.shared.message.edited)
+        action = Keep(flags(run), run.edited())
         run.shared.keeps = False
         run.note(node.place, "keep")
         _deliver(run, action)
@@ -60,7 +60,7 @@ def fileinto(builder: Builder, node: Node) -> Op:
         name = mailbox(run)
         if fault := mailbox_fault(name):
             raise ScriptError(fault)
-        action = FileInto(name, flags(run), creates, mailbox_id(run), special_use(run), run.shared.message.edited)
+        action = FileInto(name, flags(run), creates, mailbox_id(run), special_use(run), run.edited())
         if not copies:
             run.shared.keeps = False
         run.note(node.place, f'file into "{name}"')
@@ -110,7 +110,7 @@ def redirect(builder: Builder, node: Node) -> Op:
         target = "" if to_list else recipient(text)
         if target is None:
             raise ScriptError(f"invalid address '{text}' for the redirect command")
-        message = run.shared.message.edited
+        message = run.edited()
         wanted, returned = notify(run), ret(run)
         action = Redirect(target, text if to_list else None, wanted, returned[0] if returned else None, message)
         if not copies:

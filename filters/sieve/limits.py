@@ -18,7 +18,7 @@ class Limits:
     include_depth: int = 10
     includes: int = 255
     part_depth: int = 10  # of foreverypart within each other
-    message_octets: int = 64 << 20  # of an edited message
+    message_octets: int = 64 << 20  # of an edited message, and of all that actions have together
     body_octets: int = 1 << 20  # of the body; what lies behind is not looked at
     field_octets: int = 2_048  # of a field that addheader adds
     regex_octets: int = 2_000  # of one pattern

@@ -91,6 +91,7 @@ class Message:
         self._view: View | None = None
         self._views: dict[Path, View] = {}
         self.is_edited = False
+        self._copied = 0
         end = _end_of_header(octets)
         self._section = bytes(octets[:end])
         self._body_start = end
@@ -117,7 +118,13 @@ class Message:
             self._octets = self._section + rest
             self._body_start = len(self._section)
             self._fields = None
+            self._copied += len(self._octets)
         return self._octets
+
+    def take_copied(self) -> int:
+        """Octets that edits have copied since this was asked last."""
+        copied, self._copied = self._copied, 0
+        return copied
 
     @property
     def edited(self) -> bytes | None:
@@ -150,8 +157,10 @@ class Message:
 
     def replace(self, octets: bytes) -> None:
         """Become another message."""
+        copied = self._copied
         self.__init__(octets)  # type: ignore[misc]
         self.is_edited = True
+        self._copied = copied + len(octets)
 
     def edit(self, change: Callable[[list[header.RawField]], list[header.RawField]]) -> None:
         """Change the header fields."""

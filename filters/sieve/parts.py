@@ -7,7 +7,7 @@ from filters.sieve.addresses import mailbox_of
 from filters.sieve.building import Builder, number
 from filters.sieve.conditions import part_of
 from filters.sieve.fields import field, text_part
-from filters.sieve.message import Message, part_text, paths_below
+from filters.sieve.message import Message, View, part_text, paths_below
 from filters.sieve.state import Op, Run, ScriptError, Signal
 from filters.sieve.variables import modifiers
 from protocol.message import header
@@ -83,12 +83,21 @@ def extracttext(builder: Builder, node: Node) -> Op:
     )
 
     def execute(run: Run) -> None:
-        view = part_of(run)
-        text = part_text(view) if view.part is not None and view.part.is_text and not view.part.children else ""
+        text = _beginning(run, part_of(run))
         run.spend(len(text) // 64)
         store(run, modify(text if first is None else text[:first]))
 
     return execute
+
+
+def _beginning(run: Run, view: View) -> str:
+    """The text of a part, read once: as much of it as a variable could ever need."""
+    if view.part is None or not view.part.is_text or view.part.children:
+        return ""
+    if (known := view.remembered.get("extracttext")) is None:
+        run.spend((view.part.end - view.part.body_start) // 128)
+        known = view.remembered["extracttext"] = [part_text(view)[: max(run.shared.limits.variable_octets, 1 << 16)]]
+    return known[0]
 
 
 def replace(builder: Builder, node: Node) -> Op:

@@ -76,6 +76,7 @@ class Shared:
     include_count: int = 0
     work: int = 0
     may_ask: bool = True
+    versions: list[bytes] = field(default_factory=list)  # of the message, as actions have it
     keeps: bool = True  # the implicit keep, RFC 5228 §2.10.2
     settled: Settled = Settled()
     is_stopped: bool = False
@@ -112,9 +113,20 @@ class Run:
     def spend(self, work: int) -> None:
         """Count work. Raises ScriptError when there was too much."""
         shared = self.shared
-        shared.work += work
+        shared.work += work + (shared.message.take_copied() >> 10)
         if shared.work > shared.limits.work:
             raise ScriptError("script did more work than its limit allows")
+
+    def edited(self) -> bytes | None:
+        """The message for an action; None: as it came. Raises ScriptError when such messages take too much room together."""
+        shared = self.shared
+        octets = shared.message.edited
+        if octets is not None and all(octets is not version for version in shared.versions):
+            room = sum(map(len, shared.versions))
+            if room and room + len(octets) > shared.limits.message_octets:
+                raise ScriptError("edited messages take more room than their limit")
+            shared.versions.append(octets)
+        return octets
 
     def act(self, action: Action) -> None:
         """Add an action. Raises ScriptError when there are too many."""

@@ -19,9 +19,9 @@ def _upper_first(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _encode_url(character: str) -> str:
+def _encode_url(text: str) -> str:
     """RFC 5435 §6: everything but unreserved characters is %-encoded."""
-    return quote(character.encode("utf-8", "surrogateescape"), safe="")
+    return quote(text.encode("utf-8", "surrogateescape"), safe="")
 
 
 _MODIFIERS: tuple[tuple[str, Modify], ...] = (  # the highest precedence first, RFC 5229 §4.1
@@ -51,14 +51,14 @@ def modifiers(node: Node, limit: int) -> Modify:
 
 def _lengthened(modify: Modify, text: str, limit: int) -> str:
     """As much of the text as the limit allows, each character changed."""
-    found: list[str] = []
-    for character in text:
-        changed = modify(character)
-        limit -= len(changed.encode("utf-8", "surrogateescape"))
-        if limit < 0:
-            break
-        found.append(changed)
-    return "".join(found)
+    fits, most = 0, min(len(text), limit)
+    while fits < most:
+        middle = (fits + most + 1) // 2
+        if len(modify(text[:middle]).encode("utf-8", "surrogateescape")) <= limit:
+            fits = middle
+        else:
+            most = middle - 1
+    return modify(text[:fits])
 
 
 def assign(builder: Builder, node: Node) -> Op:
@@ -68,11 +68,12 @@ def assign(builder: Builder, node: Node) -> Op:
         builder.text(node.positional[1]),
         modifiers(node, builder.limits.variable_octets),
     )
+    work_of = 4 if any(name in node.options for name, each in _MODIFIERS if each in _LENGTHENING) else 64
     builder.assigned.add((builder.constant(node.positional[0]) or "").lower())
 
     def execute(run: Run) -> None:
         text = value(run)
-        run.spend(len(text) // 64)
+        run.spend(len(text) // work_of)
         store(run, modify(text))
 
     return execute

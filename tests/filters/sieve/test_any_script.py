@@ -1,17 +1,22 @@
 """Any script that the language allows, over any mail: it compiles or is refused, and ends within its limits."""
 
 import time
+import tracemalloc
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from filters.sieve.actions import Keep
-from filters.sieve.limits import Limits
+from filters.sieve.interpreter import attempt
+from filters.sieve.limits import DEFAULT_LIMITS, Limits
+from filters.sieve.message import Message
 from filters.sieve.script import compile_script
+from filters.sieve.state import Shared
 from protocol.sieve.errors import SieveError
 from protocol.sieve.language import CAPABILITIES, LANGUAGE
 from protocol.sieve.signatures import Kind, Option, Signature
-from tests.filters.sieve.running import MAIL, Outside, result
+from tests.filters.sieve.running import AROUND, MAIL, NOW, Outside, result
 
 LIMITS = Limits(work=5_000)
 OUTSIDE = Outside(
@@ -173,6 +178,42 @@ def test_a_greedy_script_is_stopped() -> None:
     assert found.error is not None
     assert "work" in found.error.text
     assert time.process_time() - begun < 3
+
+
+_LONG = 'set "a" "' + "x" * 4000 + '"; '
+_LARGE = MAIL + (b"y" * 76 + b"\r\n") * 50_000
+_PAGE = b"Content-Type: text/html\r\n\r\n" + b"<b>a&amp;</b>" * 40_000
+_EDITED = "".join(f'addheader "X-A" "b"; fileinto "a{number}"; ' for number in range(31))
+
+
+@pytest.mark.parametrize(
+    ("source", "mail"),
+    [
+        pytest.param(_LONG + 'set "b" "' + "${a}" * 50_000 + '";', MAIL, id="long texts"),
+        pytest.param(_LONG + 'set :quotewildcard "b" "${a}${a}";' * 1000, MAIL, id="quoted texts"),
+        pytest.param(
+            _LONG.replace("x", "*") + 'set :quoteregex "b" "${a}${a}";' * 1000, MAIL, id="texts cut in the end"
+        ),
+        pytest.param(_EDITED, _LARGE, id="edited messages"),
+        pytest.param('addheader "X-A" "b"; if size :over 1M { addflag "x"; }' * 100, _LARGE, id="edited and looked at"),
+        pytest.param("foreverypart { " + 'extracttext "b";' * 1000 + " }", _PAGE, id="extracted texts"),
+    ],
+)
+def test_what_looks_cheap_is_counted_too(source: str, mail: bytes) -> None:
+    """Each of these once cost seconds, or hundreds of megabytes: all is bounded, whatever the size of the message."""
+    require = (
+        'require ["variables", "regex", "fileinto", "editheader", "imap4flags", "mime", "foreverypart", "extracttext"];'
+    )
+    script = compile_script(require + source)
+    tracemalloc.start()
+    begun = time.process_time()
+    try:
+        attempt([script], Shared(Message(mail), AROUND, NOW, DEFAULT_LIMITS))
+        taken, (_, peak) = time.process_time() - begun, tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 3  # with memory traced; a tenth of it without
+    assert peak < DEFAULT_LIMITS.message_octets + 8 * len(mail) + (4 << 20)
 
 
 def test_fifty_rules_are_cheap() -> None:
