@@ -83,9 +83,11 @@ def trained(sorted_: Sequence[Sorted]) -> Memory:
     return memory
 
 
-async def scored(sorted_: Sequence[Sorted], memory: Memory | None) -> list[tuple[Sorted, SpamVerdict]]:
+async def scored(
+    sorted_: Sequence[Sorted], memory: Memory | None, scorer: Scorer | None = None
+) -> list[tuple[Sorted, SpamVerdict]]:
     """The test half, each with its verdict."""
-    scorer = Scorer()
+    scorer = scorer or Scorer()
     return [(each, await scorer.score(Sight(each.octets), memory)) for each in sorted_ if not each.is_training]
 
 

@@ -15,6 +15,7 @@ from filters.dnslists import DnsListings
 from filters.lists import Listings
 from filters.ports import OnFailure, Resolver
 from filters.spam import reputation
+from filters.spam.bayes import LEAST_LEARNED
 from filters.spam.engines import Weighed
 from filters.spam.findings import SpamFinding, SpamFindings
 from filters.spam.judging import Judging, Knowledge, Look
@@ -65,7 +66,7 @@ class Spam:
         resolver: Resolver | None = None,
         correspondence: Correspondence | None = None,
         filing: Filing = "wanted",
-        least_learned: int = 30,
+        least_learned: int = LEAST_LEARNED,
         limit_seconds: float = 30.0,
         observe: Callable[[SpamFindings], None] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),

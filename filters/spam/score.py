@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from filters.spam.bayes import Counts, Opinion, judge
+from filters.spam.bayes import LEAST_LEARNED, Counts, Opinion, judge
 from filters.spam.catalogue import rule_book
 from filters.spam.rules import Language, Rule, RuleBook
 from filters.spam.sight import Sight
@@ -27,7 +27,7 @@ _GTUBE_RULE = Rule(
 )
 # Points that Bayes may give: it alone makes spam but has nothing refused, and outweighs most rules. The line between was fitted
 # by leaving out some of what was learned, never by other messages.
-_MOST_LEARNED, _LEAST_LEARNED, _STEEPNESS = 8.0, -12.0, 5.0
+_MOST_POINTS, _LEAST_POINTS, _STEEPNESS = 8.0, -12.0, 5.0
 _LINE = 76
 _REASONS_LISTED = 30
 
@@ -108,7 +108,7 @@ class SpamVerdict:
 class Scorer:
     """Scores messages by the built-in rules and by what was learned. One for all messages."""
 
-    def __init__(self, book: RuleBook | None = None, *, least_learned: int = 30) -> None:
+    def __init__(self, book: RuleBook | None = None, *, least_learned: int = LEAST_LEARNED) -> None:
         self._book = book or rule_book()
         self._reasons = {rule.name: _reason(rule) for rule in self._book.rules}
         self._least_learned = least_learned
@@ -150,7 +150,7 @@ def has_gtube(sight: Sight) -> bool:
 
 def bayes_points(opinion: Opinion) -> float:
     """What an opinion counts."""
-    return round(max(_LEAST_LEARNED, min(_MOST_LEARNED, _STEEPNESS * opinion.evidence)), 1)
+    return round(max(_LEAST_POINTS, min(_MOST_POINTS, _STEEPNESS * opinion.evidence)), 1)
 
 
 def _learned(opinion: Opinion) -> Reason | None:

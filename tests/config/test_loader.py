@@ -92,9 +92,11 @@ def test_the_example_is_a_configuration() -> None:
             assert found == default
             continue
         for key, value in msgspec.structs.asdict(default).items():
-            assert value is None or key in ("issuers", "routes", "policies", "lists", "gateways") or getattr(found, key) == value, (
-                f"{section}.{key}"
-            )
+            assert (
+                value is None
+                or key in ("issuers", "routes", "policies", "lists", "gateways")
+                or getattr(found, key) == value
+            ), f"{section}.{key}"
 
 
 def test_a_filter_has_one_entry() -> None:

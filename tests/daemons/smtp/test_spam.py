@@ -176,7 +176,7 @@ async def test_what_an_account_has_sorted_counts_for_it(intake: Intake, account:
     pool = intake.context.pool
     async with pool.acquire() as connection:
         whose = Whose(account.tenant_id, account.account_id)
-        for number in range(30):
+        for number in range(60):
             for is_spam, text in ((True, "cheap pills"), (False, "minutes of the meeting")):
                 octets = letter(f"{text} {number}\n", Message_ID=f"<{number}@example.org>")
                 await spam.learn(

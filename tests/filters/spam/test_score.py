@@ -111,11 +111,11 @@ async def test_real_mail_is_told_apart() -> None:
 
     So few messages train here that the figures are poorer than those of bench.spam, which has all of it.
     """
-    totals = [[0, 0, 0, 0], [0, 0, 0, 0]]
+    totals, early = [[0, 0, 0, 0], [0, 0, 0, 0]], Scorer(least_learned=30)
     for swap in (False, True):
         sorted_ = [replace(each, is_training=each.is_training is not swap) for each in _some()]
         for total, memory in zip(totals, (None, trained(sorted_)), strict=True):
-            for place, number in enumerate(figures(await scored(sorted_, memory), Thresholds().junk)):
+            for place, number in enumerate(figures(await scored(sorted_, memory, early), Thresholds().junk)):
                 total[place] += number
     (false_alone, ham, alone, spam), (false, _, detected, _) = totals
     assert (ham, spam) == (265, 111)
