@@ -115,7 +115,6 @@ def replace(builder: Builder, node: Node) -> Op:
         if view is None or view.part is None:
             return
         head, body = _entity(text(run)) if is_mime else text_part(text(run))
-        run.spend((message.size + len(body)) // 1024)
         octets, part = view.octets, view.part
         if not path:
             changes = {"Subject": subject(run), "From": sender(run)}
@@ -198,7 +197,6 @@ def enclose(builder: Builder, node: Node) -> Op:
             + (b"" if old.endswith(b"\n") else b"\r\n")
             + f"--{boundary}--\r\n".encode()
         )
-        run.spend(len(old) // 1024)
         _check_size(run)
         run.note(node.place, "enclose the message")
 
