@@ -130,6 +130,7 @@ def replace(builder: Builder, node: Node) -> Op:
 
 
 def _check_size(run: Run) -> None:
+    run.spend(0)  # the copy
     if run.shared.message.size > run.shared.limits.message_octets:
         raise ScriptError("edited message is larger than its limit")
 

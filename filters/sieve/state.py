@@ -121,6 +121,7 @@ class Run:
         """The message for an action; None: as it came. Raises ScriptError when such messages take too much room together."""
         shared = self.shared
         octets = shared.message.edited
+        self.spend(0)  # the copy
         if octets is not None and all(octets is not version for version in shared.versions):
             room = sum(map(len, shared.versions))
             if room and room + len(octets) > shared.limits.message_octets:

@@ -195,15 +195,14 @@ _EDITED = "".join(f'addheader "X-A" "b"; fileinto "a{number}"; ' for number in r
             _LONG.replace("x", "*") + 'set :quoteregex "b" "${a}${a}";' * 1000, MAIL, id="texts cut in the end"
         ),
         pytest.param(_EDITED, _LARGE, id="edited messages"),
+        pytest.param('enclose "b";' * 1000, _LARGE, id="messages within messages"),
         pytest.param('addheader "X-A" "b"; if size :over 1M { addflag "x"; }' * 100, _LARGE, id="edited and looked at"),
         pytest.param("foreverypart { " + 'extracttext "b";' * 1000 + " }", _PAGE, id="extracted texts"),
     ],
 )
 def test_what_looks_cheap_is_counted_too(source: str, mail: bytes) -> None:
     """Each of these once cost seconds, or hundreds of megabytes: all is bounded, whatever the size of the message."""
-    require = (
-        'require ["variables", "regex", "fileinto", "editheader", "imap4flags", "mime", "foreverypart", "extracttext"];'
-    )
+    require = 'require ["variables", "regex", "fileinto", "editheader", "imap4flags", "mime", "foreverypart", "extracttext", "enclose"];'
     script = compile_script(require + source)
     tracemalloc.start()
     begun = time.process_time()
