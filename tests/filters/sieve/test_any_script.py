@@ -203,7 +203,17 @@ _EDITED = "".join(f'addheader "X-A" "b"; fileinto "a{number}"; ' for number in r
 )
 def test_what_looks_cheap_is_counted_too(source: str, mail: bytes) -> None:
     """Each of these once cost seconds, or hundreds of megabytes: all is bounded, whatever the size of the message."""
-    extensions = "variables regex fileinto editheader imap4flags mime foreverypart extracttext enclose".split()
+    extensions = [
+        "variables",
+        "regex",
+        "fileinto",
+        "editheader",
+        "imap4flags",
+        "mime",
+        "foreverypart",
+        "extracttext",
+        "enclose",
+    ]
     require = f"require {json.dumps(extensions)};"
     script = compile_script(require + source)
     tracemalloc.start()
