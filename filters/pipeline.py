@@ -167,7 +167,13 @@ class Pipeline:
         for each in self._content:
             needed = [task for task in running if task.get_name() in each.filter.needs]
             running.append(asyncio.create_task(_content_checked(each, subject, needed), name=each.name))
-        results += [self._observed(result) for result in await asyncio.gather(*running)]
+        try:
+            results += [self._observed(await task) for task in running]
+        except BaseException:  # this is cancelled, and so are they
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
+            raise
         return decide(results)
 
     def _removing(self, subject: Subject) -> list[Result]:
@@ -245,7 +251,7 @@ async def _content_checked(
     each: _Member[ContentFilter], subject: Subject, needed: Sequence[asyncio.Task[Result]]
 ) -> Result:
     if needed:
-        subject = replace(subject, notes=subject.notes + found_by(await asyncio.gather(*needed)))
+        subject = replace(subject, notes=subject.notes + found_by([await task for task in needed]))
     return await _checked(each, partial(each.filter.check, subject))
 
 
