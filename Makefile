@@ -22,8 +22,8 @@ SECONDS := 25
 ARGS :=
 CLIENT_PACKAGES := swaks libnet-ssleay-perl curl msmtp isync offlineimap3 fetchmail getmail6 mutt neomutt ruby thunderbird xvfb
 TEST_PACKAGES := $(CLIENT_PACKAGES) systemd libmail-dkim-perl postfix clamav-daemon rspamd spamassassin spamd \
-  postfix-policyd-spf-python
-BENCH_PACKAGES := postfix dovecot-imapd dovecot-pop3d dovecot-lmtpd
+  postfix-policyd-spf-python dovecot-sieve
+BENCH_PACKAGES := postfix dovecot-imapd dovecot-pop3d dovecot-lmtpd bogofilter spamassassin spamd
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 help:
