@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from protocol.message import Parsed, parse
+from protocol.message import Parsed, parse, parse_scanned
+from protocol.message.mime import Scanner
 from storage.rows import ContentFacts, JournalEntry, NewMessage, Placement
 
 THREAD_OCTETS = 256 * 1024  # parsing more than this would hold up every other session of the process
@@ -30,8 +31,14 @@ async def prepare(
     return NewMessage(tenant_id, head, original, await facts_of(original), placements, journal)
 
 
-async def facts_of(original: bytes | Path) -> ContentFacts:
-    """What is computed once at intake; several NewMessages of the same octets share it. Raises OSError."""
+async def facts_of(original: bytes | Path, scanned: Scanner | None = None) -> ContentFacts:
+    """What is computed once at intake; several NewMessages of the same octets share it. Raises OSError.
+
+    scanned: by whoever had to look into the message before.
+    """
+    if scanned is not None:
+        is_large = isinstance(original, Path) or len(original) > THREAD_OCTETS
+        return await asyncio.to_thread(_facts_of_scan, scanned) if is_large else _facts_of_scan(scanned)
     if isinstance(original, Path):
         return await asyncio.to_thread(_facts_of_file, original)
     if len(original) > THREAD_OCTETS:
@@ -47,6 +54,10 @@ def mapped(original: bytes | Path) -> Iterator[bytes | mmap.mmap]:
         return
     with original.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as octets:
         yield octets
+
+
+def _facts_of_scan(scanned: Scanner) -> ContentFacts:
+    return _facts(parse_scanned(scanned))
 
 
 def _facts_of_octets(original: bytes) -> ContentFacts:

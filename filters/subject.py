@@ -62,6 +62,11 @@ class Subject:
             self._scans.append(Scanner(self.original))
         return self._scans[0]
 
+    @property
+    def known_scan(self) -> Scanner | None:
+        """The same, if somebody has asked for it."""
+        return self._scans[0] if self._scans else None
+
     def noted(self, kind: type[_Noted]) -> _Noted | None:
         """What another filter found out, by its type; None when it failed, is not configured, or is not needed.
 

@@ -102,7 +102,7 @@ class Acceptance:
             decision = await self._without_circles(transaction, decision)
         if decision.refusal is not None:
             return [self._refused(notes, decision.refusal)] * transaction.answer_count
-        facts = await facts_of(transaction.file.original)
+        facts = await facts_of(transaction.file.original, transaction.scanned)
         notes.read(facts)
         original, tenant_ids = transaction.file.original, _concerned(transaction)
         async with treating(self._context, decision, original, tenant_ids, transaction_id) as treated:
@@ -183,7 +183,9 @@ class Acceptance:
             login=origin.identity.login if origin.identity is not None else "",
             notes=transaction.policed.notes,
         )
-        decision = await self._pipeline.check_content(Subject(envelope, octets))
+        subject = Subject(envelope, octets)
+        decision = await self._pipeline.check_content(subject)
+        transaction.scanned = subject.known_scan
         earlier = transaction.policed.results
         return decide([*earlier, *decision.results]) if earlier else decision
 

@@ -87,7 +87,7 @@ class Submitted(Acceptance):
             notes.refused(decision.refusal.reply, decision.refusal.reason)
             return [decision.refusal.reply]
         shown = origin if self._submission.shows_client else replace(origin, peer="", helo="")
-        facts = await facts_of(transaction.file.original)
+        facts = await facts_of(transaction.file.original, transaction.scanned)
         notes.read(facts)
         incoming = Incoming(
             mail=transaction.mail,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from filters.pipeline import Result, found_by
 from filters.verdict import Refuse
 from protocol.address import AddrSpec
+from protocol.message.mime import Scanner
 from protocol.smtp.command import Mail, Rcpt
 from protocol.smtp.data import ChunkReader
 from protocol.smtp.reply import Reply
@@ -128,6 +129,7 @@ class Transaction:
     refused: list[RefusedRecipient] = field(default_factory=list)  # those that some tenant may know of
     chunks: ChunkReader | None = None  # since the first BDAT
     refusal: Reply | None = None  # why the message cannot be accepted; its remaining octets are read and dropped
+    scanned: Scanner | None = None  # the message in `file`, when filters have looked into it
     ends_at: float = 0.0  # loop time by which the whole message must have come; 0: it has not begun
 
     @property

@@ -58,7 +58,11 @@ class Parsed:
 
 def parse(octets: Buffer) -> Parsed:
     """Parse a whole message (without our trace head): the one call at intake. Never raises."""
-    scanned = Scanner(octets)
+    return parse_scanned(Scanner(octets))
+
+
+def parse_scanned(scanned: Scanner) -> Parsed:
+    """The same for a message that somebody has scanned already."""
     root, found = scanned.root, scanned.fields
     sent_at, subject = _sent_at(found), _subject(found)
     return Parsed(
