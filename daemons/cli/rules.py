@@ -185,8 +185,8 @@ def spam(settings: Settings, login: str, action: str) -> None:
 def expire_junk(settings: Settings, login: str, days: str) -> None:
     """Delete what has lain in Junk for some days; "on": as many as rules.junk_days says."""
     words = {"on": settings.rules.junk_days, "off": None}
-    if days not in words and not re.fullmatch(r"[0-9]{1,6}", days):
-        fail("give a number of days, on or off", os.EX_USAGE)
+    if days not in words and not re.fullmatch(r"[1-9][0-9]{0,5}", days):
+        fail("give a number of days (1 at least), on or off", os.EX_USAGE)
     count = words[days] if days in words else int(days)
     change(settings, login, lambda current: replace(current, junk_days=count))
 

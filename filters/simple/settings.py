@@ -100,7 +100,7 @@ class Rule(_Value, frozen=True):
         if self.discard and (places or self.keep or self.flags):
             raise ValueError("what is discarded cannot be filed, forwarded, kept or flagged")
         if self.keep and not places:
-            raise ValueError("all mail is kept that is not filed, forwarded or discarded")
+            raise ValueError("it is kept anyway: only what is filed or forwarded can be kept as well")
         if not (places or self.discard or self.flags or self.notify):
             raise ValueError("the rule does nothing")
 
