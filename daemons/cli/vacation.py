@@ -109,7 +109,7 @@ def _warn_of_another(settings: Settings, login: str) -> None:
     """Two answers to one message are a mistake, RFC 5230 §4.7: all rules would be left out for it."""
     own = with_account(settings, login, scripts.active)
     if own is not None and b'"vacation' in own.octets:
-        click.echo(f"the active script {own.name} answers, too: mail that both would answer stays in the inbox")
+        click.echo(f"the active script {own.name} answers, too: it is left out where this one has answered")
 
 
 def _answer(found: Simple, login: str) -> Vacation:

@@ -106,7 +106,7 @@ def test_two_answers(populated: Postwerk, state: Path) -> None:
     populated("sieve", "put", ALICE, "own", str(script))
     assert populated("vacation", "set", ALICE, "-", stdin="Ich bin im Urlaub.") == ""
     populated("sieve", "activate", ALICE, "own")
-    assert "the active script own answers, too" in populated("vacation", "on", ALICE)
+    assert "the active script own answers, too: it is left out" in populated("vacation", "on", ALICE)
 
 
 def test_json(populated: Postwerk, state: Path) -> None:
