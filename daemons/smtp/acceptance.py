@@ -218,11 +218,12 @@ class Acceptance:
 
     async def _deliver_each(self, incoming: Incoming, transaction: Transaction, notes: Notes) -> list[Reply]:
         """LMTP answers for each recipient (RFC 2033 §4.2): when they cannot be served together, each is served alone."""
+        answers = await self._serve(incoming, transaction, transaction.addressees, notes)
         accounts: dict[int, list[Addressee]] = {}
         for addressee in transaction.addressees:
-            accounts.setdefault(addressee.recipient.account_id, []).append(addressee)
-        answers = await self._serve(incoming, transaction, transaction.addressees, notes)
-        failed = [account_id for account_id in accounts if account_id not in answers]
+            if addressee.recipient.account_id not in answers:
+                accounts.setdefault(addressee.recipient.account_id, []).append(addressee)
+        failed = list(accounts)
         for account_id in failed:
             try:
                 answers |= await self._serve(incoming, transaction, accounts[account_id], notes)

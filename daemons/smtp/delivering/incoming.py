@@ -192,9 +192,11 @@ class Readings:
 
 def lost(deliveries: Sequence[Delivery]) -> list[Delivery]:
     """Those of accounts that send the message on to each other, or to who refuses it: nobody would have it."""
+    if not any(delivery.led_to for delivery in deliveries):
+        return []
     everyone = [each for delivery in deliveries for each in delivery.everyone()]
+    refusing = {each.account_id for each in everyone if each.refusal is not None}
     depending = {each.account_id: each for each in everyone if each.depends}
-    refusing = {each.account_id for each in everyone if each.refusal is not None} if depending else set()
     while depending:
         safe = [
             account_id for account_id, each in depending.items() if each.led_to - depending.keys() - refusing
