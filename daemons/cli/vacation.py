@@ -106,7 +106,7 @@ def _switch(settings: Settings, login: str, *, is_on: bool) -> None:
 
 
 def _warn_of_another(settings: Settings, login: str) -> None:
-    """Two answers to one message are a mistake, RFC 5230 §4.7: all rules would be left out for it."""
+    """A message is answered once, and the settings come before the account's own script."""
     own = with_account(settings, login, scripts.active)
     if own is not None and b'"vacation' in own.octets:
         click.echo(f"the active script {own.name} answers, too: it is left out where this one has answered")
