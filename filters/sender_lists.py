@@ -13,9 +13,10 @@ longer one among its kind. At equal terms the sender is allowed.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Literal, TypeAlias
 
+from filters.networks import address_of
 from protocol.address import AddressError, AddrSpec, is_domain, parse_addr_spec
 from protocol.domain import a_labels
 
@@ -113,13 +114,8 @@ class SenderList:
         return self._greatest_allowed is not None and self._greatest_allowed > match.rank
 
     def _of_network(self, peer: str) -> list[Match]:
-        try:
-            address = ip_address(peer.partition("%")[0])
-        except ValueError:
-            return []
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return [match for network, match in self._networks if address in network]
+        address = address_of(peer)
+        return [] if address is None else [match for network, match in self._networks if address in network]
 
     def _of_address(self, address: str) -> list[Match]:
         found = list(self._names.get(address, ()))

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from filters.authentication import arc, dkim, dmarc, spf
 from filters.authentication.message import SignedMessage
-from filters.authentication.overrides import Applied, Circumstances, Known, address_of, decide, list_id_of
+from filters.authentication.overrides import Applied, Circumstances, Known, decide, list_id_of
 from filters.authentication.results import NO_SPF, Results, SpfResult
 from filters.authentication.telling import findings
+from filters.networks import address_of
 from filters.ports import OnFailure, Resolver
 from filters.subject import Envelope, Subject
 from filters.verdict import AddField, Finding, Quarantine, Refuse, Verdict

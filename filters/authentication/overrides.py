@@ -7,11 +7,12 @@ the operator has named, a chain sealed by somebody the operator has named, a lis
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import Literal, TypeAlias
 
 from filters.authentication.dkim import passing_domains
 from filters.authentication.results import ArcResult, DkimResult, DmarcResult, Override, Policy, SpfResult
+from filters.networks import address_of
 from protocol.domain import a_labels
 from protocol.message.header import RawField, unfold
 
@@ -113,12 +114,3 @@ def _is_from_list(circumstances: Circumstances) -> bool:
 
 def _is_among(name: str, domains: frozenset[str]) -> bool:
     return any(name == domain or name.endswith(f".{domain}") for domain in domains)
-
-
-def address_of(peer: str) -> IPv4Address | IPv6Address | None:
-    """The host's address; None for a local socket."""
-    try:
-        found = ip_address(peer.partition("%")[0])
-    except ValueError:
-        return None
-    return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found

@@ -102,6 +102,8 @@ async def _check(resolver: Resolver, peer: str, helo: str, sender: AddrSpec | No
         async with asyncio.timeout(LIMIT_SECONDS):
             if is_domain(domain):
                 await _learn(resolver, query, answers, domain.lower(), "TXT")  # it asks for that first: one run less
+                if _has_no_record(answers.known[domain.lower(), "TXT"]):
+                    return SpfResult("none", domain, scope)  # RFC 7208 §4.5; most HELO names have none
             word, reason = await _evaluated(resolver, query, answers)
             explanation = ""
             if word == "fail":
@@ -112,6 +114,11 @@ async def _check(resolver: Resolver, peer: str, helo: str, sender: AddrSpec | No
         return SpfResult("temperror", domain, scope, "took too long")
     reason = _plain(reason) if word in ("temperror", "permerror") else _plain(str(query.mechanism or ""))
     return SpfResult(word, domain, scope, reason, explanation)
+
+
+def _has_no_record(texts: _Answer) -> bool:
+    """Whether nothing among the TXT records could be one of SPF; what could be is pyspf's to read."""
+    return texts is not None and not any(b"spf" in cast(tuple[bytes], value)[0].lower() for _, value in texts)
 
 
 async def _evaluated(resolver: Resolver, query: _Query, answers: _Answers) -> tuple[SpfWord, str]:

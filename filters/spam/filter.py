@@ -7,12 +7,12 @@ it and its tenant have taught, what it knows of the sender, its list of allowed 
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import Literal, Protocol
 
 from filters.authentication.results import Results
 from filters.dnslists import DnsListings
 from filters.lists import Listings
+from filters.networks import address_of
 from filters.ports import OnFailure, Resolver
 from filters.spam import reputation
 from filters.spam.bayes import LEAST_LEARNED
@@ -216,8 +216,5 @@ def _circumstances(
 
 def _public(peer: str) -> str | None:
     """The peer's address, if it is one that the DNS of the whole world may know."""
-    try:
-        address = ip_address(peer.partition("%")[0])
-    except ValueError:
-        return None
-    return str(address) if address.is_global else None
+    address = address_of(peer)
+    return str(address) if address is not None and address.is_global else None
