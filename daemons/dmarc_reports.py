@@ -9,9 +9,10 @@ import asyncio
 import gzip
 import json
 import secrets
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
@@ -20,6 +21,7 @@ import asyncpg
 from config.authenticity import Authenticity
 from daemons.logs import logger
 from daemons.relay.tls_reports import Send
+from daemons.tally import Tally
 from filters.authentication.checker import Evidence
 from filters.authentication.dmarc import organization_of
 from filters.ports import Resolver
@@ -64,8 +66,10 @@ class DmarcReports:
         self._pool = pool
         self._resolver = resolver
         self._now = now
-        self._counted: Counter[tuple[date, str, str]] = Counter()
-        self._flushing: asyncio.Task[None] | None = None
+        self._counted: Tally[tuple[date, str, str]] = Tally(
+            "dmarc-outcomes", partial(dmarc.count_outcomes, pool), limit=_KINDS_LIMIT, seconds=_FLUSH_SECONDS
+        )
+        self.flush, self.close = self._counted.flush, self._counted.close
 
     @property
     def is_on(self) -> bool:
@@ -81,18 +85,7 @@ class DmarcReports:
         if source is None:
             return  # a socket of this host
         kind = json.dumps(_kind(source, envelope, evidence), sort_keys=True, ensure_ascii=False)
-        self._counted[self._now().date(), applied.domain, kind] += 1
-        while len(self._counted) > _KINDS_LIMIT:
-            del self._counted[next(iter(self._counted))]
-        if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.create_task(self._flush_soon(), name="dmarc-outcomes")
-
-    async def close(self) -> None:
-        """Bring to the database what is counted."""
-        if self._flushing is not None:
-            self._flushing.cancel()
-            await asyncio.wait([self._flushing])
-        await self._try_flush()
+        self._counted.add((self._now().date(), applied.domain, kind))
 
     async def run(self, send: Send) -> None:
         """Send reports until cancelled."""
@@ -102,18 +95,6 @@ class DmarcReports:
             except (StorageError, asyncpg.PostgresError) as error:
                 _log.error("reports cannot be sent", error=f"{type(error).__name__}: {error}")
             await asyncio.sleep(_SEND_SECONDS)
-
-    async def flush(self) -> None:
-        """Bring what was counted to the database. What that raises (StorageError) leaves it counted here."""
-        if not self._counted:
-            return
-        counted, self._counted = self._counted, Counter()
-        try:
-            await dmarc.count_outcomes(self._pool, counted)
-        except BaseException:
-            counted.update(self._counted)
-            self._counted = counted
-            raise
 
     async def send_due(self, send: Send) -> int:
         """Send the reports of days that are over. Returns how many domains were told. Raises StorageError."""
@@ -130,17 +111,6 @@ class DmarcReports:
                     await dmarc.REPORTS.done(self._pool, day, domain, "; ".join(outcomes))
                 sent += is_sent
         return sent
-
-    async def _flush_soon(self) -> None:
-        while self._counted:  # more may be counted while it is written
-            await asyncio.sleep(_FLUSH_SECONDS)
-            await self._try_flush()
-
-    async def _try_flush(self) -> None:
-        try:
-            await self.flush()
-        except (StorageError, asyncpg.PostgresError) as error:
-            _log.error("counts for reports cannot be kept", error=f"{type(error).__name__}: {error}")
 
     async def _report(self, author: AddrSpec, day: date, domain: str, send: Send) -> list[str]:
         """Make and send one day's reports. Returns what became of each, for people; nothing: nobody wants them."""

@@ -1,10 +1,8 @@
 """The filter `spam` as configured, with what accounts have set and taught in the database."""
 
-import asyncio
 import collections
 from collections.abc import Sequence
 
-import asyncpg
 from prometheus_client import Counter
 
 from config.spam import Spam as Limits
@@ -13,6 +11,7 @@ from daemons.logs import logger
 from daemons.names import Names
 from daemons.relay.resolver import Resolver
 from daemons.spam_engines import build_engines
+from daemons.tally import Tally
 from filters.sender_lists import spelled
 from filters.spam.bayes import Level
 from filters.spam.filter import Spam
@@ -23,7 +22,6 @@ from filters.spam.sight import Standing
 from filters.subject import Account
 from protocol.address import AddrSpec
 from storage import spam, spam_standing, spam_thresholds
-from storage.errors import StorageError
 from storage.pool import Pool
 from storage.spam import EVERYBODY, Whose
 from storage.spam_thresholds import Limits as OwnLimits
@@ -98,55 +96,26 @@ class Correspondents:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._written: collections.Counter[tuple[str, str]] = collections.Counter()  # login, address
-        self._flushing: asyncio.Task[None] | None = None
+        self._written: Tally[tuple[str, str]] = Tally(  # login, address
+            "spam-correspondents", self._keep, limit=_PENDING_LIMIT, seconds=_FLUSH_SECONDS
+        )
+        self.flush, self.close = self._written.flush, self._written.close
 
     def note(self, login: str, addresses: Sequence[AddrSpec]) -> None:
         """A user writes to these."""
         if not login or len(addresses) > _MANY:
             return
         for address in addresses:
-            self._written[login, spelled(address)] += 1
-        while len(self._written) > _PENDING_LIMIT:
-            del self._written[next(iter(self._written))]
-        if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.create_task(self._flush_soon(), name="spam-correspondents")
+            self._written.add((login, spelled(address)))
 
-    async def close(self) -> None:
-        """Bring to the database what is noted."""
-        if self._flushing is not None:
-            self._flushing.cancel()
-            await asyncio.wait([self._flushing])
-        await self._try_flush()
-
-    async def flush(self) -> None:
-        """Bring what was noted to the database. What that raises (StorageError) leaves it noted here."""
-        if not self._written:
-            return
-        written, self._written = self._written, collections.Counter()
-        try:
-            accounts = await spam_standing.accounts_of(self._pool, list({login for login, _ in written}))
-            changes = [
-                (accounts[login], address, spam_standing.Standing(answered=number))
-                for (login, address), number in written.items()
-                if login in accounts
-            ]
-            await spam_standing.count(self._pool, changes)
-        except BaseException:
-            written.update(self._written)
-            self._written = written
-            raise
-
-    async def _flush_soon(self) -> None:
-        while self._written:  # more may be noted while it is written
-            await asyncio.sleep(_FLUSH_SECONDS)
-            await self._try_flush()
-
-    async def _try_flush(self) -> None:
-        try:
-            await self.flush()
-        except (StorageError, asyncpg.PostgresError) as error:
-            _log.error("to whom people write cannot be kept", error=f"{type(error).__name__}: {error}")
+    async def _keep(self, written: collections.Counter[tuple[str, str]]) -> None:
+        accounts = await spam_standing.accounts_of(self._pool, list({login for login, _ in written}))
+        changes = [
+            (accounts[login], address, spam_standing.Standing(answered=number))
+            for (login, address), number in written.items()
+            if login in accounts
+        ]
+        await spam_standing.count(self._pool, changes)
 
 
 def _observe(findings: SpamFindings) -> None:

@@ -8,10 +8,10 @@ import asyncio
 import gzip
 import json
 import secrets
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 
 import asyncpg
 
@@ -20,6 +20,7 @@ from daemons.logs import logger
 from daemons.relay.resolver import LookupFailedError, Resolver
 from daemons.relay.tls_policy import TlsFailure, TlsPolicy, TlsResult
 from daemons.relay.web import Web, WebError
+from daemons.tally import Tally
 from protocol.address import AddressError, AddrSpec, parse_addr_spec
 from protocol.tls_rpt import FailureType, Sessions, TlsReport, mailto, parse_record, render_json, render_mail
 from storage import transport
@@ -62,7 +63,10 @@ class TlsReports:
         self._web = web
         self._send = send
         self._now = now
-        self._counted: Counter[tuple[date, str, str]] = Counter()
+        self._counted: Tally[tuple[date, str, str]] = Tally(
+            "tls-outcomes", partial(transport.count_sessions, pool), limit=_KINDS_LIMIT, seconds=_FLUSH_SECONDS
+        )
+        self.flush, self.close, self.drop = self._counted.flush, self._counted.close, self._counted.drop
 
     @property
     def is_on(self) -> bool:
@@ -111,30 +115,13 @@ class TlsReports:
         self.note(domain, policy, TlsFailure(failure, reason), host=host)
 
     async def run(self) -> None:
-        """Keep counts and send reports until cancelled."""
-        last_send = 0.0
-        loop = asyncio.get_running_loop()
+        """Send reports until cancelled."""
         while True:
-            await asyncio.sleep(_FLUSH_SECONDS)
             try:
-                await self.flush()
-                if loop.time() - last_send >= _SEND_SECONDS:
-                    last_send = loop.time()
-                    await self.send_due()
+                await self.send_due()
             except (StorageError, asyncpg.PostgresError) as error:
-                _log.error("reports cannot be kept", error=f"{type(error).__name__}: {error}")
-
-    async def flush(self) -> None:
-        """Bring what was counted to the database. What that raises (StorageError) leaves it counted here."""
-        if not self._counted:
-            return
-        counted, self._counted = self._counted, Counter()
-        try:
-            await transport.count_sessions(self._pool, counted)
-        except BaseException:
-            counted.update(self._counted)
-            self._counted = counted
-            raise
+                _log.error("reports cannot be sent", error=f"{type(error).__name__}: {error}")
+            await asyncio.sleep(_SEND_SECONDS)
 
     async def send_due(self) -> int:
         """Send the reports of days that are over. Returns how many were sent. Raises StorageError."""
@@ -154,9 +141,7 @@ class TlsReports:
 
     def _count(self, domain: str, kind: dict[str, object]) -> None:
         text = json.dumps(kind, sort_keys=True, ensure_ascii=False)
-        self._counted[self._now().date(), domain, text] += 1
-        while len(self._counted) > _KINDS_LIMIT:
-            del self._counted[next(iter(self._counted))]
+        self._counted.add((self._now().date(), domain, text))
 
     async def _places(self, domain: str) -> list[str]:
         with suppress(LookupFailedError):

@@ -12,8 +12,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import asyncpg
-
 from config.settings import Settings
 from daemons.context import Context
 from daemons.dmarc_reports import DmarcReports
@@ -29,7 +27,6 @@ from daemons.relay.tls_policy import load_anchors
 from daemons.relay.tls_reports import Send, TlsReports
 from daemons.relay.web import Web
 from protocol.address import AddrSpec
-from storage.errors import StorageError
 from storage.pool import Pool
 from storage.transport import Sources
 
@@ -61,7 +58,7 @@ async def open_transport(context: Context) -> AsyncIterator[TransportSecurity]:
             for task in sending:
                 task.cancel()
             await asyncio.wait(sending)
-            await _keep(opened.reports)
+            await opened.reports.close()
 
 
 @asynccontextmanager
@@ -79,6 +76,7 @@ async def open_routes(settings: Settings, pool: Pool, send: Send) -> AsyncIterat
         policies = StsPolicies(transport, pool, resolver, web)
         stack.push_async_callback(policies.close)
         reports = TlsReports(transport, settings.hostname, pool, resolver, receivers, send)
+        stack.callback(reports.drop)  # who only looks at routes has had no session
         for authority in {"", transport.authority, *(route.authority for route in transport.routes)}:
             await load_anchors(authority)
         exchangers = Exchangers(settings, resolver, reach)
@@ -103,10 +101,3 @@ class _Post:
             return False
         await self._context.ingest.store(messages)
         return True
-
-
-async def _keep(reports: TlsReports) -> None:
-    try:
-        await reports.flush()
-    except (StorageError, asyncpg.PostgresError) as error:
-        _log.error("counts of TLS sessions lost", error=f"{type(error).__name__}: {error}")
