@@ -116,6 +116,7 @@ class TlsReports:
 
     async def run(self) -> None:
         """Send reports until cancelled."""
+        await asyncio.sleep(_FLUSH_SECONDS)  # what other processes have counted is there by then
         while True:
             try:
                 await self.send_due()

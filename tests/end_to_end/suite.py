@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from bench.suite import Suite
 from bench.system import Account
 from tests.end_to_end.clients import Pop3, Smtp
 from tests.end_to_end.imap_client import ImapClient
+
+_RESTART_SECONDS = 30.0  # of a process that was killed a moment ago
 
 # What we put above a message that comes in over SMTP or LMTP, and nothing else: RFC 5321 §4.4.
 TRACE = re.compile(rb"Return-Path: <[^<>\r\n]*>\r\n(?:Received: [^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*)\Z")
@@ -55,7 +58,16 @@ def bodies(suite: Suite, account: Account, mailbox: str = "INBOX") -> list[bytes
 
 
 def process(suite: Suite, name: str) -> int:
-    """The pid of one of the suite's processes by its name; "postgres" is PostgreSQL's postmaster."""
+    """The pid of one of the suite's processes by its name, once it runs; "postgres" is PostgreSQL's postmaster."""
+    deadline = time.monotonic() + _RESTART_SECONDS
+    while (pid := _running(suite, name)) is None:
+        if time.monotonic() > deadline:
+            raise LookupError(name)
+        time.sleep(0.05)
+    return pid
+
+
+def _running(suite: Suite, name: str) -> int | None:
     assert suite.process is not None
     for pid in tree([suite.process.pid]):
         try:
@@ -66,7 +78,7 @@ def process(suite: Suite, name: str) -> int:
             return pid
         if b"serve" in arguments and arguments[arguments.index(b"serve") + 1] == name.encode():
             return pid
-    raise LookupError(name)
+    return None
 
 
 def _is_alive(pid: int) -> bool:
