@@ -120,8 +120,7 @@ class KnownScripts:
         sequence = (*around.before, *own, *around.after)
         if not sequence:
             return _NOTHING
-        known = Known((), Owner(await self.addresses(owner)), _version(sequence))
-        ready = []
+        ready: list[Script] = []
         for stored in sequence:
             try:
                 ready.append(await self.compiled(stored))
@@ -132,7 +131,7 @@ class KnownScripts:
                 _log.error(
                     "global script left out: it does not compile", script=stored.name, fault=str(error.faults[0])
                 )
-        return Known(tuple(ready), known.owner, known.version)
+        return Known(tuple(ready), Owner(await self.addresses(owner)), _version(sequence))
 
     async def _simple(self, owner: AccountOwner) -> Stored | None:
         octets = await settings.compiled(self._context.pool, owner.account_id)
