@@ -1,9 +1,10 @@
 """The command line, `postwerk`. Commands live in modules of their own, loaded when used: `--help` is quick."""
 
 import importlib
+import io
 import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -63,6 +64,7 @@ class Postwerk(click.Group):
     def main(self, *arguments: Any, **options: Any) -> Any:
         """click.Command, with our exit codes."""
         options["standalone_mode"] = False
+        sys.stdout, sys.stderr = _whole(sys.stdout), _whole(sys.stderr)
         try:
             code = super().main(*arguments, **options)
         except click.exceptions.NoArgsIsHelpError as error:
@@ -81,6 +83,15 @@ class Postwerk(click.Group):
         except Exception as error:
             code = _explain(error)
         sys.exit(code if isinstance(code, int) else os.EX_OK)
+
+
+def _whole(stream: TextIO) -> TextIO:
+    """The stream with a buffer. Unbuffered, as with PYTHONUNBUFFERED, it drops what one write(2) did not take:
+    a pipe takes a part only if the process is stopped and continued meanwhile."""
+    raw = getattr(stream, "buffer", None)
+    if not isinstance(raw, io.RawIOBase):
+        return stream
+    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=True)
 
 
 def _explain(error: Exception) -> int:

@@ -1,11 +1,15 @@
 """The command line: what administrators add, list, show and remove, and how it says that something is wrong."""
 
 import asyncio
+import fcntl
 import io
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +17,7 @@ import asyncpg
 import pytest
 from argon2 import PasswordHasher
 
+from bench.suite import POSTWERK
 from config.loader import dump, parse
 from config.settings import Settings
 from daemons.authentication.passwords import app_password_digest
@@ -357,6 +362,25 @@ def test_example_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     active = parse("\n".join(line for line in lines if not line.startswith(("certificate", "key"))))
     assert active.listen.smtp == ["0.0.0.0:25", "[::]:25"]
     assert len([line for line in text.splitlines() if line.startswith("# ")]) > 40
+
+
+def test_nothing_is_lost_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    """Output is whole though the process is stopped and continued while a reader keeps it waiting, unbuffered too."""
+    with pytest.raises(SystemExit):
+        main.main(["config", "example"])
+    whole = capsys.readouterr().out
+    with subprocess.Popen(
+        [str(POSTWERK), "config", "example"], stdout=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    ) as process:
+        assert process.stdout is not None
+        capacity = fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        assert capacity < len(whole)
+        while int.from_bytes(fcntl.ioctl(process.stdout, termios.FIONREAD, bytes(4)), sys.byteorder) < capacity:
+            assert process.poll() is None, "ended before the pipe was full"
+        process.send_signal(signal.SIGSTOP)
+        assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.read().decode() == whole
 
 
 def test_a_bad_configuration_ends_with_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
