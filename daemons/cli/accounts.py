@@ -12,20 +12,18 @@ from config.units import Octets
 from daemons.authentication.passwords import stored_forms
 from daemons.cli.common import (
     Quota,
+    as_owner,
+    checked_address,
     confirm,
     fail,
     json_option,
-    listed,
-    owner_connection,
-    run_async,
     settings_option,
     show,
     with_sizes,
     yes_option,
 )
-from protocol.address import AddressError, parse_addr_spec
+from daemons.cli.tenants import tenant_with
 from storage import accounts, credentials, forwards
-from storage.errors import ExistsError, NotFoundError
 from storage.pool import Connection
 from storage.sent import set_copies
 
@@ -56,23 +54,15 @@ def add_account(
     is_generated: bool,
 ) -> None:
     """Add an account with its address and mailboxes; the address is the login."""
-    domain = accounts.domain_name(_checked(address).rpartition("@")[2])
+    domain = accounts.domain_name(checked_address(address).rpartition("@")[2])
     password = _new_password(is_from_stdin, is_generated)
 
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            tenants = [row.tenant for row in await accounts.list_domains(connection) if row.name == domain]
-            if not tenants:
-                fail(f"no domain {domain}: postwerk domain add {domain}", os.EX_NOUSER)
-            try:
-                stored, scram = await _stored(settings, connection, address, password)
-                await accounts.add_account(connection, owner or tenants[0], address, stored, quota, scram=scram)
-            except ExistsError:
-                fail(f"{address} exists already", os.EX_CANTCREAT)
-            except NotFoundError:
-                fail(f"{domain} is not a domain of {owner}", os.EX_NOUSER)
+    async def run(connection: Connection) -> None:
+        tenant = await tenant_with(connection, domain)
+        stored, scram = await _stored(settings, connection, address, password)
+        await accounts.add_account(connection, owner or tenant, address, stored, quota, scram=scram)
 
-    run_async(run())
+    as_owner(settings, run, missing=f"{domain} is not a domain of {owner}", taken=f"{address} exists already")
     if is_generated:
         click.echo(password)
 
@@ -83,7 +73,7 @@ def add_account(
 @settings_option
 def list_accounts(settings: Settings, owner: str | None, as_json: bool) -> None:
     """List all accounts."""
-    rows = [row for row in run_async(listed(settings, accounts.list_accounts)) if owner in (None, row.tenant)]
+    rows = [row for row in as_owner(settings, accounts.list_accounts) if owner in (None, row.tenant)]
     show([with_sizes(row, as_json=as_json) for row in rows], as_json=as_json, empty="no accounts")
 
 
@@ -93,7 +83,7 @@ def list_accounts(settings: Settings, owner: str | None, as_json: bool) -> None:
 @settings_option
 def show_account(settings: Settings, login: str, as_json: bool) -> None:
     """Show one account."""
-    rows = [row for row in run_async(listed(settings, accounts.list_accounts)) if row.login == login.lower()]
+    rows = [row for row in as_owner(settings, accounts.list_accounts) if row.login == login.lower()]
     if not rows:
         fail(f"no account {login}", os.EX_NOUSER)
     show([with_sizes(row, as_json=as_json) for row in rows], as_json=as_json)
@@ -108,15 +98,11 @@ def set_password(settings: Settings, login: str, is_from_stdin: bool, is_generat
     """Give an account a new password; the old one is void at once."""
     password = _new_password(is_from_stdin, is_generated)
 
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            try:
-                stored, scram = await _stored(settings, connection, login, password)
-                await accounts.set_password(connection, login, stored, scram=scram)
-            except NotFoundError:
-                fail(f"no account {login}", os.EX_NOUSER)
+    async def run(connection: Connection) -> None:
+        stored, scram = await _stored(settings, connection, login, password)
+        await accounts.set_password(connection, login, stored, scram=scram)
 
-    run_async(run())
+    as_owner(settings, run, missing=f"no account {login}")
     if is_generated:
         click.echo(password)
 
@@ -127,15 +113,11 @@ def set_password(settings: Settings, login: str, is_from_stdin: bool, is_generat
 @settings_option
 def copy_sent(settings: Settings, login: str, choice: str) -> None:
     """Store what LOGIN sends in its Sent mailbox, too; a client that does so itself takes the place of our copy."""
-
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            try:
-                await set_copies(connection, accounts.login_name(login), copies_sent=choice == "on")
-            except NotFoundError:
-                fail(f"no account {login}", os.EX_NOUSER)
-
-    run_async(run())
+    as_owner(
+        settings,
+        lambda connection: set_copies(connection, accounts.login_name(login), copies_sent=choice == "on"),
+        missing=f"no account {login}",
+    )
 
 
 @account.command("remove")
@@ -145,15 +127,7 @@ def copy_sent(settings: Settings, login: str, choice: str) -> None:
 def remove_account(settings: Settings, login: str, is_sure: bool) -> None:
     """Remove an account with its mailboxes and addresses. What is archived stays archived."""
     confirm(f"Remove {login} and all its mail?", is_sure=is_sure)
-
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            try:
-                await accounts.remove_account(connection, login)
-            except NotFoundError:
-                fail(f"no account {login}", os.EX_NOUSER)
-
-    run_async(run())
+    as_owner(settings, lambda connection: accounts.remove_account(connection, login), missing=f"no account {login}")
 
 
 @click.group()
@@ -167,18 +141,14 @@ def address() -> None:
 @settings_option
 def add_address(settings: Settings, address: str, login: str) -> None:
     """Deliver mail for ADDRESS to the account LOGIN."""
-    _checked(address if not address.startswith("@") else f"x{address}")
+    checked_address(address if not address.startswith("@") else f"x{address}")
 
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            try:
-                await accounts.add_address(connection, address, login)
-            except ExistsError:
-                fail(f"{address} exists already", os.EX_CANTCREAT)
-            except NotFoundError:
-                fail(f"no account {login}, or its tenant has not the domain of {address}", os.EX_NOUSER)
-
-    run_async(run())
+    as_owner(
+        settings,
+        lambda connection: accounts.add_address(connection, address, login),
+        taken=f"{address} exists already",
+        missing=f"no account {login}, or its tenant has not the domain of {address}",
+    )
 
 
 @address.command("list")
@@ -187,11 +157,7 @@ def add_address(settings: Settings, address: str, login: str) -> None:
 @settings_option
 def list_addresses(settings: Settings, login: str | None, as_json: bool) -> None:
     """List all addresses."""
-    rows = [
-        row
-        for row in run_async(listed(settings, accounts.list_addresses))
-        if login is None or row.login == login.lower()
-    ]
+    rows = [row for row in as_owner(settings, accounts.list_addresses) if login is None or row.login == login.lower()]
     show([asdict(row) for row in rows], as_json=as_json, empty="no addresses")
 
 
@@ -201,7 +167,7 @@ def list_addresses(settings: Settings, login: str | None, as_json: bool) -> None
 @settings_option
 def show_address(settings: Settings, address: str, as_json: bool) -> None:
     """Show where mail for an address goes."""
-    rows = [row for row in run_async(listed(settings, accounts.list_addresses)) if row.address == address.lower()]
+    rows = [row for row in as_owner(settings, accounts.list_addresses) if row.address == address.lower()]
     if not rows:
         fail(f"no address {address}", os.EX_NOUSER)
     show([asdict(row) for row in rows], as_json=as_json)
@@ -212,15 +178,7 @@ def show_address(settings: Settings, address: str, as_json: bool) -> None:
 @settings_option
 def remove_address(settings: Settings, address: str) -> None:
     """Accept no more mail for an address."""
-
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            try:
-                await accounts.remove_address(connection, address)
-            except NotFoundError:
-                fail(f"no address {address}", os.EX_NOUSER)
-
-    run_async(run())
+    as_owner(settings, lambda connection: accounts.remove_address(connection, address), missing=f"no address {address}")
 
 
 @address.command("forward")
@@ -230,21 +188,18 @@ def remove_address(settings: Settings, address: str) -> None:
 @settings_option
 def forward_address(settings: Settings, address: str, targets: tuple[str, ...], keeps: bool) -> None:
     """Pass mail for ADDRESS on to each TARGET, here or on other hosts, in place of what it forwarded to before."""
-    _checked(address if not address.startswith("@") else f"x{address}")
-    names = list(dict.fromkeys(map(_checked, targets)))
+    checked_address(address if not address.startswith("@") else f"x{address}")
+    names = list(dict.fromkeys(map(checked_address, targets)))
     if accounts.login_name(address) in map(accounts.login_name, names):
         fail(f"{address} would forward to itself: --keep keeps a copy", os.EX_DATAERR)
     if len(names) >= settings.smtp.forward_limit:
         fail(f"{len(names)} targets: smtp.forward_limit is {settings.smtp.forward_limit}", os.EX_DATAERR)
 
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            try:
-                await forwards.set_forward(connection, address, names, keeps=keeps)
-            except NotFoundError:
-                fail(f"the domain of {address} is none of ours", os.EX_NOUSER)
-
-    run_async(run())
+    as_owner(
+        settings,
+        lambda connection: forwards.set_forward(connection, address, names, keeps=keeps),
+        missing=f"the domain of {address} is none of ours",
+    )
 
 
 @address.command("forwards")
@@ -252,7 +207,7 @@ def forward_address(settings: Settings, address: str, targets: tuple[str, ...], 
 @settings_option
 def list_forwards(settings: Settings, as_json: bool) -> None:
     """List addresses that forward, with whose account they are and whether it keeps a copy."""
-    rows = [asdict(row) for row in run_async(listed(settings, forwards.list_forwards))]
+    rows = [asdict(row) for row in as_owner(settings, forwards.list_forwards)]
     if not as_json:
         rows = [row | {"forward_paths": " ".join(row["forward_paths"])} for row in rows]
     show(rows, as_json=as_json, empty="no address forwards")
@@ -263,23 +218,9 @@ def list_forwards(settings: Settings, as_json: bool) -> None:
 @settings_option
 def unforward_address(settings: Settings, address: str) -> None:
     """Pass mail for ADDRESS on no more; its account, if it has one, gets all of it."""
-
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            try:
-                await forwards.remove_forward(connection, address)
-            except NotFoundError:
-                fail(f"{address} does not forward", os.EX_NOUSER)
-
-    run_async(run())
-
-
-def _checked(address: str) -> str:
-    try:
-        parse_addr_spec(address)
-    except AddressError as error:
-        fail(f"{address} is not an address: {error}", os.EX_DATAERR)
-    return address
+    as_owner(
+        settings, lambda connection: forwards.remove_forward(connection, address), missing=f"{address} does not forward"
+    )
 
 
 async def _stored(settings: Settings, connection: Connection, login: str, password: str) -> tuple[str, str | None]:

@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from config.settings import Settings
-from daemons.cli.common import (
-    confirm,
-    fail,
-    json_option,
-    owner_connection,
-    run_async,
-    settings_option,
-    show,
-    yes_option,
-)
+from daemons.cli.common import as_owner, confirm, fail, json_option, settings_option, show, yes_option
 from storage import accounts, address_lists
 from storage.address_lists import ADDRESS_BOOK, Holder
 from storage.errors import NotFoundError
@@ -104,12 +95,11 @@ def drop(settings: Settings, owner: str, name: str, is_sure: bool) -> None:
 def _with_holder(settings: Settings, owner: str, work: "Callable[[Connection, Holder], Awaitable[_T]]") -> _T:
     """What `work` gives for the account or, where it has no "@", the tenant."""
 
-    async def run() -> _T:
-        async with owner_connection(settings) as connection:
-            try:
-                holder = await address_lists.holder(connection, accounts.login_name(owner) if "@" in owner else owner)
-                return await work(connection, holder)
-            except NotFoundError as error:
-                fail(f"there is no {error}", os.EX_NOUSER)
+    async def run(connection: "Connection") -> _T:
+        holder = await address_lists.holder(connection, accounts.login_name(owner) if "@" in owner else owner)
+        return await work(connection, holder)
 
-    return run_async(run())
+    try:
+        return as_owner(settings, run)
+    except NotFoundError as error:
+        fail(f"there is no {error}", os.EX_NOUSER)

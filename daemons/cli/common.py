@@ -46,6 +46,17 @@ def fail(text: str, exit_code: int) -> NoReturn:
     raise Failure(text, exit_code)
 
 
+def checked_address(text: str) -> str:
+    """The address as it was given. Ends the command when it is none."""
+    from protocol.address import AddressError, parse_addr_spec
+
+    try:
+        parse_addr_spec(text)
+    except AddressError as error:
+        fail(f"{text} is not an address: {error}", os.EX_DATAERR)
+    return text
+
+
 def trace_id_of(text: str) -> str:
     """An id of a message as people type it. Ends the command when it is none."""
     if re.fullmatch(r"[0-9a-fA-F]{16}", text) is None:
@@ -116,12 +127,33 @@ async def owner_connection(settings: "Settings") -> AsyncIterator["asyncpg.Conne
         await connection.close(timeout=5)
 
 
-async def listed(
-    settings: "Settings", query: Callable[["asyncpg.Connection[asyncpg.Record]"], Awaitable[list[_T]]]
-) -> list[_T]:
-    """What one of storage's lists gives, asked as the schema's owner. Raises UnavailableError."""
-    async with owner_connection(settings) as connection:
-        return await query(connection)
+def as_owner(
+    settings: "Settings",
+    work: Callable[["asyncpg.Connection[asyncpg.Record]"], Awaitable[_T]],
+    *,
+    missing: str | None = None,
+    taken: str | None = None,
+) -> _T:
+    """What `work` gives with a connection as the schema's owner. Raises what it raises, and UnavailableError.
+
+    missing, taken: how the command ends instead of NotFoundError and ExistsError.
+    """
+    from storage.errors import ExistsError, NotFoundError
+
+    async def run() -> _T:
+        async with owner_connection(settings) as connection:
+            return await work(connection)
+
+    try:
+        return run_async(run())
+    except NotFoundError:
+        if missing is None:
+            raise
+        fail(missing, os.EX_NOUSER)
+    except ExistsError:
+        if taken is None:
+            raise
+        fail(taken, os.EX_CANTCREAT)
 
 
 def with_account(
@@ -133,15 +165,14 @@ def with_account(
     from storage import accounts, credentials
     from storage.errors import NotFoundError
 
-    async def run() -> _T:
-        async with owner_connection(settings) as connection:
-            try:
-                account_id = await credentials.account_of(connection, accounts.login_name(login))
-            except NotFoundError:
-                fail(f"no account {login}", os.EX_NOUSER)
-            return await work(connection, account_id)
+    async def run(connection: "asyncpg.Connection[asyncpg.Record]") -> _T:
+        try:
+            account_id = await credentials.account_of(connection, accounts.login_name(login))
+        except NotFoundError:
+            fail(f"no account {login}", os.EX_NOUSER)
+        return await work(connection, account_id)
 
-    return run_async(run())
+    return as_owner(settings, run)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")

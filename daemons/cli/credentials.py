@@ -10,9 +10,10 @@ import click
 from config.settings import Settings
 from config.units import Seconds
 from daemons.authentication import passwords
-from daemons.cli.common import fail, json_option, listed, owner_connection, run_async, settings_option, show
+from daemons.cli.common import as_owner, fail, json_option, settings_option, show
 from storage import accounts, credentials
 from storage.errors import ExistsError, NotFoundError
+from storage.pool import Connection
 
 _SCOPES = ("imap", "pop3", "smtp", "sieve")
 
@@ -43,28 +44,27 @@ def add_app_password(
     expires_at = datetime.now(UTC) + timedelta(seconds=_seconds(lifetime)) if lifetime is not None else None
     password = passwords.new_app_password()
 
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            try:
-                account_id = await credentials.account_of(connection, name)
-                secret = await credentials.salt_secret(connection)
-                await credentials.add_app_password(
-                    connection,
-                    account_id,
-                    label,
-                    passwords.app_password_digest(password),
-                    bytes(passwords.verifier_of(password, secret, name).keys),
-                    scopes=scopes or _SCOPES,
-                    networks=allowed,
-                    expires_at=expires_at,
-                    limit=settings.authentication.app_password_limit,
-                )
-            except NotFoundError:
-                fail(f"no account {login}", os.EX_NOUSER)
-            except ExistsError as error:
-                fail(f"{login}: {error}", os.EX_CANTCREAT)
+    async def run(connection: Connection) -> None:
+        try:
+            account_id = await credentials.account_of(connection, name)
+            secret = await credentials.salt_secret(connection)
+            await credentials.add_app_password(
+                connection,
+                account_id,
+                label,
+                passwords.app_password_digest(password),
+                bytes(passwords.verifier_of(password, secret, name).keys),
+                scopes=scopes or _SCOPES,
+                networks=allowed,
+                expires_at=expires_at,
+                limit=settings.authentication.app_password_limit,
+            )
+        except NotFoundError:
+            fail(f"no account {login}", os.EX_NOUSER)
+        except ExistsError as error:
+            fail(f"{login}: {error}", os.EX_CANTCREAT)
 
-    run_async(run())
+    as_owner(settings, run)
     click.echo(password)
 
 
@@ -75,7 +75,7 @@ def add_app_password(
 def list_app_passwords(settings: Settings, login: str | None, as_json: bool) -> None:
     """List app passwords, with their last use to the minute. The passwords themselves are not known any more."""
     name = None if login is None else accounts.login_name(login)
-    rows = run_async(listed(settings, lambda connection: credentials.list_app_passwords(connection, name)))
+    rows = as_owner(settings, lambda connection: credentials.list_app_passwords(connection, name))
     shown = [asdict(row) for row in rows]
     if not as_json:
         shown = [
@@ -90,15 +90,11 @@ def list_app_passwords(settings: Settings, login: str | None, as_json: bool) -> 
 @settings_option
 def remove_app_password(settings: Settings, login: str, label: str) -> None:
     """Take an app password back. Sessions that have logged in with it go on."""
-
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            try:
-                await credentials.remove_app_password(connection, accounts.login_name(login), label)
-            except NotFoundError:
-                fail(f"{login} has no app password {label}", os.EX_NOUSER)
-
-    run_async(run())
+    as_owner(
+        settings,
+        lambda connection: credentials.remove_app_password(connection, accounts.login_name(login), label),
+        missing=f"{login} has no app password {label}",
+    )
 
 
 @click.group()
@@ -114,11 +110,9 @@ def attack_events() -> None:
 def list_attacks(settings: Settings, tenant: str | None, limit: int, as_json: bool) -> None:
     """List the latest failed logins, newest first."""
     memory = settings.keeper.attack_memory
-    rows = run_async(
-        listed(
-            settings,
-            lambda connection: credentials.list_attacks(connection, tenant, limit, younger_than_seconds=memory),
-        )
+    rows = as_owner(
+        settings,
+        lambda connection: credentials.list_attacks(connection, tenant, limit, younger_than_seconds=memory),
     )
     show([asdict(row) for row in rows], as_json=as_json, empty="no failed logins")
 

@@ -13,17 +13,7 @@ import click
 
 from config.settings import Settings
 from daemons import signing_keys
-from daemons.cli.common import (
-    confirm,
-    fail,
-    json_option,
-    listed,
-    owner_connection,
-    run_async,
-    settings_option,
-    show,
-    yes_option,
-)
+from daemons.cli.common import as_owner, confirm, fail, json_option, settings_option, show, yes_option
 from daemons.relay.resolver import Resolver
 from daemons.signing_keys import Look, Record
 from protocol.dkim.record import Finding, zone_line
@@ -137,7 +127,7 @@ def check(settings: Settings, domain: str | None, as_json: bool) -> None:
             click.echo(f"{key.selector} signs for {key.domain} now", err=True)
         return [*map(_seen, looks), *map(_unused, missing)]
 
-    shown = run_async(_with_owner(settings, run))
+    shown = as_owner(settings, run)
     show(shown, as_json=as_json, empty="no keys")
     if any(line["is_right"] is not True for line in shown):
         raise SystemExit(_EXIT_WRONG)
@@ -218,14 +208,9 @@ async def _one(connection: Connection, name: str, selector: str) -> KeyRow:
     return rows[0]
 
 
-async def _with_owner(settings: Settings, act: Callable[[Connection], Awaitable[Any]]) -> Any:
-    async with owner_connection(settings) as connection:
-        return await act(connection)
-
-
 def _change(settings: Settings, name: str, act: _Change) -> None:
     try:
-        run_async(_with_owner(settings, act))
+        as_owner(settings, act)
     except NotFoundError as error:
         fail(f"{name}: {error}", os.EX_NOUSER)
     except ExistsError as error:
@@ -233,7 +218,7 @@ def _change(settings: Settings, name: str, act: _Change) -> None:
 
 
 def _keys(settings: Settings, domain: str | None) -> list[KeyRow]:
-    return run_async(listed(settings, lambda connection: signing.list_keys(connection, _name(domain))))
+    return as_owner(settings, lambda connection: signing.list_keys(connection, _name(domain)))
 
 
 def _records(settings: Settings, rows: Sequence[KeyRow]) -> list[Record]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 import click
 
 from config.settings import Settings
-from daemons.cli.common import fail, json_option, listed, owner_connection, run_async, settings_option, show
+from daemons.cli.common import as_owner, fail, json_option, settings_option, show
 from daemons.cli.script_files import checked, named
 from storage import global_scripts
 from storage.errors import NotFoundError
@@ -33,7 +33,7 @@ def global_() -> None:
 @settings_option
 def list_scripts(settings: Settings, tenant: str | None, as_json: bool) -> None:
     """List them: the host's, then those of tenants. Those of one place run in the order of their names."""
-    rows = run_async(listed(settings, lambda connection: global_scripts.list_global(connection, tenant)))
+    rows = as_owner(settings, lambda connection: global_scripts.list_global(connection, tenant))
     show([asdict(row) for row in rows], as_json=as_json, empty="no scripts")
 
 
@@ -81,11 +81,8 @@ def delete(settings: Settings, name: str, tenant: str | None) -> None:
 
 
 def _changed(settings: Settings, work: "Callable[[Connection], Awaitable[_T]]") -> _T:
-    async def run() -> _T:
-        async with owner_connection(settings) as connection:
-            try:
-                return await work(connection)
-            except NotFoundError as error:
-                fail(f"there is no {error}", os.EX_NOUSER)
-
-    return run_async(run())
+    """What `work` gives; it may not find the tenant or the script."""
+    try:
+        return as_owner(settings, work)
+    except NotFoundError as error:
+        fail(f"there is no {error}", os.EX_NOUSER)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from config.settings import Settings
-from daemons.cli.common import fail, json_option, listed, owner_connection, run_async, settings_option, show
+from daemons.cli.common import as_owner, fail, json_option, run_async, settings_option, show
 from daemons.context import open_context
 from daemons.notifying import can_notify
 from daemons.outgoing import new_transaction_id
@@ -17,8 +17,8 @@ from daemons.relay.notices import Notices, Outcome, target_of
 from daemons.relay.resolver import Resolver
 from protocol.sms import parse_sms
 from storage import notifying as storage
-from storage.errors import NotFoundError
 from storage.notifying import Kind, LeasedNotification
+from storage.pool import Connection
 
 _MOST = 1_000_000
 tenant_option = click.option("--tenant", help="Only this tenant's.")
@@ -53,8 +53,8 @@ def notifier() -> None:
 def list_notifications(settings: Settings, tenant: str | None, login: str | None, limit: int, as_json: bool) -> None:
     """List notifications over HTTP that wait, and those that ended lately, the newest first."""
     login = None if login is None else login.lower()
-    rows = run_async(
-        listed(settings, lambda connection: storage.list_notifications(connection, limit, tenant=tenant, login=login))
+    rows = as_owner(
+        settings, lambda connection: storage.list_notifications(connection, limit, tenant=tenant, login=login)
     )
     shown = [asdict(row) | {"target": target_of(row.kind, row.target)} for row in rows]
     if not as_json:
@@ -73,7 +73,7 @@ def list_notifications(settings: Settings, tenant: str | None, login: str | None
 def list_costs(settings: Settings, month: str | None, tenant: str | None, as_json: bool) -> None:
     """Count what accounts caused in a month (default: this one), and what it cost."""
     first, end = _month(month)
-    rows = run_async(listed(settings, lambda connection: storage.list_costs(connection, first, end, tenant=tenant)))
+    rows = as_owner(settings, lambda connection: storage.list_costs(connection, first, end, tenant=tenant))
     shown = [asdict(row) for row in rows]
     if not as_json:
         for row in shown:
@@ -102,20 +102,17 @@ def limit(
     if bool(wanted) != (login is not None):
         fail("give LOGIN and a limit, or neither", os.EX_USAGE)
     if login is None:
-        rows = run_async(listed(settings, storage.list_limits))
+        rows = as_owner(settings, storage.list_limits)
         show([asdict(row) for row in rows], as_json=as_json, empty="no account differs from the configuration")
         return
     account = login.lower()
 
-    async def run() -> None:
-        async with owner_connection(settings) as connection, connection.transaction():
+    async def run(connection: Connection) -> None:
+        async with connection.transaction():
             for kind, most in wanted.items():
-                try:
-                    await storage.set_limit(connection, account, kind, most if isinstance(most, int) else None)
-                except NotFoundError:
-                    fail(f"no account {login}", os.EX_NOUSER)
+                await storage.set_limit(connection, account, kind, most if isinstance(most, int) else None)
 
-    run_async(run())
+    as_owner(settings, run, missing=f"no account {login}")
 
 
 @notifier.command("test")

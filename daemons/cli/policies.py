@@ -8,9 +8,8 @@ import click
 
 from config.settings import Settings
 from config.units import Seconds
-from daemons.cli.common import fail, json_option, listed, owner_connection, run_async, settings_option, show
+from daemons.cli.common import as_owner, fail, json_option, settings_option, show
 from storage import policies
-from storage.errors import NotFoundError
 
 
 @click.group()
@@ -23,7 +22,7 @@ def pop3() -> None:
 @settings_option
 def list_policies(settings: Settings, as_json: bool) -> None:
     """List the accounts that differ from the configuration."""
-    rows = run_async(listed(settings, policies.list_policies))
+    rows = as_owner(settings, policies.list_policies)
     show([asdict(row) for row in rows], as_json=as_json, empty="no account differs from the configuration")
 
 
@@ -42,14 +41,11 @@ def set_policy(settings: Settings, login: str, login_delay: str | None, expire_d
     if seconds is None and expire_days is None:
         fail("give --login-delay or --expire-days, or use `postwerk pop3 reset`", os.EX_USAGE)
 
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            try:
-                await policies.set_policy(connection, login, login_delay_seconds=seconds, expire_days=expire_days)
-            except NotFoundError:
-                fail(f"no account {login}", os.EX_NOUSER)
-
-    run_async(run())
+    as_owner(
+        settings,
+        lambda connection: policies.set_policy(connection, login, login_delay_seconds=seconds, expire_days=expire_days),
+        missing=f"no account {login}",
+    )
 
 
 @pop3.command("reset")
@@ -57,15 +53,11 @@ def set_policy(settings: Settings, login: str, login_delay: str | None, expire_d
 @settings_option
 def reset_policy(settings: Settings, login: str) -> None:
     """Let the configuration decide for an account again."""
-
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            try:
-                await policies.reset_policy(connection, login)
-            except NotFoundError:
-                fail(f"{login} has no rules of its own", os.EX_NOUSER)
-
-    run_async(run())
+    as_owner(
+        settings,
+        lambda connection: policies.reset_policy(connection, login),
+        missing=f"{login} has no rules of its own",
+    )
 
 
 def _seconds(text: str | None) -> int | None:

@@ -12,25 +12,13 @@ import click
 from config.quarantine import FILTERS
 from config.settings import Settings
 from config.units import DAY, Seconds, spell
-from daemons.cli.common import (
-    confirm,
-    fail,
-    json_option,
-    listed,
-    owner_connection,
-    run_async,
-    settings_option,
-    show,
-    size,
-    yes_option,
-)
+from daemons.cli.common import as_owner, confirm, fail, json_option, run_async, settings_option, show, size, yes_option
 from daemons.cli.queueing import operator
 from daemons.context import open_context
 from daemons.quarantine import release
 from daemons.releasing import Releasing
 from storage import quarantine as storage
-from storage.errors import NotFoundError
-from storage.pool import reported
+from storage.pool import Connection, reported
 from storage.quarantine import Kept, Policy
 
 _MOST_DAYS = 3650
@@ -54,8 +42,8 @@ def list_kept(settings: Settings, tenant: str | None, login: str | None, limit: 
     """List what is in quarantine, the newest first."""
     retention = settings.quarantine.retention
     login = None if login is None else login.lower()
-    rows = run_async(
-        listed(settings, lambda connection: storage.list_kept(connection, retention, limit, tenant=tenant, login=login))
+    rows = as_owner(
+        settings, lambda connection: storage.list_kept(connection, retention, limit, tenant=tenant, login=login)
     )
     if as_json:
         show([_facts(row) for row in rows], as_json=True)
@@ -156,17 +144,13 @@ def policy(settings: Settings, tenant: str, junk: str | None, keep: str | None, 
     if notice is not None:
         changes["notice_seconds"] = _notice(notice)
 
-    async def run() -> Policy:
-        async with owner_connection(settings) as connection:
-            try:
-                chosen = replace(await storage.chosen(connection, tenant), **changes)
-                if changes:
-                    await storage.choose(connection, tenant, chosen)
-            except NotFoundError:
-                fail(f"no tenant {tenant}", os.EX_NOUSER)
-            return chosen
+    async def run(connection: Connection) -> Policy:
+        chosen = replace(await storage.chosen(connection, tenant), **changes)
+        if changes:
+            await storage.choose(connection, tenant, chosen)
+        return chosen
 
-    chosen, configured = run_async(run()), settings.quarantine
+    chosen, configured = as_owner(settings, run, missing=f"no tenant {tenant}"), settings.quarantine
     own = ", ".join(sorted(chosen.junk)) or "none" if chosen.junk is not None else None
     _print("junk", own, ", ".join(configured.junk) or "none")
     _print("keep", None if chosen.days is None else f"{chosen.days} d", spell(configured.retention))

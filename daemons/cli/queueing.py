@@ -15,10 +15,10 @@ import click
 from config.settings import Settings
 from config.units import Seconds
 from daemons.cli.common import (
+    as_owner,
     confirm,
     fail,
     json_option,
-    listed,
     run_async,
     settings_option,
     show,
@@ -109,7 +109,7 @@ def queue() -> None:
 @settings_option
 def list_queue(settings: Settings, selection: Selection, limit: int, as_json: bool) -> None:
     """List recipients, the oldest first."""
-    rows = run_async(listed(settings, lambda connection: outbound_listing.listed(connection, selection, limit)))
+    rows = as_owner(settings, lambda connection: outbound_listing.listed(connection, selection, limit))
     if as_json:
         show([asdict(row) for row in rows], as_json=True)
         return
@@ -149,14 +149,7 @@ def _ago(then: datetime, now: datetime) -> str:
 @settings_option
 def show_message(settings: Settings, trace_id: str, as_json: bool) -> None:
     """Show a message with its recipients and every attempt: when, where, over what, and the remote server's words."""
-
-    async def run() -> outbound_listing.Shown:
-        from daemons.cli.common import owner_connection
-
-        async with owner_connection(settings) as connection:
-            return await outbound_listing.shown(connection, trace_id.lower())
-
-    found = run_async(run())
+    found = as_owner(settings, lambda connection: outbound_listing.shown(connection, trace_id.lower()))
     if not found.messages and not found.removals:
         fail(f"nothing in the queue has the id {trace_id}", os.EX_NOUSER)
     if as_json:
@@ -204,7 +197,7 @@ def _moment(moment: datetime) -> str:
 @settings_option
 def show_stats(settings: Settings, selection: Selection, by: str, limit: int, as_json: bool) -> None:
     """Sum up what is not finished: waiting, due, leased to a relay, held, deferred before, and since when."""
-    rows = run_async(listed(settings, lambda connection: outbound_listing.stats(connection, selection, by, limit)))
+    rows = as_owner(settings, lambda connection: outbound_listing.stats(connection, selection, by, limit))
     found = [asdict(row) for row in rows]
     if not as_json:
         now = datetime.now(UTC)

@@ -1,15 +1,13 @@
 """`postwerk quota`: how much accounts and tenants may store, and who may say so over IMAP (RFC 9208)."""
 
-import os
 from collections.abc import Awaitable, Callable
 
 import click
 
 from config.settings import Settings
 from config.units import Octets
-from daemons.cli.common import Quota, fail, owner_connection, run_async, settings_option
+from daemons.cli.common import Quota, as_owner, settings_option
 from storage import quota as limits
-from storage.errors import NotFoundError
 from storage.pool import Connection
 
 Change = Callable[[Connection], Awaitable[None]]
@@ -51,11 +49,4 @@ def set_administrator(settings: Settings, login: str, is_revoked: bool) -> None:
 
 
 def _change(settings: Settings, complaint: str, change: Change) -> None:
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            try:
-                await change(connection)
-            except NotFoundError:
-                fail(complaint, os.EX_NOUSER)
-
-    run_async(run())
+    as_owner(settings, change, missing=complaint)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from config.settings import Settings
-from daemons.cli.common import fail, json_option, listed, owner_connection, run_async, settings_option, show
+from daemons.cli.common import as_owner, fail, json_option, settings_option, show
 from storage import report_listing as listing
 from storage import reports as received
 from storage.dmarc import list_sent
@@ -35,14 +35,10 @@ def reports() -> None:
 def watch(settings: Settings, login: str, mailbox: str) -> None:
     """Read reports out of an account's mailbox, old ones included: the address in rua= has to deliver there."""
 
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            try:
-                await received.watch(connection, login, mailbox)
-            except NotFoundError as error:
-                fail(f"no {error}", os.EX_NOUSER)
-
-    run_async(run())
+    try:
+        as_owner(settings, lambda connection: received.watch(connection, login, mailbox))
+    except NotFoundError as error:
+        fail(f"no {error}", os.EX_NOUSER)
 
 
 @reports.command("unwatch")
@@ -51,15 +47,7 @@ def watch(settings: Settings, login: str, mailbox: str) -> None:
 @settings_option
 def unwatch(settings: Settings, login: str, mailbox: str) -> None:
     """Read no more reports out of a mailbox. What was read stays."""
-
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            try:
-                await received.unwatch(connection, login, mailbox)
-            except NotFoundError as error:
-                fail(str(error), os.EX_NOUSER)
-
-    run_async(run())
+    as_owner(settings, lambda connection: received.unwatch(connection, login, mailbox))
 
 
 @reports.command("sources")
@@ -67,7 +55,7 @@ def unwatch(settings: Settings, login: str, mailbox: str) -> None:
 @settings_option
 def list_sources(settings: Settings, as_json: bool) -> None:
     """List the mailboxes that are watched, and what was found in them."""
-    _show(run_async(listed(settings, listing.list_sources)), as_json=as_json, empty="no mailbox is watched")
+    _show(as_owner(settings, listing.list_sources), as_json=as_json, empty="no mailbox is watched")
 
 
 @reports.command("dmarc")
@@ -81,7 +69,7 @@ def list_sources(settings: Settings, as_json: bool) -> None:
 def list_dmarc(settings: Settings, as_json: bool, **selection: Any) -> None:
     """List DMARC reports: how many messages in a domain's name passed, and how many did not."""
     wanted = _wanted(**selection)
-    rows = run_async(listed(settings, lambda connection: listing.list_dmarc(connection, wanted)))
+    rows = as_owner(settings, lambda connection: listing.list_dmarc(connection, wanted))
     _show(rows, as_json=as_json, empty="no reports")
 
 
@@ -90,7 +78,7 @@ def list_dmarc(settings: Settings, as_json: bool, **selection: Any) -> None:
 @settings_option
 def list_dmarc_sent(settings: Settings, as_json: bool) -> None:
     """List the days and domains whose mail to us was counted, and what became of our reports to them (RFC 9990)."""
-    _show(run_async(listed(settings, list_sent)), as_json=as_json, empty="no mail of domains that ask for reports")
+    _show(as_owner(settings, list_sent), as_json=as_json, empty="no mail of domains that ask for reports")
 
 
 @reports.command("dmarc-sources")
@@ -101,7 +89,7 @@ def list_dmarc_sent(settings: Settings, as_json: bool) -> None:
 @settings_option
 def list_dmarc_sources(settings: Settings, report: int, tenant: str | None, limit: int, as_json: bool) -> None:
     """Show who sent the messages of a DMARC report, and what they passed."""
-    rows = run_async(listed(settings, lambda connection: listing.list_dmarc_sources(connection, report, tenant, limit)))
+    rows = as_owner(settings, lambda connection: listing.list_dmarc_sources(connection, report, tenant, limit))
     shown = [asdict(row) for row in rows]
     for row in shown:
         details = json.loads(row.pop("details"))
@@ -122,7 +110,7 @@ def list_dmarc_sources(settings: Settings, report: int, tenant: str | None, limi
 def list_tls(settings: Settings, as_json: bool, **selection: Any) -> None:
     """List TLS reports: how many sessions with a domain's servers were secure, and how many failed."""
     wanted = _wanted(**selection)
-    rows = run_async(listed(settings, lambda connection: listing.list_tls(connection, wanted)))
+    rows = as_owner(settings, lambda connection: listing.list_tls(connection, wanted))
     _show(rows, as_json=as_json, empty="no reports")
 
 
@@ -134,7 +122,7 @@ def list_tls(settings: Settings, as_json: bool, **selection: Any) -> None:
 @settings_option
 def list_tls_failures(settings: Settings, report: int, tenant: str | None, limit: int, as_json: bool) -> None:
     """Show what was wrong with the sessions of a TLS report."""
-    rows = run_async(listed(settings, lambda connection: listing.list_tls_failures(connection, report, tenant, limit)))
+    rows = as_owner(settings, lambda connection: listing.list_tls_failures(connection, report, tenant, limit))
     _show(rows, as_json=as_json, empty="no such report, or no failures in it")
 
 
@@ -149,7 +137,7 @@ def list_tls_failures(settings: Settings, report: int, tenant: str | None, limit
 def list_bounces(settings: Settings, as_json: bool, **selection: Any) -> None:
     """List bounces and complaints, by recipient."""
     wanted = _wanted(**selection)
-    rows = run_async(listed(settings, lambda connection: listing.list_bounces(connection, wanted)))
+    rows = as_owner(settings, lambda connection: listing.list_bounces(connection, wanted))
     shown = [asdict(row) for row in rows]
     if not as_json:
         shown = [{name: value for name, value in row.items() if name in _BOUNCE_COLUMNS} for row in shown]

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from config.settings import Settings
 from daemons import rules as simple
-from daemons.cli.common import fail, owner_connection, run_async, settings_option, with_account
+from daemons.cli.common import as_owner, fail, settings_option, with_account
 from filters.simple import conditions
 from filters.simple.settings import Condition, Forwarding, Needs, Rule, from_json, to_json
 from filters.simple.settings import Settings as Simple
@@ -205,12 +205,7 @@ def time_zone(settings: Settings, login: str, zone: str) -> None:
 @settings_option
 def recompile(settings: Settings) -> None:
     """Compile everybody's settings again: after changes of [rules] or [sieve], and after an upgrade."""
-
-    async def run() -> dict[str, str]:
-        async with owner_connection(settings) as connection:
-            return await simple.recompile(connection, settings)
-
-    failed = run_async(run())
+    failed = as_owner(settings, lambda connection: simple.recompile(connection, settings))
     for login, fault in failed.items():
         click.echo(f"{login}: {fault}", err=True)
     if failed:

@@ -4,17 +4,15 @@ import ipaddress
 import os
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from config.settings import Settings
-from daemons.cli.common import fail, json_option, listed, owner_connection, run_async, settings_option, show
+from daemons.cli.common import as_owner, fail, json_option, settings_option, show
 from filters.sender_lists import Entry, Identity, PatternError, SenderList, normal
 from storage import listed_senders
-
-if TYPE_CHECKING:
-    import asyncpg
+from storage.pool import Connection
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -62,12 +60,11 @@ def remove(settings: Settings, pattern: str, login: str | None, tenant: str | No
     _check_whose(login, tenant)
     wanted = _normal(pattern)
 
-    async def run() -> bool:
-        async with owner_connection(settings) as connection:
-            owner = await listed_senders.owner_of(connection, tenant=tenant, login=login)
-            return await listed_senders.remove(connection, owner, wanted)
+    async def run(connection: Connection) -> bool:
+        owner = await listed_senders.owner_of(connection, tenant=tenant, login=login)
+        return await listed_senders.remove(connection, owner, wanted)
 
-    if not run_async(run()):
+    if not as_owner(settings, run):
         fail(f"{wanted} is not on the list", os.EX_NOUSER)
 
 
@@ -78,10 +75,10 @@ def remove(settings: Settings, pattern: str, login: str | None, tenant: str | No
 def list_senders(settings: Settings, login: str | None, tenant: str | None, as_json: bool) -> None:
     """List what is allowed and blocked: by an account, by a tenant and its accounts, or by all."""
 
-    async def query(connection: "asyncpg.Connection[asyncpg.Record]") -> list[listed_senders.ListedRow]:
+    async def query(connection: Connection) -> list[listed_senders.ListedRow]:
         return await listed_senders.entries(connection, tenant=tenant, login=login)
 
-    rows = [asdict(row) for row in run_async(listed(settings, query))]
+    rows = [asdict(row) for row in as_owner(settings, query)]
     if not as_json:
         rows = [row | {"created_at": f"{row['created_at']:%Y-%m-%d}"} for row in rows]
     show(rows, as_json=as_json, empty="nobody is listed")
@@ -103,11 +100,11 @@ def check(settings: Settings, sender: str, login: str, peer: str) -> None:
     if "@" not in address or "*" in address:
         fail(f"{sender} is not an address", os.EX_USAGE)
 
-    async def query(connection: "asyncpg.Connection[asyncpg.Record]") -> list[listed_senders.Listed]:
+    async def query(connection: Connection) -> list[listed_senders.Listed]:
         owner = await listed_senders.owner_of(connection, login=login)
         return await listed_senders.of_account(connection, owner)
 
-    entries = run_async(listed(settings, query))
+    entries = as_owner(settings, query)
     compiled = SenderList(
         Entry(each.pattern, "allowed" if each.is_allowed else "blocked", each.is_own) for each in entries
     )
@@ -121,12 +118,11 @@ def _add(
     _check_whose(login, tenant)
     wanted = _normal(pattern)
 
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            owner = await listed_senders.owner_of(connection, tenant=tenant, login=login)
-            await listed_senders.add(connection, owner, wanted, is_allowed=is_allowed, note=note)
+    async def run(connection: Connection) -> None:
+        owner = await listed_senders.owner_of(connection, tenant=tenant, login=login)
+        await listed_senders.add(connection, owner, wanted, is_allowed=is_allowed, note=note)
 
-    run_async(run())
+    as_owner(settings, run)
 
 
 def _check_whose(login: str | None, tenant: str | None) -> None:

@@ -9,17 +9,7 @@ import click
 
 from config.settings import Settings
 from config.units import Seconds
-from daemons.cli.common import (
-    confirm,
-    fail,
-    json_option,
-    listed,
-    owner_connection,
-    run_async,
-    settings_option,
-    show,
-    yes_option,
-)
+from daemons.cli.common import as_owner, confirm, fail, json_option, run_async, settings_option, show, yes_option
 from daemons.cli.queueing import Age, change, operator, recipients, take_out_all
 from daemons.smtp.sending import held_reason
 from storage import outbound_changes, senders
@@ -43,7 +33,7 @@ def sending() -> None:
 @settings_option
 def list_suspended(settings: Settings, tenant_name: str | None, as_json: bool) -> None:
     """List suspended accounts: why, by whom, since when, and how much is held of each."""
-    rows = run_async(listed(settings, lambda connection: storage.suspended(connection, tenant_name)))
+    rows = as_owner(settings, lambda connection: storage.suspended(connection, tenant_name))
     shown = [
         {
             "login": row.login,
@@ -80,7 +70,7 @@ def show_account(settings: Settings, login: str, as_json: bool) -> None:
             rows.append(row)
         return rows
 
-    show(_with_connection(settings, login, work), as_json=as_json, empty="nothing was sent lately")
+    show(_about(settings, login, work), as_json=as_json, empty="nothing was sent lately")
 
 
 @sending.command("addresses")
@@ -94,7 +84,7 @@ def list_addresses(settings: Settings, login: str, as_json: bool) -> None:
         await storage.account_of(connection, login)
         return [asdict(row) for row in await senders.addresses_of(connection, login)]
 
-    show(_with_connection(settings, login, work), as_json=as_json, empty="no addresses")
+    show(_about(settings, login, work), as_json=as_json, empty="no addresses")
 
 
 # -- suspensions ----------------------------------------------------------------------------------------------------
@@ -111,7 +101,7 @@ def suspend(settings: Settings, login: str, reason: str, is_holding: bool) -> No
     async def work(connection: Connection) -> int:
         return await storage.suspend(connection, login, reason, operator(), is_holding=is_holding)
 
-    account_id = _with_connection(settings, login, work)
+    account_id = _about(settings, login, work)
     selection, why = Selection(account_id=account_id), held_reason(reason)
     held = change(settings, "held", lambda one: outbound_changes.hold(one, selection, why), reason=why)
     click.echo(f"{recipients(held)} held")
@@ -134,7 +124,7 @@ def release(settings: Settings, login: str, leave: Seconds | None) -> None:
         await storage.resume(connection, account_id, leave_seconds=leave_seconds)
         return account_id
 
-    selection = _held(_with_connection(settings, login, work))
+    selection = _held(_about(settings, login, work))
     released = change(settings, "released", lambda one: outbound_changes.release(one, selection))
     click.echo(f"{recipients(released)} released")
 
@@ -147,7 +137,7 @@ def release(settings: Settings, login: str, leave: Seconds | None) -> None:
 @settings_option
 def discard(settings: Settings, login: str, is_silent: bool, reason: str, is_sure: bool) -> None:
     """Delete all that is held for an account's suspension, with a record. The account stays suspended."""
-    selection = _held(_with_connection(settings, login, lambda one: storage.account_of(one, login)))
+    selection = _held(_about(settings, login, lambda one: storage.account_of(one, login)))
     confirm(f"Delete all that is held of {login}? Nobody gets it any more.", is_sure=is_sure)
     deleted, _ = run_async(take_out_all(settings, selection, reason, is_silent=is_silent))
     click.echo(f"{recipients(deleted)} deleted")
@@ -165,7 +155,7 @@ def _held(account_id: int) -> Selection:
 @settings_option
 def list_limits(settings: Settings, as_json: bool) -> None:
     """List the accounts, domains and tenants whose caps are not those of the configuration. 0: no cap."""
-    rows = run_async(listed(settings, storage.list_caps))
+    rows = as_owner(settings, storage.list_caps)
     show([asdict(row) for row in rows], as_json=as_json, empty="nobody differs from the configuration")
 
 
@@ -188,7 +178,7 @@ def limit(settings: Settings, whose: str, burst: int | None, **caps: int | None)
         fail("give at least one cap, or use `postwerk sending reset`", os.EX_USAGE)
     if burst is not None and "@" not in whose.lstrip("@"):
         fail("bursts are seen for single accounts", os.EX_USAGE)
-    _with_connection(settings, whose, lambda one: storage.set_caps(one, whose, wanted))
+    _about(settings, whose, lambda one: storage.set_caps(one, whose, wanted))
 
 
 @sending.command("reset")
@@ -196,15 +186,12 @@ def limit(settings: Settings, whose: str, burst: int | None, **caps: int | None)
 @settings_option
 def reset(settings: Settings, whose: str) -> None:
     """Let the configuration decide again how much may be sent."""
-    _with_connection(settings, whose, lambda one: storage.reset_caps(one, whose))
+    _about(settings, whose, lambda one: storage.reset_caps(one, whose))
 
 
-def _with_connection(settings: Settings, whose: str, work: Callable[[Connection], Awaitable[_T]]) -> _T:
-    async def run() -> _T:
-        async with owner_connection(settings) as connection:
-            try:
-                return await work(connection)
-            except NotFoundError as error:
-                fail(f"{error}: {whose}", os.EX_NOUSER)
-
-    return run_async(run())
+def _about(settings: Settings, whose: str, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+    """What `work` gives; it may not find whom it is about."""
+    try:
+        return as_owner(settings, work)
+    except NotFoundError as error:
+        fail(f"{error}: {whose}", os.EX_NOUSER)

@@ -1,8 +1,6 @@
 """`postwerk team` and `postwerk acl`: mailboxes that several people use."""
 
 import os
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -10,26 +8,22 @@ from config.settings import Settings
 from config.units import Octets
 from daemons.cli.common import (
     Quota,
+    as_owner,
+    checked_address,
     confirm,
     fail,
     json_option,
-    listed,
-    owner_connection,
-    run_async,
     settings_option,
     show,
     with_sizes,
     yes_option,
 )
-from protocol.address import AddressError, parse_addr_spec
+from daemons.cli.tenants import tenant_with
 from protocol.imap.acl import RIGHTS, expanded
 from storage import accounts, senders, sharing, teams
 from storage.errors import ExistsError, NotFoundError
+from storage.pool import Connection
 
-if TYPE_CHECKING:
-    import asyncpg
-
-_T = TypeVar("_T")
 _MEMBER_RIGHTS = "lrswipkxte"  # all but the right to give rights
 
 
@@ -46,19 +40,13 @@ def team() -> None:
 @settings_option
 def add_team(settings: Settings, address: str, name: str | None, owner: str | None, quota: Octets | None) -> None:
     """Add a team with its address and its INBOX. Nobody sees it before rights are granted."""
-    try:
-        parse_addr_spec(address)
-    except AddressError as error:
-        fail(f"{address} is not an address: {error}", os.EX_DATAERR)
-    domain = accounts.domain_name(address.rpartition("@")[2])
+    domain = accounts.domain_name(checked_address(address).rpartition("@")[2])
 
-    async def run(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        tenants = [row.tenant for row in await accounts.list_domains(connection) if row.name == domain]
-        if not tenants:
-            fail(f"no domain {domain}: postwerk domain add {domain}", os.EX_NOUSER)
+    async def run(connection: Connection) -> None:
+        tenant = await tenant_with(connection, domain)
         called = name or address.rpartition("@")[0]
         try:
-            await teams.add_team(connection, owner or tenants[0], address, called, quota)
+            await teams.add_team(connection, owner or tenant, address, called, quota)
         except ExistsError:
             fail(f"{address} or the name {called} exists already; give another --name", os.EX_CANTCREAT)
         except NotFoundError:
@@ -66,7 +54,7 @@ def add_team(settings: Settings, address: str, name: str | None, owner: str | No
         except ValueError:
             fail(f"{called} cannot be the name of a mailbox; give another --name", os.EX_DATAERR)
 
-    _with_connection(settings, run)
+    as_owner(settings, run)
 
 
 @team.command("list")
@@ -74,7 +62,7 @@ def add_team(settings: Settings, address: str, name: str | None, owner: str | No
 @settings_option
 def list_teams(settings: Settings, as_json: bool) -> None:
     """List all teams."""
-    rows = run_async(listed(settings, teams.list_teams))
+    rows = as_owner(settings, teams.list_teams)
     show([with_sizes(row, as_json=as_json) for row in rows], as_json=as_json, empty="no teams")
 
 
@@ -90,7 +78,7 @@ def grant(settings: Settings, address: str, login: str, rights: str, may_send: b
     """Give LOGIN, or "anyone" of the tenant, exactly these rights (RFC 4314) on all mailboxes of the team ADDRESS."""
     letters = _letters(rights)
 
-    async def run(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    async def run(connection: Connection) -> None:
         try:
             await teams.grant(connection, address, accounts.login_name(login), letters)
             if may_send:
@@ -100,7 +88,7 @@ def grant(settings: Settings, address: str, login: str, rights: str, may_send: b
         except NotFoundError as error:
             fail(f"{error}: {address}, {login}", os.EX_NOUSER)
 
-    _with_connection(settings, run)
+    as_owner(settings, run)
 
 
 @team.command("revoke")
@@ -110,14 +98,14 @@ def grant(settings: Settings, address: str, login: str, rights: str, may_send: b
 def revoke(settings: Settings, address: str, login: str) -> None:
     """Take all rights on the mailboxes of the team ADDRESS away from LOGIN, and that to send as the team."""
 
-    async def run(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    async def run(connection: Connection) -> None:
         try:
             await teams.grant(connection, address, accounts.login_name(login), "")
             await senders.revoke(connection, address, login)
         except NotFoundError as error:
             fail(f"{error}: {address}, {login}", os.EX_NOUSER)
 
-    _with_connection(settings, run)
+    as_owner(settings, run)
 
 
 @team.command("senders")
@@ -126,7 +114,7 @@ def revoke(settings: Settings, address: str, login: str) -> None:
 @settings_option
 def list_senders(settings: Settings, address: str, as_json: bool) -> None:
     """List who may send as the team ADDRESS."""
-    rows = run_async(listed(settings, lambda connection: senders.grants(connection, address)))
+    rows = as_owner(settings, lambda connection: senders.grants(connection, address))
     show([{"sender": row.sender} for row in rows], as_json=as_json, empty="nobody may send as this team")
 
 
@@ -138,12 +126,12 @@ def remove_team(settings: Settings, address: str, is_sure: bool) -> None:
     """Remove a team with its mailboxes and addresses. What is archived stays archived."""
     confirm(f"Remove {address} and all its mail?", is_sure=is_sure)
 
-    async def run(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    async def run(connection: Connection) -> None:
         if address.lower() not in [row.address for row in await teams.list_teams(connection)]:
             fail(f"no team {address}", os.EX_NOUSER)
         await accounts.remove_account(connection, address)
 
-    _with_connection(settings, run)
+    as_owner(settings, run)
 
 
 @click.group()
@@ -159,12 +147,11 @@ def acl() -> None:
 def list_acl(settings: Settings, owner: str, mailbox: str, as_json: bool) -> None:
     """Show who may do what in a mailbox, besides its owner."""
 
-    async def run(connection: "asyncpg.Connection[asyncpg.Record]") -> list[sharing.Entry]:
+    async def run(connection: Connection) -> list[sharing.Entry]:
         return await sharing.entries(connection, await _mailbox(connection, owner, mailbox))
 
     rows = [
-        {"identifier": entry.spelling, "rights": sharing.ordered(entry.rights)}
-        for entry in _with_connection(settings, run)
+        {"identifier": entry.spelling, "rights": sharing.ordered(entry.rights)} for entry in as_owner(settings, run)
     ]
     show(rows, as_json=as_json, empty="only the owner")
 
@@ -180,7 +167,7 @@ def set_acl(settings: Settings, owner: str, mailbox: str, identifier: str, right
     """Give IDENTIFIER (a login, or "anyone" of the tenant) exactly these rights; "" removes the entry."""
     letters = _letters(rights)
 
-    async def run(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    async def run(connection: Connection) -> None:
         mailbox_id = await _mailbox(connection, owner, mailbox)
         name = accounts.login_name(identifier)
         try:
@@ -188,7 +175,7 @@ def set_acl(settings: Settings, owner: str, mailbox: str, identifier: str, right
         except NotFoundError:
             fail(f"no such identifier in the tenant: {identifier}", os.EX_NOUSER)
 
-    _with_connection(settings, run)
+    as_owner(settings, run)
 
 
 @acl.command("seen")
@@ -199,14 +186,14 @@ def set_acl(settings: Settings, owner: str, mailbox: str, identifier: str, right
 def share_seen(settings: Settings, owner: str, mailbox: str, whose: str) -> None:
     r"""Say whether each viewer of a mailbox has a \Seen of its own, or all share one. Holds from the next SELECT on."""
 
-    async def run(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    async def run(connection: Connection) -> None:
         mailbox_id = await _mailbox(connection, owner, mailbox)
         await sharing.share_seen(connection, mailbox_id, is_shared=whose == "shared")
 
-    _with_connection(settings, run)
+    as_owner(settings, run)
 
 
-async def _mailbox(connection: "asyncpg.Connection[asyncpg.Record]", owner: str, mailbox: str) -> int:
+async def _mailbox(connection: Connection, owner: str, mailbox: str) -> int:
     try:
         return await sharing.mailbox_of(connection, accounts.login_name(owner), mailbox)
     except NotFoundError:
@@ -219,11 +206,3 @@ def _letters(rights: str) -> frozenset[str]:
     if unknown:
         fail(f"no such right: {', '.join(sorted(unknown))}; the rights are {RIGHTS}", os.EX_USAGE)
     return expanded(rights)
-
-
-def _with_connection(settings: Settings, work: "Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[_T]]") -> _T:
-    async def run() -> _T:
-        async with owner_connection(settings) as connection:
-            return await work(connection)
-
-    return run_async(run())

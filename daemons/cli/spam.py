@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from config.settings import Settings
-from daemons.cli.common import fail, json_option, listed, owner_connection, run_async, settings_option, show
+from daemons.cli.common import as_owner, fail, json_option, settings_option, show
 from daemons.spam import thresholds_of
 from filters.sender_lists import spelled
 from filters.spam.bayes import Level as CountedLevel
@@ -67,23 +67,22 @@ def learn_command(
         fail("say --spam, --ham or --forget", os.EX_USAGE)
     widest = Level[settings.spam.learning_reaches.upper()]
 
-    async def run() -> tuple[int, int]:
+    async def run(connection: "Connection") -> tuple[int, int]:
         changed = count = 0
-        async with owner_connection(settings) as connection:
-            whose = await corpora.whose(connection, login=login, tenant=tenant)
-            for path in _messages(files):
-                octets = path.read_bytes()
-                tokens, digest = list(tokens_of(Sight(octets))), hashlib.sha256(octets).digest()
-                count += 1
-                if kind == "forget":
-                    changed += await corpora.unlearn(connection, whose, digest, tokens)
-                else:
-                    changed += await corpora.learn(
-                        connection, whose, digest, tokens, is_spam=kind == "spam", version=TOKENS_VERSION, widest=widest
-                    )
+        whose = await corpora.whose(connection, login=login, tenant=tenant)
+        for path in _messages(files):
+            octets = path.read_bytes()
+            tokens, digest = list(tokens_of(Sight(octets))), hashlib.sha256(octets).digest()
+            count += 1
+            if kind == "forget":
+                changed += await corpora.unlearn(connection, whose, digest, tokens)
+            else:
+                changed += await corpora.learn(
+                    connection, whose, digest, tokens, is_spam=kind == "spam", version=TOKENS_VERSION, widest=widest
+                )
         return changed, count
 
-    changed, count = run_async(run())
+    changed, count = as_owner(settings, run)
     word = "forgotten" if kind == "forget" else "learned"
     click.echo(f"{changed} of {count} messages {word}")
 
@@ -105,16 +104,14 @@ def score_command(
 ) -> None:
     """Score messages as they would be scored now, with every reason. What only the connection tells is left out."""
 
-    async def run() -> tuple[Thresholds, list[tuple[Path, SpamVerdict]]]:
+    async def run(connection: "Connection") -> tuple[Thresholds, list[tuple[Path, SpamVerdict]]]:
         scorer = Scorer(least_learned=settings.spam.least_learned)
-        async with owner_connection(settings) as connection:
-            whose = await corpora.whose(connection, login=login, tenant=tenant)
-            thresholds, counts = await _effective(connection, settings, whose), LearnedCounts(connection, whose)
-            scored = [(path, await scorer.score(Sight(path.read_bytes()), counts)) for path in _messages(files)]
-        return thresholds, scored
+        whose = await corpora.whose(connection, login=login, tenant=tenant)
+        thresholds, counts = await _effective(connection, settings, whose), LearnedCounts(connection, whose)
+        return thresholds, [(path, await scorer.score(Sight(path.read_bytes()), counts)) for path in _messages(files)]
 
     rows: list[dict[str, Any]] = []
-    thresholds, scored = run_async(run())
+    thresholds, scored = as_owner(settings, run)
     for path, verdict in scored:
         head = {"file": str(path), "score": verdict.score, "action": verdict.action(thresholds)}
         if as_json:
@@ -135,7 +132,7 @@ def score_command(
 @settings_option
 def learned_command(settings: Settings, as_json: bool) -> None:
     """Show how much was learned, for whom."""
-    rows = run_async(listed(settings, corpora.list_corpora))
+    rows = as_owner(settings, corpora.list_corpora)
     show([asdict(row) for row in rows], as_json=as_json, empty="nothing was learned yet")
 
 
@@ -185,8 +182,8 @@ def threshold_command(
     if login is None and tenant is None and changed:
         fail("say --account or --tenant; for everybody set tag, junk and reject in [spam]", os.EX_USAGE)
 
-    async def run() -> tuple[Limits, Thresholds]:
-        async with owner_connection(settings) as connection, connection.transaction():
+    async def run(connection: "Connection") -> tuple[Limits, Thresholds]:
+        async with connection.transaction():
             whose = await corpora.whose(connection, login=login, tenant=tenant)
             own = await spam_thresholds.own(connection, whose) if whose.tenant_id is not None else Limits()
             if changed:
@@ -194,7 +191,7 @@ def threshold_command(
                 await spam_thresholds.set_own(connection, whose, own)
             return own, await _effective(connection, settings, whose)
 
-    own, effective = run_async(run())
+    own, effective = as_owner(settings, run)
     names = ("tag", "junk", "reject")
     rows = [
         {
@@ -220,15 +217,14 @@ def sender_command(settings: Settings, login: str, address: str, forget: bool, a
     except AddressError as error:
         fail(f"{address}: {error}", os.EX_USAGE)
 
-    async def run() -> Standing:
-        async with owner_connection(settings) as connection:
-            account_id = (await corpora.whose(connection, login=login)).account_id
-            assert account_id is not None
-            if forget:
-                await spam_standing.forget_sender(connection, account_id, sender)
-            return (await spam_standing.standings(connection, [account_id], sender)).get(account_id, Standing())
+    async def run(connection: "Connection") -> Standing:
+        account_id = (await corpora.whose(connection, login=login)).account_id
+        assert account_id is not None
+        if forget:
+            await spam_standing.forget_sender(connection, account_id, sender)
+        return (await spam_standing.standings(connection, [account_id], sender)).get(account_id, Standing())
 
-    show([{"address": sender, **asdict(run_async(run()))}], as_json=as_json)
+    show([{"address": sender, **asdict(as_owner(settings, run))}], as_json=as_json)
 
 
 def _checked(limits: Limits) -> Limits:

@@ -9,12 +9,10 @@ from config.settings import Settings
 from config.units import Octets, spell
 from daemons.cli.common import (
     Quota,
+    as_owner,
     confirm,
     fail,
     json_option,
-    listed,
-    owner_connection,
-    run_async,
     settings_option,
     show,
     with_sizes,
@@ -22,7 +20,7 @@ from daemons.cli.common import (
 )
 from storage import accounts, antivirus, greylist, traces
 from storage.blobs.keys import KeyRing
-from storage.errors import NotFoundError
+from storage.pool import Connection
 from storage.rows import TenantRow
 
 _MOST_DAYS = 3650
@@ -39,12 +37,8 @@ def tenant() -> None:
 @settings_option
 def add_tenant(settings: Settings, name: str, quota: Octets | None) -> None:
     """Add a tenant. Its key is made and wrapped by the master key."""
-
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            await accounts.add_tenant(connection, name, KeyRing(settings.master_key_file).new_tenant_key(), quota)
-
-    run_async(run())
+    ring = KeyRing(settings.master_key_file)
+    as_owner(settings, lambda connection: accounts.add_tenant(connection, name, ring.new_tenant_key(), quota))
 
 
 @tenant.command("list")
@@ -53,7 +47,7 @@ def add_tenant(settings: Settings, name: str, quota: Octets | None) -> None:
 def list_tenants(settings: Settings, as_json: bool) -> None:
     """List all tenants."""
     show(
-        [with_sizes(row, as_json=as_json) for row in run_async(listed(settings, accounts.list_tenants))],
+        [with_sizes(row, as_json=as_json) for row in as_owner(settings, accounts.list_tenants)],
         as_json=as_json,
         empty="no tenants",
     )
@@ -65,7 +59,7 @@ def list_tenants(settings: Settings, as_json: bool) -> None:
 @settings_option
 def show_tenant(settings: Settings, name: str, as_json: bool) -> None:
     """Show one tenant."""
-    rows = [row for row in run_async(listed(settings, accounts.list_tenants)) if row.name == name]
+    rows = [row for row in as_owner(settings, accounts.list_tenants) if row.name == name]
     if not rows:
         fail(f"no tenant {name}", os.EX_NOUSER)
     show([with_sizes(row, as_json=as_json) for row in rows], as_json=as_json)
@@ -80,13 +74,12 @@ def trace_days(settings: Settings, name: str, days: str | None) -> None:
     if days is not None and days != "default" and not (days.isascii() and days.isdigit() and int(days) <= _MOST_DAYS):
         fail(f"give a number of days, {_MOST_DAYS} at most, or default", os.EX_USAGE)
 
-    async def run() -> int | None:
-        async with owner_connection(settings) as connection:
-            if days is not None:
-                await traces.set_days(connection, name, None if days == "default" else int(days))
-            return await traces.days_of(connection, name)
+    async def run(connection: Connection) -> int | None:
+        if days is not None:
+            await traces.set_days(connection, name, None if days == "default" else int(days))
+        return await traces.days_of(connection, name)
 
-    own = run_async(run())
+    own = as_owner(settings, run)
     configured = spell(settings.trace.retention)
     click.echo(f"{own} days" if own is not None else f"{configured}, as configured")
 
@@ -97,15 +90,9 @@ def trace_days(settings: Settings, name: str, days: str | None) -> None:
 @settings_option
 def set_language(settings: Settings, name: str, language: str) -> None:
     """Set the language of what is written to the tenant's people: delivery reports above all. A new tenant has German."""
-
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            try:
-                await accounts.set_language(connection, name, language)
-            except NotFoundError:
-                fail(f"no tenant {name}", os.EX_NOUSER)
-
-    run_async(run())
+    as_owner(
+        settings, lambda connection: accounts.set_language(connection, name, language), missing=f"no tenant {name}"
+    )
 
 
 @tenant.command("antivirus")
@@ -115,16 +102,12 @@ def set_language(settings: Settings, name: str, language: str) -> None:
 def antivirus_action(settings: Settings, name: str, action: str | None) -> None:
     """Show, or set, what becomes of infected mail for the tenant's people. default: as configured ([antivirus] infected)."""
 
-    async def run() -> str | None:
-        async with owner_connection(settings) as connection:
-            try:
-                if action is not None:
-                    await antivirus.choose(connection, name, None if action == "default" else action)
-                return await antivirus.chosen(connection, name)
-            except NotFoundError:
-                fail(f"no tenant {name}", os.EX_NOUSER)
+    async def run(connection: Connection) -> str | None:
+        if action is not None:
+            await antivirus.choose(connection, name, None if action == "default" else action)
+        return await antivirus.chosen(connection, name)
 
-    own = run_async(run())
+    own = as_owner(settings, run, missing=f"no tenant {name}")
     click.echo(own or f"{settings.antivirus.infected}, as configured")
 
 
@@ -135,13 +118,12 @@ def antivirus_action(settings: Settings, name: str, action: str | None) -> None:
 def greylisting(settings: Settings, name: str, choice: str | None) -> None:
     """Show, or set, whether strangers who write to the tenant's people are put off once. default: as configured ([greylisting])."""
 
-    async def run() -> bool | None:
-        async with owner_connection(settings) as connection:
-            if choice is not None:
-                await greylist.choose(connection, name, {"on": True, "off": False}.get(choice))
-            return await greylist.chosen(connection, name)
+    async def run(connection: Connection) -> bool | None:
+        if choice is not None:
+            await greylist.choose(connection, name, {"on": True, "off": False}.get(choice))
+        return await greylist.chosen(connection, name)
 
-    own = run_async(run())
+    own = as_owner(settings, run)
     configured = "on" if settings.greylisting.enabled else "off"
     click.echo({True: "on", False: "off", None: f"{configured}, as configured"}[own])
 
@@ -153,12 +135,7 @@ def greylisting(settings: Settings, name: str, choice: str | None) -> None:
 def remove_tenant(settings: Settings, name: str, is_sure: bool) -> None:
     """Remove a tenant that has no domains, accounts or archive any more."""
     confirm(f"Remove the tenant {name} and destroy its key?", is_sure=is_sure)
-
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            await accounts.remove_tenant(connection, name)
-
-    run_async(run())
+    as_owner(settings, lambda connection: accounts.remove_tenant(connection, name))
 
 
 @click.group()
@@ -175,11 +152,10 @@ def add_domain(settings: Settings, name: str, owner: str | None) -> None:
     if not all(name.split(".")) or "@" in name or any(character.isspace() for character in name):
         fail(f"{name} is not a domain", os.EX_DATAERR)
 
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            await accounts.add_domain(connection, owner or only_tenant(await accounts.list_tenants(connection)), name)
+    async def run(connection: Connection) -> None:
+        await accounts.add_domain(connection, owner or only_tenant(await accounts.list_tenants(connection)), name)
 
-    run_async(run())
+    as_owner(settings, run)
 
 
 @domain.command("list")
@@ -188,7 +164,7 @@ def add_domain(settings: Settings, name: str, owner: str | None) -> None:
 @settings_option
 def list_domains(settings: Settings, owner: str | None, as_json: bool) -> None:
     """List all domains."""
-    rows = [row for row in run_async(listed(settings, accounts.list_domains)) if owner in (None, row.tenant)]
+    rows = [row for row in as_owner(settings, accounts.list_domains) if owner in (None, row.tenant)]
     show([asdict(row) for row in rows], as_json=as_json, empty="no domains")
 
 
@@ -198,7 +174,7 @@ def list_domains(settings: Settings, owner: str | None, as_json: bool) -> None:
 @settings_option
 def show_domain(settings: Settings, name: str, as_json: bool) -> None:
     """Show one domain."""
-    rows = [row for row in run_async(listed(settings, accounts.list_domains)) if row.name == accounts.domain_name(name)]
+    rows = [row for row in as_owner(settings, accounts.list_domains) if row.name == accounts.domain_name(name)]
     if not rows:
         fail(f"no domain {name}", os.EX_NOUSER)
     show([asdict(row) for row in rows], as_json=as_json)
@@ -211,12 +187,15 @@ def show_domain(settings: Settings, name: str, as_json: bool) -> None:
 def remove_domain(settings: Settings, name: str, is_sure: bool) -> None:
     """Remove a domain with its addresses. Accounts and their mail stay."""
     confirm(f"Remove the domain {name} and all its addresses?", is_sure=is_sure)
+    as_owner(settings, lambda connection: accounts.remove_domain(connection, name))
 
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            await accounts.remove_domain(connection, name)
 
-    run_async(run())
+async def tenant_with(connection: Connection, domain: str) -> str:
+    """The tenant that has a domain; without one the command fails and tells how to add it."""
+    names = [row.tenant for row in await accounts.list_domains(connection) if row.name == domain]
+    if not names:
+        fail(f"no domain {domain}: postwerk domain add {domain}", os.EX_NOUSER)
+    return names[0]
 
 
 def only_tenant(rows: list[TenantRow]) -> str:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from config.settings import Settings
-from daemons.cli.common import fail, json_option, listed, owner_connection, run_async, settings_option, show
+from daemons.cli.common import as_owner, fail, json_option, run_async, settings_option, show
 from protocol.address import is_address_literal
 from protocol.domain import a_labels
 from storage import transport as storage
-from storage.errors import NotFoundError
 
 if TYPE_CHECKING:  # loaded when used: they bring the whole relay
     from daemons.relay.route import Host, Route
@@ -104,7 +103,7 @@ async def _send_nothing(*_: object) -> bool:
 @settings_option
 def list_policies(settings: Settings, as_json: bool) -> None:
     """List the MTA-STS policies of other domains that are kept."""
-    rows = run_async(listed(settings, storage.list_sts_policies))
+    rows = as_owner(settings, storage.list_sts_policies)
     shown = [
         {
             "domain": row.domain,
@@ -124,7 +123,7 @@ def list_policies(settings: Settings, as_json: bool) -> None:
 @settings_option
 def list_reports(settings: Settings, as_json: bool) -> None:
     """List the days and domains whose TLS sessions were counted, and what became of the reports (RFC 8460)."""
-    rows = run_async(listed(settings, storage.list_reports))
+    rows = as_owner(settings, storage.list_reports)
     show([asdict(row) for row in rows], as_json=as_json, empty="no sessions with domains that ask for reports")
 
 
@@ -138,7 +137,7 @@ def source() -> None:
 @settings_option
 def list_sources(settings: Settings, as_json: bool) -> None:
     """List the tenants with addresses of their own."""
-    rows = run_async(listed(settings, storage.list_sources))
+    rows = as_owner(settings, storage.list_sources)
     show([asdict(row) for row in rows], as_json=as_json, empty="all mail comes from the same addresses")
 
 
@@ -156,14 +155,11 @@ def set_source(settings: Settings, tenant: str, ipv4: str | None, ipv6: str | No
         if text is not None and not _is_address(text, version):
             fail(f"{text} is no IPv{version} address", os.EX_USAGE)
 
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            try:
-                await storage.set_source(connection, tenant, ipv4=ipv4, ipv6=ipv6, hostname=hostname)
-            except NotFoundError:
-                fail(f"no tenant {tenant}", os.EX_NOUSER)
-
-    run_async(run())
+    as_owner(
+        settings,
+        lambda connection: storage.set_source(connection, tenant, ipv4=ipv4, ipv6=ipv6, hostname=hostname),
+        missing=f"no tenant {tenant}",
+    )
 
 
 @source.command("reset")
@@ -171,15 +167,11 @@ def set_source(settings: Settings, tenant: str, ipv4: str | None, ipv6: str | No
 @settings_option
 def reset_source(settings: Settings, tenant: str) -> None:
     """Let a tenant's mail come from the same addresses as all other mail."""
-
-    async def run() -> None:
-        async with owner_connection(settings) as connection:
-            try:
-                await storage.reset_source(connection, tenant)
-            except NotFoundError:
-                fail(f"{tenant} has no addresses of its own", os.EX_NOUSER)
-
-    run_async(run())
+    as_owner(
+        settings,
+        lambda connection: storage.reset_source(connection, tenant),
+        missing=f"{tenant} has no addresses of its own",
+    )
 
 
 def _is_address(text: str, version: int) -> bool:
