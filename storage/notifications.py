@@ -62,7 +62,7 @@ class ChangeHub:
         self._scripts: dict[str, tuple[ScriptsCallback, ...]] = {}
         self._wanted: set[str] = set()
         self._news = asyncio.Event()  # wanted has grown, or the connection has ended
-        self.is_connected = False
+        self.is_connected = False  # True: all that is wanted is heard
 
     def subscribe(self, mailbox_id: int, callback: MailboxCallback) -> Callback:
         """Call back whenever that mailbox may have changed in any process. Returns the function that ends it."""
@@ -93,6 +93,7 @@ class ChangeHub:
         """Listen to a channel before anybody subscribes: what happens until then is not told."""
         if channel not in self._wanted:
             self._wanted.add(channel)
+            self.is_connected = False
             self._news.set()
 
     async def run(self) -> None:
@@ -119,7 +120,7 @@ class ChangeHub:
                     for channel in sorted(fresh):
                         await connection.add_listener(channel, heard.get(channel, self._on_channel))
                     listening |= fresh
-                    self.is_connected = True
+                    self.is_connected = self._wanted == listening
                     self._call_all()  # anything may have changed before we listened
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_PROBE_SECONDS):

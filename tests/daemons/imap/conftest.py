@@ -83,9 +83,11 @@ class Service:
 
         end = self.context.changes.subscribe(mailbox_id, heard)
         try:
-            stored = await self.context.ingest.store(group)
-            is_stored = True
             async with asyncio.timeout(30):
+                while not self.context.changes.is_connected:
+                    await asyncio.sleep(0)
+                stored = await self.context.ingest.store(group)
+                is_stored = True
                 await told.wait()
         finally:
             end()
@@ -102,7 +104,7 @@ async def running(context: Context) -> AsyncIterator[Endpoints]:
     told: asyncio.Future[Endpoints] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(serve(context, stopping, told.set_result))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             endpoints = await told
         yield endpoints
     finally:
