@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TypeAlias
 
+from protocol.line_session import LineSession
 from protocol.managesieve import response
 from protocol.managesieve.command import (
     Authenticate,
@@ -89,22 +90,18 @@ class Limits:
     errors: int = 20
 
 
-class ServerSession:
+class ServerSession(LineSession[Line | Bad, Event]):
     """One conversation. receive() never raises; an Event is answered before the next one is taken."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        self.state = State.NON_AUTHENTICATED
-        self.is_over = False
-        self._limits = limits or Limits()
-        self._lines = self._new_reader()
-        self._output: list[bytes] = []
-        self._output_octets = 0
-        self._current: Command | None = None  # waits for its answer
-        self._is_exchanging = False  # the next line is a Response
-        self._errors = 0
+    state: State
+    _lines: LineReader
 
-    def __repr__(self) -> str:
-        return f"<ServerSession {self.state.name}{' over' if self.is_over else ''} errors={self._errors}>"
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        super().__init__(self._limits.errors)
+        self.state = State.NON_AUTHENTICATED
+        self._lines = self._new_reader()
+        self._current: Command | None = None  # waits for its answer
 
     def _new_reader(self) -> LineReader:
         limits = self._limits
@@ -114,24 +111,8 @@ class ServerSession:
 
     # -- in ---------------------------------------------------------------------------------------------------------
 
-    def receive(self, octets: bytes) -> None:
-        """Add what the client sent; once the session is over it is dropped."""
-        if not self.is_over:
-            self._lines.receive(octets)
-
-    def next_event(self) -> Event | None:
-        """The next command that is allowed now, or None when more octets are needed or the session is over.
-
-        Answers bad lines itself. The event before must have been answered.
-        """
-        while not self.is_over:
-            line = self._lines.take_line()
-            if line is None:
-                return None
-            event = self._event(line)
-            if event is not None:
-                return event
-        return None
+    def _take_line(self) -> Line | Bad | None:
+        return self._lines.take_line()
 
     def _event(self, line: Line | Bad) -> Event | None:
         if isinstance(line, Bad):
@@ -163,9 +144,8 @@ class ServerSession:
         return None
 
     def _reject(self, text: str, code: Code | None = None) -> None:
-        self._is_exchanging, self._current = False, None
-        self._errors += 1
-        if self._errors >= self._limits.errors:
+        self._current = None
+        if self._is_beyond_errors():
             self.bye("too many errors")
         else:
             self._say(response.status(b"NO", text, code))
@@ -209,27 +189,6 @@ class ServerSession:
         is_known = state is State.AUTHENTICATED
         self._lines.literal_octets = self._limits.script_octets if is_known else self._limits.line_octets
         self.is_over = state is State.LOGGED_OUT
-
-    # -- out --------------------------------------------------------------------------------------------------------
-
-    @property
-    def output_octets(self) -> int:
-        """How much waits to be sent."""
-        return self._output_octets
-
-    def take_output(self) -> bytes:
-        """What is to be sent, in order; afterwards there is nothing more."""
-        octets = b"".join(self._output)
-        self._forget_output()
-        return octets
-
-    def _say(self, octets: bytes) -> None:
-        self._output.append(octets)
-        self._output_octets += len(octets)
-
-    def _forget_output(self) -> None:
-        self._output.clear()
-        self._output_octets = 0
 
 
 def capabilities(

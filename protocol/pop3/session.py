@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TypeAlias
 
+from protocol.line_session import LineSession
 from protocol.pop3 import response
 from protocol.pop3.command import (
     Auth,
@@ -92,50 +93,29 @@ class Limits:
     errors: int = 20  # ours: lines that are no command, or not allowed now
 
 
-class ServerSession:
+class ServerSession(LineSession[bytes | Overlong, Event]):
     """One conversation. state tells where it is; is_over that nothing more will be read."""
 
+    state: State
+    _lines: LineReader
+
     def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        super().__init__(self._limits.errors)
         self.state = State.AUTHORIZATION
-        self.is_over = False
         self.language = DEFAULT
         self.is_utf8 = False  # the client takes headers as they are (RFC 6856 §2.1)
-        self._limits = limits or Limits()
         self._lines = LineReader()
-        self._output: list[bytes] = []
-        self._output_octets = 0
         self._current: Command | None = None  # waits for its answer
-        self._is_exchanging = False  # the next line is a Response
-        self._errors = 0
-
-    def __repr__(self) -> str:
-        return f"<ServerSession {self.state.name}{' over' if self.is_over else ''} errors={self._errors}>"
 
     # -- in ---------------------------------------------------------------------------------------------------------
 
-    def receive(self, octets: bytes) -> None:
-        """Add what the client sent; once the session is over it is dropped."""
-        if not self.is_over:
-            self._lines.receive(octets)
-
-    def next_event(self) -> Event | None:
-        """The next command that is allowed now, or None when more octets are needed or the session is over.
-
-        Answers bad lines itself. The event before must have been answered.
-        """
-        while not self.is_over:
-            line = self._lines.take_line(self._limit())
-            if line is None:
-                return None
-            event = self._event(line)
-            if event is not None:
-                return event
-        return None
-
-    def _limit(self) -> int:
+    def _take_line(self) -> bytes | Overlong | None:
         """Clients put tokens behind AUTH that are longer than RFC 5034 §4 lets a line be: before the login we read them."""
         may_be_auth = self.state in (State.AUTHORIZATION, State.NAMED)
-        return self._limits.response_octets if self._is_exchanging or may_be_auth else self._limits.line_octets
+        return self._lines.take_line(
+            self._limits.response_octets if self._is_exchanging or may_be_auth else self._limits.line_octets
+        )
 
     def _is_too_long(self, line: bytes) -> bool:
         is_short = len(line) + len(b"\r\n") <= self._limits.line_octets
@@ -159,9 +139,8 @@ class ServerSession:
         return command
 
     def _reject(self, text: Text) -> None:
-        self._errors += 1
-        self._is_exchanging, self._current = False, None
-        if self._errors >= self._limits.errors:
+        self._current = None
+        if self._is_beyond_errors():
             self.is_over = True
             text = Text.TOO_MANY_ERRORS
         self._say(response.error(phrase(text, self.language)))
@@ -217,27 +196,6 @@ class ServerSession:
         self.state, self._current, self._is_exchanging = state, None, False
         if state is State.UPDATE:
             self.is_over = True
-
-    # -- out --------------------------------------------------------------------------------------------------------
-
-    @property
-    def output_octets(self) -> int:
-        """How much waits to be sent."""
-        return self._output_octets
-
-    def take_output(self) -> bytes:
-        """What is to be sent, in order; afterwards there is nothing more."""
-        octets = b"".join(self._output)
-        self._forget_output()
-        return octets
-
-    def _say(self, octets: bytes) -> None:
-        self._output.append(octets)
-        self._output_octets += len(octets)
-
-    def _forget_output(self) -> None:
-        self._output.clear()
-        self._output_octets = 0
 
 
 @dataclass(frozen=True, slots=True)
