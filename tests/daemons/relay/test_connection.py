@@ -133,7 +133,7 @@ async def test_silent_servers_are_left_in_time(verb: str) -> None:
     """A server that stops answering is given up after the time of that command."""
     names = {"MAIL": "command_timeout", "DATA": "data_timeout", "DOT": "final_timeout"}
     async with mx_server(faults={verb: [Fault.HANG]}) as mx:
-        connection = await opened(mx, settings=limited(**{names[verb]: 0.1}))
+        connection = await opened(mx, settings=limited(**{names[verb]: 1.0}))
         (outcome,) = await connection.deliver(to("b@example.net"), MESSAGE)
         assert (outcome.state, outcome.reply.code) == ("deferred", 451)
         assert "in time" in outcome.reply.lines[0]
@@ -144,7 +144,7 @@ async def test_silent_servers_are_left_in_time(verb: str) -> None:
 async def test_silent_greeting_is_left_in_time() -> None:
     """A server that does not greet is left, and the next address tried."""
     async with mx_server(faults={"GREETING": [Fault.HANG]}) as silent, beside(silent) as mx:
-        connection = await opened(host_of(silent, mx), settings=limited(greeting_timeout=0.1))
+        connection = await opened(host_of(silent, mx), settings=limited(greeting_timeout=1.0))
         assert connection.address == mx.host
         assert [(failure.address, failure.reply.code) for failure in connection.failures] == [(silent.host, 451)]
         connection.close()
@@ -153,7 +153,7 @@ async def test_silent_greeting_is_left_in_time() -> None:
 async def test_dripping_server_has_no_more_time() -> None:
     """A server that sends a reply octet by octet has no more time than one that sends it whole."""
     async with mx_server() as mx:
-        connection = await opened(mx, settings=limited(command_timeout=0.2))
+        connection = await opened(mx, settings=limited(command_timeout=1.0))
         dripping = itertools.chain([b"2"], itertools.repeat(None))
         mx.faults["MAIL"] = dripping
         (outcome,) = await connection.deliver(to("b@example.net"), MESSAGE)

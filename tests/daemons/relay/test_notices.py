@@ -164,7 +164,11 @@ async def test_a_notification_is_given_up_in_time(stage: Stage) -> None:
     """What cannot be sent within its lifetime is tried once more at its end, and no more."""
     stage.pages.pages[HOST, "/hook"] = Page(status=500)
     stage.configure(retry_waits=[Seconds(3600)])
-    await stage.queue(stage.url(), lifetime=0.5)
+    await stage.queue(stage.url())
+    async with stage.sending():
+        await stage.until("last_reply = 'status 500' FROM notification")
+    assert await stage.owner.fetchval("SELECT next_attempt_at = expires_at FROM notification")
+    await stage.owner.execute("UPDATE notification SET next_attempt_at = now(), expires_at = now()")
     assert await stage.ended() == ("failed", "given up: status 500")
     assert len(stage.pages.requests) == 2
 
