@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -35,7 +36,7 @@ async def names() -> AsyncIterator[NameServer]:
 @pytest.fixture
 async def context(settings: Settings, names: NameServer) -> AsyncIterator[Context]:
     """A process with that DNS."""
-    transport = Transport(resolvers=[names.address], resolver_timeout=Seconds(2))
+    transport = Transport(resolvers=[names.address], resolver_timeout=Seconds(10))
     authenticity = Authenticity(report_from="dmarc@example.test", forwarders=["198.51.100.0/24"])
     changed = msgspec.structs.replace(
         settings, transport=transport, authenticity=authenticity, hostname="mx.example.test"
@@ -69,7 +70,7 @@ async def test_filter_by_name(context: Context, owner: Owner, monkeypatch: pytes
 
 async def test_counts_are_kept_at_the_end(settings: Settings, names: NameServer, owner: Owner) -> None:
     """A process that ends keeps what it has counted in its last minute."""
-    transport = Transport(resolvers=[names.address], resolver_timeout=Seconds(2))
+    transport = Transport(resolvers=[names.address], resolver_timeout=Seconds(10))
     authenticity = Authenticity(report_from="dmarc@example.test")
     async with open_context(
         msgspec.structs.replace(settings, transport=transport, authenticity=authenticity)
@@ -82,7 +83,9 @@ async def test_counts_are_kept_at_the_end(settings: Settings, names: NameServer,
 async def test_dns_that_is_down(context: Context, names: NameServer) -> None:
     """Without the DNS mail comes in, and its results say why there are none."""
     names.is_down = True
-    pipeline = Pipeline(content=content_filters(["authentication"], context))
+    transport = msgspec.structs.replace(context.settings.transport, resolver_timeout=Seconds(1))
+    hasty = replace(context, settings=msgspec.structs.replace(context.settings, transport=transport))
+    pipeline = Pipeline(content=content_filters(["authentication"], hasty))
     decision = await pipeline.check_content(arrived("192.0.2.2"))
     assert decision.refusal is None
     assert b"spf=temperror" in decision.fields

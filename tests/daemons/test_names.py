@@ -15,7 +15,7 @@ from tests.internet.dns import NameServer, name_server
 async def names() -> AsyncIterator[tuple[Names, NameServer]]:
     """A name server and what asks it."""
     async with name_server() as server:
-        resolver = Resolver(Transport(resolvers=[server.address], resolver_timeout=Seconds(2)))
+        resolver = Resolver(Transport(resolvers=[server.address], resolver_timeout=Seconds(10)))
         yield Names(resolver), server
         await resolver.close()
 

@@ -33,7 +33,7 @@ async def names() -> AsyncIterator[NameServer]:
 
 @asynccontextmanager
 async def _resolver(names: NameServer, clock: Clock | None = None, **settings: object) -> AsyncIterator[Resolver]:
-    made = Transport(**{"resolvers": [names.address], "resolver_timeout": Seconds(1)} | settings)  # type: ignore[arg-type]
+    made = Transport(**{"resolvers": [names.address], "resolver_timeout": Seconds(20)} | settings)  # type: ignore[arg-type]
     resolver = Resolver(made, clock or Clock())
     yield resolver
     await resolver.close()
@@ -185,7 +185,7 @@ async def test_silence_is_an_error(names: NameServer) -> None:
         started = asyncio.get_running_loop().time()
         with pytest.raises(LookupFailedError):
             await resolver.ask("example.net", "A")
-        assert asyncio.get_running_loop().time() - started < 2
+        assert asyncio.get_running_loop().time() - started < 4  # by default a lookup has five seconds
 
 
 async def test_second_resolver_answers_when_the_first_does_not(names: NameServer) -> None:
@@ -194,7 +194,7 @@ async def test_second_resolver_answers_when_the_first_does_not(names: NameServer
     async with name_server() as silent:
         silent.is_down = True
         servers = [silent.address, names.address]
-        async with _resolver(names, resolvers=servers) as resolver:
+        async with _resolver(names, resolvers=servers, resolver_timeout=Seconds(3)) as resolver:
             assert (await resolver.addresses("example.net", "A"))[1] == ["192.0.2.1"]
         assert silent.asked["example.net", "A"] == 1
 

@@ -44,7 +44,7 @@ async def names() -> AsyncIterator[NameServer]:
 def policing(intake: Intake, names: NameServer | None = None, **sections: Any) -> Policing:
     """What sessions ask under other settings, with the block and allow lists."""
     if names is not None:
-        sections["transport"] = Transport(resolvers=[names.address], resolver_timeout=Seconds(2))
+        sections["transport"] = Transport(resolvers=[names.address], resolver_timeout=Seconds(10))
     settings = intake.context.settings
     smtp = msgspec.structs.replace(settings.smtp, filters=["lists"])
     return build_policing(replace(intake.context, settings=msgspec.structs.replace(settings, smtp=smtp, **sections)))
@@ -152,9 +152,9 @@ async def test_nobody_else_has_our_name(intake: Intake) -> None:
     assert (await client.ask(b"RCPT TO:<alice@example.test>", 1)).startswith(b"550 5.7.1 your host calls itself")
 
 
-def lists(*entries: DnsList, refuse_at: float = 0) -> dict[str, Any]:
+def lists(*entries: DnsList, refuse_at: float = 0, time_limit: float = 10) -> dict[str, Any]:
     """The section [dnslists], and what sound lists have in the DNS."""
-    return {"dnslists": DnsLists(lists=list(entries), refuse_at=refuse_at, time_limit=Seconds(2))}
+    return {"dnslists": DnsLists(lists=list(entries), refuse_at=refuse_at, time_limit=Seconds(time_limit))}
 
 
 def sound(names: NameServer, zone: str) -> None:
@@ -216,7 +216,7 @@ async def test_points_reach_the_message(intake: Intake, account: Person, names: 
 async def test_dns_that_is_away_refuses_nobody(intake: Intake, names: NameServer) -> None:
     """A list that gives no answer says nothing."""
     names.is_down = True
-    asked = policing(intake, names, **lists(DnsList(zone="a.example", points=5), refuse_at=5))
+    asked = policing(intake, names, **lists(DnsList(zone="a.example", points=5), refuse_at=5, time_limit=1))
     assert (await rcpt(intake, asked)).startswith(b"250 ")
 
 

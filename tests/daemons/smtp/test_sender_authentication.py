@@ -33,7 +33,7 @@ def checked(intake: Intake, names: NameServer) -> dict[str, Any]:
     """What sessions need to check who a message is from."""
     settings = intake.context.settings
     smtp = msgspec.structs.replace(settings.smtp, filters=["authentication"])
-    transport = Transport(resolvers=[names.address], resolver_timeout=Seconds(2))
+    transport = Transport(resolvers=[names.address], resolver_timeout=Seconds(10))
     context = replace(intake.context, settings=msgspec.structs.replace(settings, smtp=smtp, transport=transport))
     return intake.limited(pipeline_of(smtp, context))
 

@@ -18,6 +18,7 @@ from daemons.filtering import build_pipeline
 from daemons.spam import AccountMemory, Correspondents, thresholds_of
 from filters.simple.settings import Settings as Simple
 from filters.simple.settings import SpamAction
+from filters.spam.bayes import LEAST_LEARNED
 from filters.spam.judging import Known
 from filters.spam.score import Thresholds
 from filters.spam.sight import Sight, Standing
@@ -55,7 +56,7 @@ def scoring(intake: Intake, *filters: str, resolvers: tuple[str, ...] = (), **li
     """What sessions need to score mail."""
     settings = intake.context.settings
     smtp = msgspec.structs.replace(settings.smtp, filters=[*filters, "spam"])
-    transport = Transport(resolvers=list(resolvers), resolver_timeout=Seconds(2)) if resolvers else settings.transport
+    transport = Transport(resolvers=list(resolvers), resolver_timeout=Seconds(10)) if resolvers else settings.transport
     changed = msgspec.structs.replace(settings, smtp=smtp, spam=Limits(**limits), transport=transport)
     context = replace(intake.context, settings=changed)
     return intake.limited(build_pipeline(context, smtp.filters))
@@ -176,7 +177,7 @@ async def test_what_an_account_has_sorted_counts_for_it(intake: Intake, account:
     pool = intake.context.pool
     async with pool.acquire() as connection:
         whose = Whose(account.tenant_id, account.account_id)
-        for number in range(60):
+        for number in range(LEAST_LEARNED):
             for is_spam, text in ((True, "cheap pills"), (False, "minutes of the meeting")):
                 octets = letter(f"{text} {number}\n", Message_ID=f"<{number}@example.org>")
                 await spam.learn(
