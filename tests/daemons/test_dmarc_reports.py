@@ -262,7 +262,7 @@ async def test_counts_come_to_the_database_by_themselves(
     monkeypatch.setattr(dmarc_reports, "_FLUSH_SECONDS", 0.0)
     async with stage.process() as reports:
         await stage.arrive(reports)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not await dmarc.list_sent(owner):
                 await asyncio.sleep(0)
 

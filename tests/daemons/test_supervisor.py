@@ -129,7 +129,7 @@ async def test_hurry_ends_what_does_not_want_to() -> None:
     stopping = asyncio.create_task(supervisor.stop())
     await _reached(stubborn.history, "stubborn asked", 1)
     supervisor.hurry()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await stopping
     assert stubborn.history[-2:] == ["stubborn hurried", "stubborn stopped"]
 

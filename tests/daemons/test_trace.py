@@ -146,7 +146,7 @@ async def test_notes_are_written_without_being_asked(settings: Settings, account
     quick = msgspec.structs.replace(settings, trace=TraceSettings(delay=Seconds(0.01)))
     async with open_context(quick) as context:
         context.recorder.note(account.tenant_id, ID, "received", helo="x")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not await traces.by_id(context.pool, context.keys, ID):
                 await context.pool.execute("SELECT 1")
     slow = msgspec.structs.replace(settings, trace=TraceSettings(delay=Seconds(1000)))

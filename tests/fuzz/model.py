@@ -159,7 +159,7 @@ class ModelClient:
 
     async def _line(self) -> bytes:
         """One response, with its literals."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             whole = b""
             while True:
                 try:

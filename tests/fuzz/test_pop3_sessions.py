@@ -50,7 +50,7 @@ class _Client:
 
     async def line(self) -> bytes:
         """The next line without its end; b"" when there is none."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             try:
                 line = await self.reader.readline()
             except (ConnectionError, ssl.SSLError):

@@ -194,7 +194,7 @@ async def test_delivery_is_told_to_other_processes(context: Context, account: Pe
         await asyncio.sleep(0)
     told.clear()
     await fill(context, account, box, 1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await told.wait()
     end()
 

@@ -96,7 +96,7 @@ async def test_cancelled_while_opening(
         maildrop = await opening
     if maildrop is not None:
         await maildrops.close(maildrop)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while maildrops.held_count:
             await asyncio.sleep(0)
     assert await locks(owner) == 0
@@ -117,7 +117,7 @@ async def test_cancelled_while_closing(
     closing.cancel()
     with suppress(asyncio.CancelledError):
         await closing
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while maildrops.held_count:
             await asyncio.sleep(0)
     assert await locks(owner) == 0
@@ -135,7 +135,7 @@ async def test_a_lost_connection(
         "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' "
         "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not maildrop.lock.is_lost:
             await asyncio.sleep(0)
     with pytest.raises(UnavailableError):

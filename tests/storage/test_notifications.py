@@ -21,7 +21,7 @@ class Heard:
         self.events: asyncio.Queue[AccountEvent | None] = asyncio.Queue()
 
     async def next(self) -> AccountEvent | None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (event := await self.events.get()) == PROBE:
                 pass
             return event
@@ -31,7 +31,7 @@ async def subscribed(context: Context, owner: Owner, account_id: int) -> Heard:
     """A subscriber to an account whose subscription is in force."""
     heard = Heard()
     context.changes.subscribe_account(account_id, heard.events.put_nowait)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         # Anything may have changed before the hub listened, which it may begin with other channels and say so twice.
         while await heard.events.get() is None:
             await owner.execute("SELECT pg_notify('postwerk_account', $1)", f"account {account_id} {PROBE.kind}")

@@ -153,7 +153,7 @@ async def test_queueing_wakes_the_relays(context: Context, account: Person, owne
     heard: asyncio.Queue[str] = asyncio.Queue()
     await owner.add_listener(OUTBOUND, lambda _c, _p, _ch, payload: heard.put_nowait(str(payload)))
     await queue(context, account, TEN)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert abs(float(await heard.get()) - datetime.now(UTC).timestamp()) < 60
         await queue(context, account, TEN, release_at=datetime.now(UTC) + timedelta(hours=1))
         at = datetime.now(UTC) + timedelta(seconds=50)
@@ -296,7 +296,7 @@ async def test_a_draining_relay_gives_back(connection: Connection, owner: Owner,
     heard: asyncio.Queue[str] = asyncio.Queue()
     await owner.add_listener(OUTBOUND, lambda _c, _p, _ch, payload: heard.put_nowait(str(payload)))
     assert len(await outbound.give_back(connection, leased[:4])) == 4
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await heard.get()
     until = datetime.now(UTC) + timedelta(hours=1)
     assert len(await outbound.give_back(connection, leased[4:], until=until, reply="421 closed")) == 6
@@ -388,7 +388,7 @@ async def test_a_relay_passes_over_whom_another_is_serving(context: Context, acc
     async with relay(context) as first, context.pool.acquire() as second:
         assert {each.account_id for each in await lease(first, 4)} == {account.account_id}
         await queue(context, bob, ["b@example.net"])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert (
                 await lease(second) == []
             )  # the first is folding and serving alice; what bob sent is still to be folded
@@ -425,7 +425,7 @@ async def test_a_settlement_that_waits_for_a_theft_loses(context: Context, owner
         settling = asyncio.create_task(outbound.settle(first, [delivered(old)]))
         await until_blocked(owner)
         await transaction.commit()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await settling == set()
         assert await outbound.settle(second, [delivered(new)]) == {new.recipient_id}
 
@@ -437,7 +437,7 @@ async def test_a_theft_passes_over_what_is_being_settled(context: Context, owner
         transaction = first.transaction()
         await transaction.start()
         assert await outbound.settle(first, [delivered(old)]) == {old.recipient_id}
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             taken = await lease(second, by="second")
         assert len(taken) == 9
         await transaction.commit()
@@ -450,6 +450,6 @@ async def test_a_theft_passes_over_what_is_being_settled(context: Context, owner
 async def until_blocked(owner: Owner) -> None:
     """Return when a session of this database waits for a lock."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await owner.fetchval(query):
             await asyncio.sleep(0)

@@ -101,6 +101,6 @@ async def test_answers_are_remembered_until_something_changes(
     assert not await asked.may_send(account.account_id, "info", "example.test")
     await owner.execute("ALTER TABLE address ENABLE TRIGGER directory_changed")
     await accounts.add_address(owner, "more@example.test", account.login)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await asked.may_send(account.account_id, "info", "example.test"):
             await context.pool.execute("SELECT 1")

@@ -134,7 +134,7 @@ async def test_a_reference_that_commits_meanwhile_keeps_the_content(
     )
     swept = asyncio.create_task(sweep_all(context))
     waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await owner.fetchval(waits):
             await asyncio.sleep(0)
     await transaction.commit()

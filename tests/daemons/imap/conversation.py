@@ -76,7 +76,7 @@ class Client:
 
     async def line(self) -> bytes:
         """The next response line without CRLF, its literals included; b"" at the end."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             whole = b""
             while True:
                 piece = await self._reader.readline()
@@ -108,7 +108,7 @@ class Client:
 
     async def arrival(self) -> list[bytes]:
         """NOOP until new messages are told: a delivery is known here when its notification has come. Gives what was told."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 lines = await self.ok(b"NOOP")
                 if any(line.endswith(b" EXISTS") for line in lines):

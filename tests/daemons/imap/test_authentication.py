@@ -56,7 +56,7 @@ async def with_verifier(service: Service) -> Service:
     """The service, whose account has its SCRAM verifier: it has logged in with its password once."""
     async with await service.client():
         pass
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await service.context.pool.fetchval("SELECT scram_sha_256 FROM account") is None:
             await asyncio.sleep(0)
     service.context.directory.clear()
@@ -273,7 +273,7 @@ async def test_a_failed_login_is_recorded(service: Service, owner: "asyncpg.Conn
         wrong = sasl.PlainClient(service.person.login, "wrong")
         assert await exchange(client, b"PLAIN", wrong) == FAILED
         await client.login(service.person.login)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (row := await owner.fetchrow("SELECT * FROM attack_event")) is None:
             await asyncio.sleep(0)
     assert dict(row) | {"happened_at": None} == {
@@ -317,7 +317,7 @@ async def test_a_changed_password_ends_no_session(
     async with await service.client() as client:
         await accounts.set_password(owner, service.person.login, "another hash")
         assert await client.ok(b"NOOP") == []
-        async with asyncio.timeout(10), await connected(service) as other:
+        async with asyncio.timeout(30), await connected(service) as other:
             login = f'LOGIN {service.person.login} "{PASSWORD}"'.encode()
             assert (await other.command(login))[-1] == FAILED
         assert await client.ok(b"SELECT INBOX")

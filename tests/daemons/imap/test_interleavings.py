@@ -168,7 +168,7 @@ class Work:
 
     async def settle(self) -> None:
         """In the end all agree, and every mark is where it was put."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 for watcher in self.watchers:
                     await watcher.command(b"NOOP")

@@ -360,7 +360,7 @@ async def test_expire(stage: Stage, account: Person, owner: "asyncpg.Connection[
         await logged_in(client, account)
         assert "EXPIRE 30" in await capabilities(client)
     async with stage.client() as client:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while "EXPIRE 30 USER" not in await capabilities(client):  # the notification is on its way
                 await asyncio.sleep(0)
     assert (await keeper.round(owner, asyncio.Event())).expired == 1
@@ -375,7 +375,7 @@ async def test_expire_zero(stage: Stage, account: Person, owner: "asyncpg.Connec
         await logged_in(client, account)
         assert "EXPIRE 0" in await capabilities(client)
         await client.ask("RETR 1")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while stage.service.maildrops.held_count:
             await asyncio.sleep(0)
     await stage.poplib(account, lambda client: (client.retr(2), client.top(1, 1)))

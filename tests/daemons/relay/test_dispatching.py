@@ -86,7 +86,7 @@ async def test_the_window_opens_with_success(world: World) -> None:
     for number in range(40):
         await world.queue(f"r{number}@example.net")
     world.start(destination_connection_start=2, destination_connection_limit=6)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while mx.verbs["DATA"] < 2:
             await asyncio.sleep(0.01)
     assert mx.open_sessions == 2
@@ -131,7 +131,7 @@ async def test_a_letter_passes_a_mailing_to_slow_servers(world: World) -> None:
     world.start(connection_limit=8, command_timeout=60.0, drain_time=0.1)
     await asyncio.sleep(0.2)
     await world.queue("bob@example.net", account_id=carol.account_id, reverse_path=carol.login)
-    await mx.wait(1, within_seconds=10)
+    await mx.wait(1)
 
 
 async def test_the_next_address_and_the_next_host_are_tried(world: World) -> None:
@@ -188,7 +188,7 @@ async def test_what_runs_ends_and_the_rest_is_given_back(world: World) -> None:
     for number in range(10):
         await world.queue(f"r{number}@example.net")
     world.start(destination_connection_limit=1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not mx.verbs["DATA"]:
             await asyncio.sleep(0.01)
     stopping = asyncio.create_task(world.stop())
@@ -212,7 +212,7 @@ async def test_what_does_not_end_in_time_is_cut_off(world: World) -> None:
     mx.faults["DOT"] = [Fault.HANG]
     await world.queue("bob@example.net")
     world.start(drain_time=0.1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not mx.verbs["DATA"]:
             await asyncio.sleep(0.01)
     await world.stop()
@@ -238,7 +238,7 @@ async def test_leases_are_renewed(world: World) -> None:
     await world.queue("bob@example.net")
     world.start(lease=0.6, poll=0.1)
     world.start(lease=0.6, poll=0.1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not mx.verbs["DATA"]:
             await asyncio.sleep(0.01)
         (begun,) = await world.rows()
@@ -255,7 +255,7 @@ async def test_a_lost_lease_is_not_settled_by_its_loser(world: World) -> None:
     mx.gates["DOT"] = asyncio.Event()
     await world.queue("bob@example.net")
     world.start(poll=60.0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not mx.verbs["DATA"]:
             await asyncio.sleep(0.01)
     await world.owner.execute("UPDATE outbound_recipient SET attempts = attempts + 1, leased_by = 'somebody else'")
@@ -294,7 +294,7 @@ async def test_mail_queued_later_wakes_the_relay(world: World) -> None:
     world.start(poll=3600.0)
     await asyncio.sleep(0.3)
     await world.queue("bob@example.net")
-    await mx.wait(1, within_seconds=5)
+    await mx.wait(1)
 
 
 async def test_the_relay_outlives_its_database_connections(world: World) -> None:
@@ -371,7 +371,7 @@ async def test_idle_connections_make_room_for_another_destination(is_idle: bool)
         await asyncio.sleep(0)
     elsewhere = leased(recipient_id=3, outbound_id=3, domain="example.org")
     dispatcher.enqueue([elsewhere], Route((Host("mx.example.org", ("192.0.2.2",)),)))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(carried) < 4:
             await asyncio.sleep(0)
     assert carried[-1].leased == [elsewhere]

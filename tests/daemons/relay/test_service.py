@@ -19,7 +19,7 @@ async def test_the_relay_is_ready_at_once_and_ends_when_told(context: Context) -
     assert REGISTRY.get_sample_value("postwerk_outbound_waiting") == 0
     stopping, is_ready = asyncio.Event(), asyncio.Event()
     running = asyncio.create_task(service.serve(context, stopping, lambda _: is_ready.set()))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await is_ready.wait()
         stopping.set()
         await running

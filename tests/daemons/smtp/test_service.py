@@ -273,7 +273,7 @@ async def test_drain(context: Context, settings: Settings, account: Person) -> N
 async def test_drain_has_an_end(context: Context, settings: Settings) -> None:
     """A session that does not end in time is cut off."""
     changed = msgspec.structs.replace(settings, smtp=Smtp(drain_time=Seconds(0.05)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async with serving(_with(context, changed)) as endpoints:
             reader, writer = await asyncio.open_connection(*endpoints["smtp"])
             writer.write(b"HELO client.example\r\nMAIL FROM:<>\r\n")

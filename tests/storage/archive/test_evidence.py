@@ -126,7 +126,7 @@ async def test_rows_that_another_holds_are_passed_over(context: Context, archive
 
 
 async def _until_lock_is_wanted(context: Context) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await context.pool.fetchval(
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
         ):
