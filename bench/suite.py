@@ -26,6 +26,7 @@ from bench.system import DOMAIN, READER, Account, System
 POSTWERK = Path(sys.executable).with_name("postwerk")
 _PORTS = (2525, 2424, 2587, 2465, 2143, 2993, 2110, 2995, 2419, 2090)  # of `postwerk up`, before --port-offset
 _OFFSETS = range(4000, 29000)  # so that they are below the ephemeral range
+_SINGLE_PORTS = range(3000, 6000)  # below those
 _START_SECONDS = 90.0
 _STOP_SECONDS = 60.0
 
@@ -38,6 +39,9 @@ filters = []
 [authenticity]
 forwarders = ["127.0.0.0/8"]
 """
+
+
+_reserved: list[socket.socket] = []
 
 
 class SuiteError(Exception):
@@ -135,13 +139,36 @@ class Suite:
 
 
 def free_port_offset(ports: Sequence[int] = _PORTS, offsets: range = _OFFSETS) -> int:
-    """An offset at which every one of the ports, by default those of `postwerk up`, is free on loopback."""
+    """An offset at which every one of the ports, by default those of `postwerk up`, is free on loopback.
+
+    Whoever is to listen there needs a while to begin: until this process ends nobody else who asks here gets one of them.
+    """
     chance = random.Random(os.getpid() * 1_000_003 + time.monotonic_ns())
     for _ in range(200):
         offset = chance.choice(offsets)
-        if all(_is_free(port + offset) for port in ports):
+        if _is_reserved([port + offset for port in ports]) and all(_is_free(port + offset) for port in ports):
             return offset
     raise SuiteError("no free range of ports")
+
+
+def free_port() -> int:
+    """One port as of free_port_offset(): no outgoing connection happens to get it before somebody listens there."""
+    return free_port_offset((0,), _SINGLE_PORTS)
+
+
+def _is_reserved(ports: Sequence[int]) -> bool:
+    """Take names for the ports that only one process at a time can have, and that are gone with it."""
+    holding: list[socket.socket] = []
+    try:
+        for port in ports:
+            holding.append(socket.socket(socket.AF_UNIX))
+            holding[-1].bind(f"\0postwerk port {port}")
+    except OSError:
+        for each in holding:
+            each.close()
+        return False
+    _reserved.extend(holding)
+    return True
 
 
 def _is_free(port: int) -> bool:

@@ -8,7 +8,6 @@ import io
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tarfile
 import threading
@@ -18,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
+from bench.suite import free_port
 
 # In two pieces: scanners that look at this file find nothing.
 EICAR = rb"X5O!P%@AP[4\PZX54(P^)7CC)7}" + rb"$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
@@ -44,7 +45,7 @@ class Clamd:
         if not Path(program).exists():
             pytest.skip("no clamd: apt-get install clamav-daemon")
         self.socket = directory / "clamd.sock"
-        self.port = _free_port()
+        self.port = free_port()
         self._command = [program, f"--config-file={directory / 'clamd.conf'}"]
         self._process: subprocess.Popen[str] | None = None
         database = directory / "signatures"
@@ -101,13 +102,6 @@ class Clamd:
             self._process.kill()
             self._process.wait()
             self._process = None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _dated(made_at: datetime) -> bytes:

@@ -3,12 +3,13 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 from pathlib import Path
 
 import pytest
+
+from bench.suite import free_port
 
 _READY_SECONDS = 60.0
 
@@ -62,9 +63,7 @@ class RspamdDaemon(_Daemon):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port: int = probe.getsockname()[1]
+        self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
 
     def command(self) -> list[str]:

@@ -16,6 +16,7 @@ import asyncpg
 import msgspec
 import pytest
 
+from bench.suite import free_port
 from config.listen import Listen
 from config.loader import dump
 from config.settings import Settings
@@ -109,9 +110,7 @@ def test_the_watchdog_hears_of_us(serve: Serve, notified: Notified) -> None:
 
 def test_metrics_of_one_process(serve: Serve, notified: Notified, settings: Settings) -> None:
     """A process on its own shows its own metrics where listen.metrics says."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     listen = msgspec.structs.replace(settings.listen, metrics=[f"127.0.0.1:{port}"])
     process = serve("keeper", msgspec.structs.replace(settings, listen=listen))
     notified.wait_for("READY=1")
