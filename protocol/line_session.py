@@ -73,6 +73,14 @@ class LineSession(ABC, Generic[_Line, _Event]):
         self._errors += 1
         return self._errors >= self._error_limit
 
+    @abstractmethod
+    def challenge(self, octets: bytes) -> None:
+        """Answer the command that began an exchange with a challenge in base64: the next line is its response."""
+
+    @abstractmethod
+    def start_tls(self) -> None:
+        """TLS has begun: whatever was said before, by whomever, is forgotten."""
+
     # -- out --------------------------------------------------------------------------------------------------------
 
     @property

@@ -4,11 +4,9 @@ A script is stored only when it compiles, so what is stored can run. What a scri
 what is advertised is the same table.
 """
 
-import asyncio
-import secrets
-
+from daemons.access.conversation import Conversation
 from daemons.access.managesieve.checking import Checker, told
-from daemons.authentication import Authenticator, DeniedError, Exchange, Identity, Origin
+from daemons.authentication import Authenticator, Exchange, Identity
 from daemons.context import Context
 from daemons.logs import logger
 from daemons.notifying import methods_of
@@ -39,10 +37,7 @@ from storage import scripts
 from storage.errors import ExistsError, NotFoundError, OverQuotaError, StorageError, TooManyError
 from storage.scripts import ActiveScriptError, Bounds, ReadOnlyScriptError
 
-log = logger("managesieve")
-
 REFUSAL = b'BYE (TRYLATER) "too many connections"\r\n'
-_FLUSH_OCTETS = 32 * 1024  # small replies to pipelined commands go out together until they are so many
 _NO_SCRIPT = "there is no script of that name"
 
 
@@ -73,49 +68,31 @@ class ManageSieveService:
         await _Conversation(self, connection).run()
 
 
-class _Conversation:
+class _Conversation(Conversation[Event]):
     """One connection: its grammar, its login and, after it, its owner's scripts."""
 
+    scope = "sieve"
+    log = logger("managesieve")
+    _service: ManageSieveService
+    _session: ServerSession
+
     def __init__(self, service: ManageSieveService, connection: Connection) -> None:
+        super().__init__(connection)
         self._service = service
-        self._connection = connection
         self._session = ServerSession(service.limits)
-        self._exchange: Exchange | None = None
         self._identity: Identity | None = None
-        self._failed_logins = 0
-        self._login_by = 0.0
+        self._final: bytes | None = None  # a mechanism's last message, which goes out with OK
 
-    async def run(self) -> None:
-        connection, session = self._connection, self._session
-        connection.send_seconds = self._service.settings.send_timeout
-        self._expect_login()
-        session.tell_capabilities(self._capabilities(), f"{self._service.context.settings.hostname} ManageSieve ready")
-        while True:
-            await connection.send(session.take_output())
-            if session.is_over:
-                return
-            try:
-                octets = await connection.receive(self._patience())
-            except TimeoutError:
-                session.bye("closing: nothing was said for too long")
-                continue
-            if not octets:
-                return
-            session.receive(octets)
-            while (event := session.next_event()) is not None:
-                await self._handle(event)
-                if session.output_octets > _FLUSH_OCTETS:
-                    await connection.send(session.take_output())
-                    await asyncio.sleep(0)  # a long pipeline of commands must not keep others waiting
+    @property
+    def _has_login(self) -> bool:
+        return self._identity is not None
 
-    def _expect_login(self) -> None:
-        self._login_by = asyncio.get_running_loop().time() + self._service.settings.login_timeout
+    def _greet(self) -> None:
+        hostname = self._service.context.settings.hostname
+        self._session.tell_capabilities(self._capabilities(), f"{hostname} ManageSieve ready")
 
-    def _patience(self) -> float:
-        """Seconds to wait for the client."""
-        if self._identity is not None:
-            return self._service.settings.idle_timeout
-        return max(0.0, self._login_by - asyncio.get_running_loop().time())
+    def _hang_up(self) -> None:
+        self._session.bye("closing: nothing was said for too long")
 
     async def _handle(self, event: Event) -> None:
         match event:
@@ -128,11 +105,12 @@ class _Conversation:
             case Logout():
                 self._session.ok("bye")
             case StartTls():
-                await self._start_tls()
-            case Authenticate():
-                await self._authenticate(event)
+                if await self._start_tls():
+                    self._session.tell_capabilities(self._capabilities())
+            case Authenticate(mechanism, initial):
+                await self._authenticate(mechanism, initial, sasl.decode_response)
             case Response(octets):
-                await self._continue_exchange(octets)
+                await self._respond(octets)
             case Unauthenticate():
                 self._identity = None
                 self._expect_login()
@@ -142,19 +120,6 @@ class _Conversation:
                 await self._on_scripts(event, self._identity.account_id)
 
     # -- before the login -------------------------------------------------------------------------------------------
-
-    @property
-    def _may_authenticate(self) -> bool:
-        return self._connection.is_secure or self._service.settings.cleartext_authentication
-
-    @property
-    def _origin(self) -> Origin:
-        allows_cleartext = self._service.settings.cleartext_authentication
-        return self._service.authenticator.origin(self._connection, "sieve", allows_cleartext=allows_cleartext)
-
-    @property
-    def _may_start_tls(self) -> bool:
-        return not self._connection.is_secure and self._service.context.tls is not None
 
     def _capabilities(self) -> list[tuple[str, str | None]]:
         mechanisms = self._service.authenticator.mechanisms(self._origin) if self._may_authenticate else ()
@@ -168,61 +133,35 @@ class _Conversation:
             owner=self._identity.login if self._identity is not None else None,
         )
 
-    async def _start_tls(self) -> None:
-        tls = self._service.context.tls
-        if tls is None or not self._may_start_tls:
-            self._session.refuse("TLS cannot be started")
-            return
+    def _announce_tls(self) -> None:
         self._session.ok("begin TLS")
-        await self._connection.start_tls(tls, self._session.take_output())
-        self._session.start_tls()
-        self._session.tell_capabilities(self._capabilities())
 
-    async def _authenticate(self, command: Authenticate) -> None:
-        if not self._may_authenticate:
-            self._session.refuse("authentication needs TLS: send STARTTLS first", Code.ENCRYPT_NEEDED)
-            return
-        self._exchange = self._service.authenticator.exchange(command.mechanism, self._origin)
-        if self._exchange is None:
-            self._session.refuse("unknown mechanism")
-        elif command.initial is None:
-            await self._step(None)
-        else:
-            await self._continue_exchange(command.initial)
+    def _refuse_tls(self) -> None:
+        self._session.refuse("TLS cannot be started")
 
-    async def _continue_exchange(self, octets: bytes) -> None:
-        try:
-            message = sasl.decode_response(octets)
-        except sasl.SaslError as error:
-            self._session.refuse(str(error))
-            return
-        await self._step(message)
+    async def _advance(self, exchange: Exchange, message: bytes | None) -> sasl.Challenge | Identity:
+        self._final = None
+        outcome = await exchange.step(message)
+        if exchange.is_proven and isinstance(outcome, sasl.Challenge):
+            self._final = response.sasl(sasl.encode_challenge(outcome))
+            outcome = await exchange.step(b"")
+        return outcome
 
-    async def _step(self, message: bytes | None) -> None:
-        exchange = self._exchange
-        assert exchange is not None
-        final = None
-        try:
-            outcome = await exchange.step(message)
-            if exchange.is_proven and isinstance(outcome, sasl.Challenge):
-                final = response.sasl(sasl.encode_challenge(outcome))
-                outcome = await exchange.step(b"")
-        except sasl.SaslError as error:
-            self._session.refuse(str(error))
-        except DeniedError:
-            self._refuse_login()
-        except StorageError as error:
-            self._refuse_for_now("login", error)
-        else:
-            if isinstance(outcome, Identity):
-                self._identity, self._exchange = outcome, None
-                self._session.ok(code=final)
-            else:
-                self._session.challenge(sasl.encode_challenge(outcome))
+    async def _enter(self, identity: Identity) -> None:
+        self._identity, self._exchange = identity, None
+        self._session.ok(code=self._final)
 
-    def _refuse_login(self) -> None:
-        self._failed_logins += 1
-        if self._failed_logins >= self._service.settings.login_failure_limit:
+    def _refuse_clear_text(self) -> None:
+        self._session.refuse("authentication needs TLS: send STARTTLS first", Code.ENCRYPT_NEEDED)
+
+    def _refuse_mechanism(self) -> None:
+        self._session.refuse("unknown mechanism")
+
+    def _refuse_exchange(self, error: sasl.SaslError) -> None:
+        self._session.refuse(str(error))
+
+    def _refuse_login(self, *, is_last: bool) -> None:
+        if is_last:
             self._session.bye("too many failed logins")
         else:
             self._session.refuse("authentication failed")
@@ -311,6 +250,4 @@ class _Conversation:
         self._session.refuse(f"a script can have {self._service.limits.script_octets} octets", Code.MAXSIZE)
 
     def _refuse_for_now(self, step: str, error: StorageError) -> None:
-        error_id = secrets.token_hex(6)
-        log.error("storage failed", step=step, error_id=error_id, error=repr(error))
-        self._session.refuse(f"try again later ({error_id})", Code.TRYLATER)
+        self._session.refuse(f"try again later ({self._logged(step, error)})", Code.TRYLATER)

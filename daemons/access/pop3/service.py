@@ -5,12 +5,11 @@ RFC 1939 with RFC 2449, RFC 2595, RFC 3206, RFC 5034, RFC 6856.
 Messages are removed at QUIT and nowhere else, all in one transaction.
 """
 
-import asyncio
 import math
-import secrets
 
+from daemons.access.conversation import Conversation
 from daemons.access.pop3.transaction import Transaction
-from daemons.authentication import Authenticator, DeniedError, Exchange, Identity, Origin
+from daemons.authentication import Authenticator, Identity
 from daemons.context import Context
 from daemons.logs import logger
 from daemons.sockets import Connection
@@ -24,10 +23,6 @@ from storage import policies
 from storage.errors import StorageError
 from storage.maildrops import Delayed, Maildrop, Maildrops
 from storage.notifications import DIRECTORY
-
-log = logger("pop3")
-
-_FLUSH_OCTETS = 32 * 1024  # small replies to pipelined commands go out together until they are so many
 
 
 class Pop3Service:
@@ -68,49 +63,36 @@ class Pop3Service:
         await _Conversation(self, connection).run()
 
 
-class _Conversation:
+class _Conversation(Conversation[Event]):
     """One connection: its grammar, its login and, after it, its maildrop."""
 
+    scope = "pop3"
+    log = logger("pop3")
+    _service: Pop3Service
+    _session: ServerSession
+
     def __init__(self, service: Pop3Service, connection: Connection) -> None:
+        super().__init__(connection)
         self._service = service
-        self._connection = connection
         self._session = ServerSession(service.limits)
         self._name = ""
-        self._exchange: Exchange | None = None
-        self._failed_logins = 0
         self._maildrop: Maildrop | None = None
         self._transaction: Transaction | None = None
 
-    async def run(self) -> None:
-        connection, session = self._connection, self._session
-        connection.send_seconds = self._service.settings.send_timeout
-        login_by = asyncio.get_running_loop().time() + self._service.settings.login_timeout
-        session.greet(Text.READY, hostname=self._service.context.settings.hostname)
-        try:
-            while True:
-                await connection.send(session.take_output())
-                if session.is_over:
-                    return
-                try:
-                    octets = await connection.receive(self._patience(login_by))
-                except TimeoutError:  # RFC 1939 §3: close without removing any messages or sending any response
-                    return
-                if not octets:
-                    return
-                session.receive(octets)
-                while (event := session.next_event()) is not None:
-                    await self._handle(event)
-                    if session.output_octets > _FLUSH_OCTETS:
-                        await connection.send(session.take_output())
-                        await asyncio.sleep(0)  # a long pipeline of commands must not keep others waiting
-        finally:
-            await self._close_maildrop()
+    @property
+    def _has_login(self) -> bool:
+        return self._transaction is not None
 
-    def _patience(self, login_by: float) -> float:
-        """Seconds to wait for the client."""
-        if self._transaction is not None:
-            return self._service.settings.idle_timeout
-        return max(0.0, login_by - asyncio.get_running_loop().time())
+    def _greet(self) -> None:
+        self._session.greet(Text.READY, hostname=self._service.context.settings.hostname)
+
+    def _hang_up(self) -> None:
+        self._session.end()  # RFC 1939 §3: close without removing any messages or sending any response
+
+    async def _let_go(self) -> None:
+        if self._maildrop is not None:
+            maildrop, self._maildrop = self._maildrop, None
+            await self._service.maildrops.close(maildrop)
 
     async def _handle(self, event: Event) -> None:
         match event:
@@ -125,12 +107,13 @@ class _Conversation:
                 self._user(name)
             case Pass(password):
                 await self._login(self._name, password)
-            case Auth():
-                await self._auth(event)
+            case Auth(mechanism, initial):
+                await self._authenticate(mechanism, initial, sasl.decode_initial)
             case Response(line):
-                await self._continue_exchange(line)
+                await self._respond(line)
             case Stls():
-                await self._stls()
+                if await self._start_tls():
+                    self._name = ""
             case Quit():
                 await self._quit()
             case _:
@@ -140,18 +123,8 @@ class _Conversation:
     # -- the AUTHORIZATION state ------------------------------------------------------------------------------------
 
     @property
-    def _may_authenticate(self) -> bool:
-        return self._connection.is_secure or self._service.settings.cleartext_authentication
-
-    @property
-    def _origin(self) -> Origin:
-        allows_cleartext = self._service.settings.cleartext_authentication
-        return self._service.authenticator.origin(self._connection, "pop3", allows_cleartext=allows_cleartext)
-
-    @property
     def _may_start_tls(self) -> bool:
-        # RFC 6856 §2.1: no STLS after UTF8
-        return not (self._connection.is_secure or self._session.is_utf8) and self._service.context.tls is not None
+        return super()._may_start_tls and not self._session.is_utf8  # RFC 6856 §2.1: no STLS after UTF8
 
     async def _capabilities(self) -> list[str]:
         maildrop = self._maildrop
@@ -184,51 +157,12 @@ class _Conversation:
         session.language = found
         session.ok(f"{found} {texts.phrase(Text.LANGUAGE_CHANGED, found)}")
 
-    def _refuse_clear_text(self) -> None:
-        self._session.refuse(Text.NEEDS_TLS, Code.AUTH)
-
     def _user(self, name: str) -> None:
         if not self._may_authenticate:
             self._refuse_clear_text()
             return
         self._name = name
         self._session.ok(Text.SEND_PASS)  # whoever it is: RFC 1939 §7 allows it, and it tells nothing
-
-    async def _auth(self, command: Auth) -> None:
-        if not self._may_authenticate:
-            self._refuse_clear_text()
-            return
-        self._exchange = self._service.authenticator.exchange(command.mechanism, self._origin)
-        if self._exchange is None:
-            self._session.refuse(Text.UNKNOWN_MECHANISM)
-        elif command.initial is None:
-            await self._step(None)
-        else:
-            await self._continue_exchange(command.initial, is_initial=True)
-
-    async def _continue_exchange(self, line: bytes, *, is_initial: bool = False) -> None:
-        try:
-            response = sasl.decode_initial(line) if is_initial else sasl.decode_response(line)
-        except sasl.SaslError as error:
-            self._refuse_exchange(error)
-            return
-        await self._step(response)
-
-    async def _step(self, response: bytes | None) -> None:
-        assert self._exchange is not None
-        try:
-            outcome = await self._exchange.step(response)
-        except sasl.SaslError as error:
-            self._refuse_exchange(error)
-        except DeniedError:
-            self._refuse_login()
-        except StorageError as error:
-            self._refuse_for_now("login", error)
-        else:
-            if isinstance(outcome, Identity):
-                await self._open(outcome)
-            else:
-                self._session.challenge(sasl.encode_challenge(outcome))
 
     async def _login(self, login: str, password: str) -> None:
         try:
@@ -237,11 +171,11 @@ class _Conversation:
             self._refuse_for_now("login", error)
             return
         if identity is None:
-            self._refuse_login()
+            self._deny()
         else:
-            await self._open(identity)
+            await self._enter(identity)
 
-    async def _open(self, identity: Identity) -> None:
+    async def _enter(self, identity: Identity) -> None:
         try:
             delay = None if self._connection.is_trusted else self._service.login_delay
             maildrop = await self._service.maildrops.open(identity.account_id, delay)
@@ -254,9 +188,9 @@ class _Conversation:
             case Delayed(seconds):
                 self._session.refuse(Text.LOGIN_DELAY, Code.LOGIN_DELAY, seconds=seconds)
             case Maildrop():
-                self._enter(maildrop)
+                self._begin(maildrop)
 
-    def _enter(self, maildrop: Maildrop) -> None:
+    def _begin(self, maildrop: Maildrop) -> None:
         """The TRANSACTION state begins."""
         self._maildrop, listing = maildrop, maildrop.listing
         self._transaction = Transaction(
@@ -268,27 +202,28 @@ class _Conversation:
         )
         self._session.ok(Text.MAILDROP, count=len(listing), octets=listing.size_octets)
 
+    def _refuse_clear_text(self) -> None:
+        self._session.refuse(Text.NEEDS_TLS, Code.AUTH)
+
+    def _refuse_mechanism(self) -> None:
+        self._session.refuse(Text.UNKNOWN_MECHANISM)
+
     def _refuse_exchange(self, error: sasl.SaslError) -> None:
         if isinstance(error, sasl.CancelledError):
             self._session.refuse(Text.CANCELLED)
         else:
             self._session.refuse(Text.BAD_EXCHANGE, reason=str(error))
 
-    def _refuse_login(self) -> None:
-        self._failed_logins += 1
+    def _refuse_login(self, *, is_last: bool) -> None:
         self._session.refuse(Text.LOGIN_FAILED, Code.AUTH)
-        if self._failed_logins >= self._service.settings.login_failure_limit:
+        if is_last:
             self._session.end()
 
-    async def _stls(self) -> None:
-        tls = self._service.context.tls
-        if tls is None or not self._may_start_tls:
-            self._session.refuse(Text.NO_TLS)
-            return
+    def _announce_tls(self) -> None:
         self._session.ok(Text.BEGIN_TLS)
-        await self._connection.start_tls(tls, self._session.take_output())
-        self._session.start_tls()
-        self._name = ""
+
+    def _refuse_tls(self) -> None:
+        self._session.refuse(Text.NO_TLS)
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
@@ -300,18 +235,11 @@ class _Conversation:
                 assert self._maildrop is not None
                 await self._service.maildrops.remove(self._maildrop, deleted)
         except StorageError as error:
-            await self._close_maildrop()
+            await self._let_go()
             self._refuse_for_now("update", error, Text.NOT_REMOVED)
             return
-        await self._close_maildrop()
+        await self._let_go()
         self._session.ok(Text.BYE)
 
-    async def _close_maildrop(self) -> None:
-        if self._maildrop is not None:
-            maildrop, self._maildrop = self._maildrop, None
-            await self._service.maildrops.close(maildrop)
-
     def _refuse_for_now(self, step: str, error: StorageError, text: Text = Text.TRY_LATER) -> None:
-        error_id = secrets.token_hex(6)
-        log.error("storage failed", step=step, error_id=error_id, error=repr(error))
-        self._session.refuse(text, Code.SYS_TEMP, error_id=error_id)
+        self._session.refuse(text, Code.SYS_TEMP, error_id=self._logged(step, error))
