@@ -211,7 +211,14 @@ def _circumstances(
         dkim=next((word for word in ("pass", "fail") if word in words), words[0] if words else "none"),
         dmarc=results.dmarc.result if results is not None else "",
         arc=results.arc.result if results is not None else "",
+        details=_details(envelope),
     )
+
+
+def _details(envelope: Envelope) -> tuple[str, ...]:
+    """What stands behind the + in the recipients' addresses, if each of them has that (RFC 5233 §1)."""
+    found = [path.local_part.lower().partition("+")[2] for path in envelope.forward_paths]
+    return tuple(found) if all(found) else ()
 
 
 def _public(peer: str) -> str | None:

@@ -174,8 +174,9 @@ def _claims_outlook(sight: Sight) -> bool:
 def _foreign_id(sight: Sight) -> bool:
     """Its Message-ID was made by a receiving site: the sender's program gave none."""
     raw = sight.raw("MESSAGE-ID").strip(b" <>")
-    to = {domain for _, domain in sight.addresses("TO", "CC")}
-    return bool(raw) and raw.rpartition(b"@")[2].decode("latin-1").lower() in to - {sight.sender[2]}
+    host = raw.rpartition(b"@")[2].decode("latin-1").lower()
+    is_recipients = any(domain == host for _, domain in sight.addresses("TO", "CC"))
+    return bool(raw) and is_recipients and site(host) != site(sight.sender[2])
 
 
 def _bulk_without_exit(sight: Sight) -> bool:
@@ -244,7 +245,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Question(
         "foreign_message_id",
-        0.9,
+        0.7,
         "its Message-ID was made at the recipient's site",
         "ihre Message-ID entstand erst beim Empfänger",
         _foreign_id,
@@ -322,7 +323,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Question(
         "subject_exclaims",
-        1.0,
+        1.2,
         "its subject ends in an exclamation mark",
         "ihr Betreff endet mit einem Ausrufezeichen",
         lambda s: s.subject.rstrip().endswith("!"),
@@ -371,7 +372,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Question(
         "free_mail_elsewhere",
-        1.4,
+        1.6,
         "it is from a free mailbox and was not sent there",
         "sie nennt ein Freemail-Postfach und wurde nicht dort versandt",
         _free_mail_elsewhere,
@@ -385,14 +386,14 @@ RULES: tuple[Rule, ...] = (
     ),
     Question(
         "date_without_zone",
-        0.9,
+        1.1,
         "its date has no time zone",
         "ihrem Datum fehlt die Zeitzone",
         lambda s: s.has("DATE") and _ZONE.search(s.raw("DATE")) is None,
     ),
     Question(
         "links_home",
-        -1.0,
+        -1.2,
         "it was sent and leads to where its sender is",
         "sie kommt vom Ort des Absenders und führt dorthin",
         _links_home,
@@ -444,7 +445,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Question(
         "list_mail",
-        -1.0,
+        -0.9,
         "it comes from a mailing list",
         "sie kommt über eine Mailingliste",
         lambda s: s.has("LIST-ID") and s.has("LIST-POST"),
@@ -460,7 +461,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Pattern(
         "says_advertisement",
-        2.6,
+        3.2,
         "it calls itself an advertisement",
         "sie nennt sich selbst Werbung",
         "subject",

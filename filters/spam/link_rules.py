@@ -106,7 +106,7 @@ def _nested(sight: Sight) -> bool:
 RULES: tuple[Rule, ...] = (
     Question(
         "link_ip",
-        1.9,
+        2.1,
         "a link leads to a number instead of a name",
         "ein Link führt zu einer Nummer statt zu einem Namen",
         lambda s: any(_IP.fullmatch(host) for host in s.hosts),
@@ -154,7 +154,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Question(
         "link_hides_host",
-        1.5,
+        1.3,
         "a link shows another address than the one it leads to",
         "ein Link zeigt eine andere Adresse, als er ansteuert",
         _hides_host,
@@ -162,7 +162,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Question(
         "link_elsewhere",
-        0.3,
+        0.6,
         "all links lead to one site that is not the sender's",
         "alle Links führen zu einer Website, die nicht die des Absenders ist",
         _all_elsewhere,

@@ -21,7 +21,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _subject(
         "subject_free",
-        1.1,
+        1.3,
         "its subject offers something for nothing",
         "ihr Betreff verspricht etwas umsonst",
         r"\bfree\b[^:]*!|^free\b|\b(?:kostenlos|gratis|umsonst)\b|\bno cost\b",
@@ -45,7 +45,7 @@ RULES: tuple[Rule, ...] = (
         2.1,
         "its subject speaks of sex",
         "ihr Betreff spricht von Sex",
-        r"\b(?:sex(?:y|ual)?|porn\w*|xxx|nude|naked|horny|teens?|sluts?|erotik|webcam girls?|viagra|adult site|penis)\b",
+        r"\b(?:sex(?:y|ual)?|porn\w*|xxx|nude|naked|horny|teens?|sluts?|erotik\w*|webcam girls?|viagra|adult site|penis)\b",
     ),
     _subject(
         "subject_win",
@@ -224,7 +224,7 @@ RULES: tuple[Rule, ...] = (
         "it offers sex",
         "sie bietet Sex an",
         r"\b(?:porn\w*|xxx|hardcore|live (?:girls|sex)|sex (?:sites?|pics|videos?)|nude|naked|horny|sluts?|cum|"
-        r"fuck\w*|erotik|sexkontakte?|over 18|18\+|must be 18|at least 18|21 years)\b",
+        r"fuck\w*|erotik\w*|sexkontakt\w*|over 18|18\+|must be 18|at least 18|21 years|[cfp]\*(?:ck|rn)\w*)\b",
     ),
     _text(
         "bulk_mail_sold",

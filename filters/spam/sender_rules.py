@@ -1,10 +1,21 @@
-"""Rules about who sent a message: what authentication found, and what the recipient did with earlier mail of that address."""
+"""Rules about who sent a message: what authentication found, whether the recipient has an address for this sender alone, and
+what he did with its earlier mail.
+"""
+
+import re
 
 from filters.spam.rules import Question, Rule
 from filters.spam.sight import Sight, Standing
 
 _UNKNOWN = Standing()
 _BOUNCE_SENDERS = ("mailer-daemon", "postmaster", "")
+_WORD = re.compile(r"[a-z0-9]{4,}")  # shorter ones are in many names
+_STEM = 6  # letters: geocache and geocaching are one
+# Behind the + these say what is wanted, and nothing of who may send it.
+_ANYBODYS = re.compile(
+    r"accounts?|contact|info|inbox|kauf|konto|lists?|mails?|mailbox|news|newsletters?|offers?|online|post|privat|private|"
+    r"rechnung|sales?|service|shop|shopping|spam|store|support|test|work"
+)
 
 
 def _standing(sight: Sight) -> Standing:
@@ -13,6 +24,23 @@ def _standing(sight: Sight) -> Standing:
     if known.standing is None or known.dmarc == "fail" or "pass" not in (known.dmarc, known.dkim, known.spf):
         return _UNKNOWN
     return known.standing
+
+
+def _given(sight: Sight) -> bool:
+    """Whether each recipient's address, as in bert+ryanair@, names this sender, and nothing says that it is another one.
+
+    Who writes there was given that address, or has it from whom it was given to: then it is another sender.
+    """
+    known = sight.circumstances
+    if not known.details or known.dmarc == "fail" or known.spf in ("fail", "softfail"):
+        return False
+    labels = sight.sender[2].split(".")[:-1]
+    return all(any(_names(word, labels) for word in _WORD.findall(detail)) for detail in known.details)
+
+
+def _names(word: str, labels: list[str]) -> bool:
+    stem = word[:_STEM] if len(word) > _STEM else word
+    return _ANYBODYS.fullmatch(word) is None and any(word in label or label.startswith(stem) for label in labels)
 
 
 def _null_but_no_bounce(sight: Sight) -> bool:
@@ -30,6 +58,14 @@ def _junked(sight: Sight) -> bool:
 
 
 _COMMON_RULES: tuple[Rule, ...] = (
+    Question(
+        "address_given",
+        -8.0,
+        "it came to an address that was given to this sender",
+        "sie kam an eine Adresse, die dieser Absender bekommen hat",
+        _given,
+        about="connection",
+    ),
     Question(
         "dmarc_fail",
         2.5,

@@ -60,6 +60,9 @@ ADDED_ON_THE_WAY = frozenset(
     ]
 )
 
+_TAG = re.compile(r"<(?:html|head|body|table|font|br|p|a[ \t\n]+href)\b[^<>]{0,300}>", re.IGNORECASE)
+_TAGS = 5  # of one text, for it to be HTML
+_MARKUP_LOOKED_AT = 20_000  # characters
 _ASCII = bytes(range(128))
 _VOWELS = bytes.maketrans(b"eiouEIOU", b"aaaaAAAA")
 _PUNCTUATION = ".,;:!?"  # behind a web address: of the sentence around it
@@ -100,6 +103,7 @@ class Circumstances:
     dmarc: str = ""
     arc: str = ""
     standing: Standing | None = None  # None: nobody looked
+    details: tuple[str, ...] = ()  # what stands behind the + in each recipient's address; () unless all have something
 
 
 NOTHING_KNOWN = Circumstances()
@@ -213,13 +217,13 @@ class Sight:
 
     @cached_property
     def html(self) -> str:
-        """The markup of all HTML parts."""
-        return "\n".join([text for part, text in self.decoded if part.subtype.lower() == b"html"])
+        """The markup of all HTML parts, and of those that are HTML and say otherwise."""
+        return "\n".join([text for part, text in self.decoded if _is_markup(part, text)])
 
     @cached_property
     def plain(self) -> str:
         """The text of all other text parts."""
-        return "\n".join([text for part, text in self.decoded if part.subtype.lower() != b"html"])
+        return "\n".join([text for part, text in self.decoded if not _is_markup(part, text)])
 
     @cached_property
     def shown_html(self) -> str:
@@ -309,6 +313,13 @@ def site(host: str) -> str:
     labels = host.split(".")
     size = 3 if len(labels) > 2 and labels[-2] in _TWO_LABELS and len(labels[-1]) == 2 else 2
     return ".".join(labels[-size:])
+
+
+def _is_markup(part: Part, text: str) -> bool:
+    """Whether a reader would not want to see the text itself. A letter that quotes a tag or two is no page."""
+    if part.subtype.lower() == b"html":
+        return True
+    return text.count("<", 0, _MARKUP_LOOKED_AT) >= _TAGS and len(_TAG.findall(text, 0, _MARKUP_LOOKED_AT)) >= _TAGS
 
 
 def _walk(part: Part) -> Iterator[Part]:

@@ -297,7 +297,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Pattern(
         "invisible_text",
-        0.6,
+        0.4,
         "it holds text in the colour of its background",
         "sie enthält Text in der Farbe des Hintergrunds",
         "html",
@@ -357,7 +357,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Pattern(
         "html_script",
-        0.3,
+        0.1,
         "it holds a program in its markup",
         "ihr HTML enthält ein Programm",
         "html",

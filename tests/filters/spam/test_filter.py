@@ -204,6 +204,15 @@ def test_reputation_of_the_sender(standing: Standing, rule: str) -> None:
     assert memory.asked == [(ACCOUNTS, "anna@example.org")]
 
 
+def test_an_address_that_was_given_away() -> None:
+    """Mail for alice+example@ from example.org counts as asked for, unless somebody else gets it too."""
+    alice = AddrSpec("alice+Example", "example.test")
+    findings, _ = check(spam(), subject(PILLS, PROVEN, paths=[alice]))
+    assert "address_given" in {each.name for each in findings.common.reasons}
+    findings, _ = check(spam(), subject(PILLS, PROVEN, paths=[alice, BOB]))
+    assert "address_given" not in {each.name for each in findings.common.reasons}
+
+
 def test_nobody_gains_by_a_forged_name() -> None:
     """SPF of the forger's own domain, or his own signature, do not make him the friend whose name he writes."""
     forged = Results(SpfResult("pass", "forger.example", "mfrom"), dkim=(DkimResult("pass", "forger.example"),))

@@ -154,6 +154,7 @@ MESSAGES: dict[str, bytes] = {
     "null_sender": letter(),
 }
 KNOWN: dict[str, Circumstances] = {
+    "address_given": Circumstances(details=("example-news",)),
     "date_in_future": Circumstances(received_at=NOW),
     "date_long_past": Circumstances(received_at=NOW),
     "helo_numeric": Circumstances(helo="host-192-0-2-1.example"),
@@ -201,6 +202,37 @@ def test_forged_sender_has_no_standing() -> None:
     for known in (Circumstances(standing=HELD), Circumstances(dmarc="fail", spf="pass", standing=HELD)):
         names = {rule.name for rule in rule_book().ask(Sight(letter(), known))}
         assert "sender_answered" not in names
+
+
+@pytest.mark.parametrize(
+    ("sender", "known", "holds"),
+    [
+        ("a@ryanairmail.com", Circumstances(details=("ryanair",)), True),
+        ("a@geocaching.com", Circumstances(details=("geocache",), spf="pass"), True),
+        ("a@mediaunspun.imakenews.net", Circumstances(details=("unspun",), spf="none"), True),
+        ("a@cnet.example", Circumstances(details=("cnet-newsletters", "cnet")), True),
+        ("a@ryanairmail.com", Circumstances(details=("ryanair",), dmarc="fail"), False),
+        ("a@ryanairmail.com", Circumstances(details=("ryanair",), spf="softfail"), False),
+        ("a@ryanairmail.com", Circumstances(details=("ryanair", "friends")), False),
+        ("a@pills.example", Circumstances(details=("ryanair",)), False),
+        ("a@goodnews.example", Circumstances(details=("news",)), False),
+        ("a@fc.example", Circumstances(details=("fc",)), False),
+        ("a@company.com", Circumstances(details=("comp", "com")), False),
+        ("a@ryanairmail.com", Circumstances(), False),
+    ],
+)
+def test_an_address_of_its_own(sender: str, known: Circumstances, holds: bool) -> None:
+    """Whom an address was given to may write there; others, forgers and what anybody may send gain nothing."""
+    names = {rule.name for rule in rule_book().ask(Sight(letter(From=sender), known))}
+    assert ("address_given" in names) is holds
+
+
+def test_pages_that_claim_to_be_text_are_pages() -> None:
+    """HTML without its type is read as HTML; a letter that quotes a tag stays what it is."""
+    markup = "<html><body><p>Hello <b>Bert</b></p><table><tr><td><font color=red>Buy</font></td></tr></table><br>\n"
+    assert Sight(letter(markup)).text.split() == ["Hello", "Bert", "Buy"]
+    quoted = "Write <br> between them, and <p> above.\n"
+    assert Sight(letter(quoted)).text.strip() == quoted.strip()
 
 
 def test_two_rules_of_one_name_are_refused() -> None:
