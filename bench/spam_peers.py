@@ -12,17 +12,19 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
-from bench.spam import Sorted, messages
+from bench.spam import Sorted, directions, messages
 
 _USER = "nobody"
 _START_SECONDS = 60
 _ANSWER_SECONDS = 120
 
 
-def bogofilter(sorted_: Sequence[Sorted], home: Path) -> Callable[[Sorted], bool]:
+@contextmanager
+def bogofilter(sorted_: Sequence[Sorted], home: Path) -> Iterator[Callable[[Sorted], bool]]:
     """Taught with the training half."""
     command = ["bogofilter", "-C", "-d", str(home)]
     for each in sorted_:
@@ -34,7 +36,7 @@ def bogofilter(sorted_: Sequence[Sorted], home: Path) -> Callable[[Sorted], bool
             subprocess.run([*command, "-T"], input=each.octets, stdout=subprocess.PIPE, check=False).stdout[:1] == b"S"
         )
 
-    return is_spam
+    yield is_spam
 
 
 @contextmanager
@@ -85,9 +87,14 @@ def _asked(path: Path, octets: bytes) -> bool:
     return b"Spam: True" in answer
 
 
-def _report(title: str, sorted_: Sequence[Sorted], is_spam: Callable[[Sorted], bool]) -> None:
-    tested = [each for each in sorted_ if not each.is_training]
-    judged = [(each.is_spam, is_spam(each)) for each in tested]
+_Judge = Callable[[Sequence[Sorted], Path], AbstractContextManager[Callable[[Sorted], bool]]]
+
+
+def _report(title: str, both: Sequence[Sequence[Sorted]], judge: _Judge) -> None:
+    judged: list[tuple[bool, bool]] = []
+    for direction in both:
+        with tempfile.TemporaryDirectory() as home, judge(direction, Path(home)) as is_spam:
+            judged += [(each.is_spam, is_spam(each)) for each in direction if not each.is_training]
     ham = [says for truth, says in judged if not truth]
     spam = [says for truth, says in judged if truth]
     print(
@@ -101,16 +108,13 @@ def main() -> None:
     """Print the figures of those that are installed."""
     parser = argparse.ArgumentParser(prog="python -m bench.spam_peers", description=__doc__)
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--swap", action="store_true", help="as with bench.spam")
     options = parser.parse_args()
-    found = list(messages(options.directory, swap=options.swap))
+    both = directions(messages(options.directory))
     if shutil.which("bogofilter"):
-        with tempfile.TemporaryDirectory() as home:
-            _report("bogofilter", found, bogofilter(found, Path(home)))
+        _report("bogofilter", both, bogofilter)
     if shutil.which("spamd"):
-        for is_taught in (False, True):
-            with tempfile.TemporaryDirectory() as home, spamassassin(found, Path(home), is_taught=is_taught) as is_spam:
-                _report("SpamAssassin and training" if is_taught else "SpamAssassin, rules only", found, is_spam)
+        _report("SpamAssassin, rules only", both, partial(spamassassin, is_taught=False))
+        _report("SpamAssassin and training", both, partial(spamassassin, is_taught=True))
 
 
 if __name__ == "__main__":

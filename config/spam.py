@@ -39,7 +39,7 @@ class Spam(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             le=100_000,
             description="Messages of each kind that a level must have learned before Bayes has a say there.",
         ),
-    ] = 60
+    ] = 100
     learning_reaches: Annotated[
         Literal["account", "tenant", "everybody"],
         Meta(

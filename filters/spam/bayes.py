@@ -16,18 +16,22 @@ from typing import Any, Protocol, TypeAlias
 
 from filters.spam.tokens import SENT, is_word
 
-LEAST_SURE = 0.96  # of what a token would have to say alone; one that is less sure says nothing
+LEAST_SURE = 0.975  # of what a token would have to say alone; one that is less sure says nothing
 # How often what was never seen is taken to occur, in messages of all that were learned. Worked out by leaving out each message
 # in turn: a token that only one message holds says more the fewer messages of the other kind there are to have held it.
-UNSEEN = 0.1
-NEUTRAL = 4.0  # tokens without a word to say that each message is given: a few tokens are not as sure as many
+UNSEEN = 0.08
+NEUTRAL = 6.0  # tokens without a word to say that each message is given: a few tokens are not as sure as many
 HIGHEST = 8.0  # weight of one token
+# What tells how a message was sent counts for more than what is in it: wanted advertising has the words of the other kind.
+SENT_COUNTS, CONTENT_COUNTS = 1.2, 0.7
 ABOVE = 0.5  # messages that what the level above knows counts for, of a token that the level itself knows
-LEAST_LEARNED = 60  # messages of each kind, of a level that is to have a say: from 30, one in eighty was taken for spam
+LEAST_LEARNED = (
+    100  # messages of each kind, of a level that is to have a say: from 60, one in a hundred was taken for spam
+)
 # Whoever has sorted more ham than spam knows more words of ham, and finds more of these in whatever comes in: what that adds is
 # taken off again, by what was seen when some of the mail of one kind was left out.
-_BALANCE, _MOST_UNBALANCED = 2.1, 3.0
-_RESERVE = 1.2  # two kinds of mail of one size: how much more must speak for spam than against it
+_BALANCE, _MOST_UNBALANCED = 2.8, 1.5
+_RESERVE = 0.35  # two kinds of mail of one size: how much more must speak for spam than against it
 _STEEPNESS = 1.9  # of the probability, fitted as UNSEEN was
 _SHOWN, _LOOKED_AT = 5, 12
 _MAX_REMEMBERED = 10_000
@@ -58,8 +62,8 @@ class Opinion:
     ham.
 
     The probability is soon as good as 0 or 1; evidence goes on to grow: it is how much the tokens speak for spam in the mean,
-    as a logarithm, that of the header and that of the content added, less what would be said of any message. 0: nothing is
-    known, or it contradicts itself.
+    as a logarithm, that of the header and that of the content added by their weights, less what would be said of any message.
+    0: nothing is known, or it contradicts itself.
     """
 
     probability: float
@@ -77,7 +81,8 @@ def judge(tokens: Mapping[int, str], levels: Sequence[Level], *, least_learned: 
     strong = [(weight, token) for token, counted in _counted(heard) if (weight := weights[counted]) and token in tokens]
     sent = [each for each in strong if each[1] & SENT]
     content = [each for each in strong if not each[1] & SENT]
-    evidence = _mean(sent) + _mean(content) + _balance(heard) * len(strong) / (len(strong) + 2 * NEUTRAL)
+    told = SENT_COUNTS * _mean(sent) + CONTENT_COUNTS * _mean(content)
+    evidence = told + _balance(heard) * len(strong) / (len(strong) + 2 * NEUTRAL)
     is_spam = evidence > 0.0
     words = _words(tokens, content, sent, is_spam=is_spam)
     return Opinion(

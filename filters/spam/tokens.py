@@ -23,7 +23,7 @@ from filters.spam.traits import link_words, sending_words
 
 Token: TypeAlias = str  # its text
 
-TOKENS_VERSION = 2
+TOKENS_VERSION = 3
 MAX_TOKENS = 1_500  # of one message: at most a third of them of its header
 SENT = 1 << 62  # set in the number of a token that tells of how the message was sent
 _MAX_REMEMBERED = 50_000

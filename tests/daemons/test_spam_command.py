@@ -19,7 +19,7 @@ def mails(tmp_path: Path) -> Path:
     """Forty spam and forty wanted mails, and one that nobody has sorted."""
     for kind, words in (("spam", "cheap pills from our shop"), ("ham", "minutes of the meeting on Friday")):
         (tmp_path / kind).mkdir()
-        for number in range(60):
+        for number in range(100):
             (tmp_path / kind / f"{number}.eml").write_bytes(letter(f"{words}\n", Message_ID=f"<{number}@example.org>"))
     (tmp_path / "new.eml").write_bytes(letter("cheap pills, again cheap pills from our shop\n"))
     return tmp_path
@@ -31,10 +31,12 @@ def test_learning_changes_the_score(populated: Postwerk, mails: Path) -> None:
     before = json.loads(populated("spam", "score", new, "--json"))[0]
     assert (before["score"], before["action"], before["reasons"]) == (0.0, "pass", [])
     assert (
-        populated("spam", "learn", "--spam", "--account", ALICE, str(mails / "spam")) == "60 of 60 messages learned\n"
+        populated("spam", "learn", "--spam", "--account", ALICE, str(mails / "spam")) == "100 of 100 messages learned\n"
     )
-    assert populated("spam", "learn", "--ham", "--account", ALICE, str(mails / "ham")) == "60 of 60 messages learned\n"
-    assert populated("spam", "learn", "--ham", "--account", ALICE, str(mails / "ham")) == "0 of 60 messages learned\n"
+    assert (
+        populated("spam", "learn", "--ham", "--account", ALICE, str(mails / "ham")) == "100 of 100 messages learned\n"
+    )
+    assert populated("spam", "learn", "--ham", "--account", ALICE, str(mails / "ham")) == "0 of 100 messages learned\n"
     after = json.loads(populated("spam", "score", "--account", ALICE, new, "--json", "--language", "de"))[0]
     assert after["action"] in ("tag", "junk")
     assert "ihre Wörter sind die von Spam" in after["reasons"][0]["reason"]
@@ -42,8 +44,8 @@ def test_learning_changes_the_score(populated: Postwerk, mails: Path) -> None:
     assert json.loads(populated("spam", "score", new, "--json"))[0]["score"] == 0.0
     learned = json.loads(populated("spam", "learned", "--json"))
     assert [(row["tenant"], row["login"], row["spam"], row["ham"]) for row in learned] == [
-        ("example", None, 60, 60),
-        ("example", ALICE, 60, 60),
+        ("example", None, 100, 100),
+        ("example", ALICE, 100, 100),
     ]
 
 
@@ -52,7 +54,7 @@ def test_what_was_learned_can_be_taken_back(populated: Postwerk, mails: Path) ->
     populated("spam", "learn", "--spam", "--tenant", "example", str(mails / "spam"))
     assert (
         populated("spam", "learn", "--forget", "--tenant", "example", str(mails / "spam"))
-        == "60 of 60 messages forgotten\n"
+        == "100 of 100 messages forgotten\n"
     )
     learned = json.loads(populated("spam", "learned", "--json"))
     assert [(row["spam"], row["tokens"]) for row in learned] == [(0, 0)]
