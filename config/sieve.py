@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from config.units import DAY, KIB, MIB, Octets, Seconds
+from config.units import DAY, KIB, MIB, MINUTE, Octets, Seconds
 
 
 class Sieve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +66,24 @@ class Sieve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     duplicate_most: Annotated[Seconds, Meta(description="Longest such time; a longer one is this one.")] = Seconds(
         30 * DAY
     )
+    event_limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Events over IMAP of an account that wait for their scripts. The script of one more runs as well, "
+            "but not if its process is killed before that.",
+        ),
+    ] = 10_000
+    event_lease: Annotated[
+        Seconds,
+        Meta(
+            description="How long a script that an IMAP command starts is left to the process of the command; after that the "
+            "keeper runs it. Doubled each time when it could not."
+        ),
+    ] = Seconds(2 * MINUTE)
+    event_memory: Annotated[
+        Seconds, Meta(description="After so long the script of an event that nobody could run is not run any more.")
+    ] = Seconds(DAY)
 
     def __post_init__(self) -> None:
         """Check what belongs together. Raises ValueError."""
@@ -73,5 +91,7 @@ class Sieve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ValueError("variable_octets: 4000 at least (RFC 5229 §6)")
         if not self.vacation_least <= self.vacation_usual <= self.vacation_most:
             raise ValueError("vacation_usual: between vacation_least and vacation_most")
+        if self.event_lease <= 0:
+            raise ValueError("event_lease: more than nothing")
         if self.duplicate_usual > self.duplicate_most:
             raise ValueError("duplicate_usual: at most duplicate_most")

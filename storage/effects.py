@@ -1,6 +1,7 @@
 """What else happens in the transaction that stores a message: done exactly when it is stored, however often that is tried."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 
 from storage.pool import Connection
 
@@ -23,3 +24,7 @@ class Effect(ABC):
         Effects of a batch are applied in ascending order of it: no two batches wait for each other.
         """
         return ""
+
+    def mailboxes(self) -> Collection[int]:
+        """The mailboxes that it writes to. All of a batch are locked before anything is written to one: see LOCK_MAILBOXES."""
+        return ()

@@ -288,15 +288,16 @@ class Ingest:
         if not replaced and not settlements and not effects:
             async with reported():
                 return await self._pool.fetch(statement, *arguments)
-        locked = {mailbox_id for mailbox_id, _ in replaced}
-        locked |= {placement.mailbox_id for message in messages for placement in message.placements}
+        others = {mailbox_id for mailbox_id, _ in replaced}
+        others |= {mailbox_id for effect, _ in effects for mailbox_id in effect.mailboxes()}
+        locked = others | {placement.mailbox_id for message in messages for placement in message.placements}
         async with reported(), self._pool.acquire() as connection, connection.transaction():
             if settlements:  # before mailboxes are locked: who settles alone locks no mailbox
                 settled = await connection.fetch(SETTLE, *settlement_arrays(settlements))
                 if len(settled) < len(settlements):
                     raise LeaseLostError(f"{len(settlements) - len(settled)} of {len(settlements)} leases")
-            if replaced:
-                await connection.execute(LOCK_MAILBOXES, sorted(locked))  # before either statement locks one of them
+            if others:
+                await connection.execute(LOCK_MAILBOXES, sorted(locked))  # before any statement locks one of them
             rows = await connection.fetch(statement, *arguments)
             for mailbox_id, uid in replaced:
                 if not await remove(connection, mailbox_id, [uid]):

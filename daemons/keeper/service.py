@@ -1,5 +1,7 @@
 """keeper: clears away what nothing refers to any more. One is active at a time, wherever it runs; the others wait.
 
+It learns from what people sort, and runs scripts that other processes have left.
+
 Retention, backup and quota recount belong here too, and are not there yet.
 """
 
@@ -20,6 +22,7 @@ from daemons.keeper.rotation import Rotation
 from daemons.logs import logger
 from daemons.relay.resolver import Resolver
 from daemons.runtime import Ready
+from daemons.scripting.left import running_left
 from daemons.spam_lessons import learning
 from storage import outbound_changes, policies
 from storage.blobs import sweep
@@ -134,7 +137,7 @@ async def serve(context: Context, stopping: asyncio.Event, ready: Ready) -> None
     """Keep going round until `stopping` is set."""
     ready({})
     keeper = Keeper(context.settings.keeper, context.settings.segments_directory)
-    async with learning(context):
+    async with learning(context), running_left(context):
         while not stopping.is_set():
             try:
                 async with reported():

@@ -2,12 +2,15 @@
 
 The annotation /shared/imapsieve/script of the mailbox, or of the server, names a script of the mailbox's owner or a global one.
 What such a script does starts no other script. Its mistakes and those of the database undo nothing of what happened.
+
+What happens is noted in its own transaction, and the note goes in the one that stores what the script did: a script runs though
+the process of the command dies, by the keeper then (daemons/scripting/left.py), and nothing of what it does is done twice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal
 
 from daemons.context import Context
 from daemons.delivery import facts_of
@@ -27,30 +30,19 @@ from filters.sieve.message import Message
 from filters.sieve.ports import Envelope, Surroundings
 from protocol.address import AddressError, AddrSpec, parse_addr_spec
 from protocol.imap.flags import bits_of
-from storage import global_scripts, mailboxes, messages, scripts
+from storage import global_scripts, mailbox_events, mailboxes, messages, scripts
 from storage.effects import Effect
-from storage.errors import NotFoundError, OverQuotaError, StorageError
+from storage.errors import LeaseLostError, MailboxNotFoundError, NotFoundError, OverQuotaError, StorageError
+from storage.mailbox_events import Cause, Happening, HasRun, NoteNew
 from storage.memory import AlreadyRememberedError, Remember
-from storage.pool import reported
+from storage.pool import Connection, reported
 from storage.quota import Rooms
-from storage.rows import NewMessage, Placement
+from storage.rows import Mailbox, MessageRow, NewMessage, Placement
 from storage.scripts import Stored
-
-Cause = Literal["APPEND", "COPY", "FLAG"]  # RFC 6785 §4.1
 
 _SERVER = 0  # the place of an annotation of the server
 
 _log = logger("scripting")
-
-
-@dataclass(frozen=True, slots=True)
-class Happening:
-    """What was done over IMAP to messages of one mailbox."""
-
-    cause: Cause
-    owner: AccountOwner  # of the mailbox
-    mailbox_id: int
-    login: str  # who did it
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +59,7 @@ class EventScripts:
 
     def __init__(self, context: Context, rooms: Rooms) -> None:
         self._context = context
+        self._limits = context.settings.sieve
         self._scripting = Scripting(context)
         self._carrier = Carrier(context, rooms)
         self._mailboxes = Mailboxes(context)
@@ -98,19 +91,33 @@ class EventScripts:
                 self._named[tenant_id] = named
         return named.get(mailbox_id, named.get(_SERVER, "")) if named else ""
 
-    async def run(self, happening: Happening, name: str, uids: Mapping[int, str]) -> None:
-        """Run the script of that name for each of the messages; with FLAG each UID comes with the flags that changed.
+    async def expected(self, cause: Cause, owner: AccountOwner, mailbox_id: int, login: str) -> Happening | None:
+        """What is about to happen to messages of the mailbox, when that starts a script: to be noted in the same transaction, and
+        run() after it. Raises StorageError."""
+        name = await self.name_of(owner.tenant_id, mailbox_id)
+        if not name:
+            return None
+        limit = self._limits.event_limit
+        command_id = await mailbox_events.next_command(self._context.pool, owner.account_id, limit)
+        return Happening(command_id, owner.tenant_id, owner.account_id, mailbox_id, cause, name, login)
 
-        What goes wrong is logged.
+    def noted(self, happening: Happening) -> tuple[Effect, ...]:
+        """What notes it, with a message that is stored."""
+        return () if happening.command_id is None else (NoteNew(happening, self._limits.event_lease),)
+
+    async def note(self, connection: Connection, happening: Happening, uids: Mapping[int, str]) -> None:
+        """Note it in the transaction in which it happens. With FLAG each UID comes with the flags that changed."""
+        await mailbox_events.note(connection, happening, uids, lease_seconds=self._limits.event_lease)
+
+    async def run(self, happening: Happening, uids: Mapping[int, str]) -> None:
+        """Run the script for each of the messages, in their order; with FLAG each UID comes with the flags that changed.
+
+        What goes wrong is logged; what the database could not do then is done by the keeper.
         """
         try:
-            script = await self._found(happening.owner, name)
-            if script is None:
-                return
-            async with reported(), self._context.pool.acquire() as connection:
-                mailbox = await mailboxes.get(connection, happening.mailbox_id)
-                rows = await messages.rows(connection, happening.mailbox_id, list(uids))
-            if mailbox is None:
+            script, mailbox, rows = await self._sought(happening, uids)
+            await mailbox_events.drop(self._context.pool, happening, sorted(uids.keys() - {row.uid for row in rows}))
+            if script is None or mailbox is None:
                 return
             environment = {
                 "location": "MS",
@@ -120,55 +127,75 @@ class EventScripts:
                 "imap.email": happening.login,
                 "imap.mailbox": mailbox.name,
             }
-            base = await self._scripting.surroundings(happening.owner, Envelope(), remote=environment)
+            base = await self._scripting.surroundings(_owner(happening), Envelope(), remote=environment)
             for row in rows:
                 lying, changed = Lying(happening.mailbox_id, row), {"imap.changedflags": uids[row.uid]}
                 surroundings = replace(
                     base, environment={**base.environment, **changed}, flags=lying.flags, is_event=True
                 )
-                await self._run_one(happening.owner, script, lying, surroundings)
+                await self._run_one(happening, script, lying, surroundings)
         except StorageError as error:
             _log.error("script of an IMAP event", error=f"{type(error).__name__}: {error}")
+
+    async def _sought(
+        self, happening: Happening, uids: Mapping[int, str]
+    ) -> tuple[Stored | None, Mailbox | None, list[MessageRow]]:
+        """The script, the mailbox, and the messages that are still there; none where there is nothing to run."""
+        script = await self._found(_owner(happening), happening.script)
+        if script is None:
+            return None, None, []
+        async with reported(), self._context.pool.acquire() as connection:
+            mailbox = await mailboxes.get(connection, happening.mailbox_id)
+            return script, mailbox, await messages.rows(connection, happening.mailbox_id, list(uids))
 
     async def _found(self, owner: AccountOwner, name: str) -> Stored | None:
         stored = await scripts.read(self._context.pool, owner.account_id, name)
         return stored or await global_scripts.find(self._context.pool, owner.tenant_id, name)
 
-    async def _run_one(self, owner: AccountOwner, script: Stored, lying: Lying, surroundings: Surroundings) -> None:
-        octets, now = await self._context.blobs.message(lying.row.content_id), datetime.now(UTC)
-        result = await self._scripting.run_one(owner, script, octets, surroundings, now=now)
+    async def _run_one(self, happening: Happening, script: Stored, lying: Lying, surroundings: Surroundings) -> None:
+        owner, done = _owner(happening), HasRun(happening, lying.row.uid)
         try:
+            octets, now = await self._context.blobs.message(lying.row.content_id), datetime.now(UTC)
+            result = await self._scripting.run_one(owner, script, octets, surroundings, now=now)
             if result.error is not None:
-                await self._tell(owner, script, result, surroundings, lying)
+                await self._tell(owner, script, result, surroundings, lying, done)
                 return
-            await self._send(owner, result, octets, surroundings, lying, now)
-            await self._carrier.carry_out(owner, lying, result, unkept="mark")
-        except (AlreadyRememberedError, NotFoundError):
-            return  # told by somebody else, or the message is gone
-        except OverQuotaError:
-            _log.info("script of an IMAP event: no room for a copy", account_id=owner.account_id)
+            sent, effects = await self._sent(owner, result, octets, surroundings, now)
+            try:
+                await self._carrier.carry_out(owner, lying, result, unkept="mark", sent=sent, effects=[*effects, done])
+            except OverQuotaError:
+                _log.info("script of an IMAP event: no room for a copy", account_id=owner.account_id)
+                await self._carrier.store(sent, [*effects, done], lying)
+        except LeaseLostError:
+            return  # somebody else has it
+        except MailboxNotFoundError:
+            raise  # where the script files to was deleted a moment ago: it is looked for again
+        except NotFoundError:
+            await mailbox_events.drop(self._context.pool, happening, [lying.row.uid])
 
     async def _tell(
-        self, owner: AccountOwner, script: Stored, result: Result, surroundings: Surroundings, lying: Lying
+        self,
+        owner: AccountOwner,
+        script: Stored,
+        result: Result,
+        surroundings: Surroundings,
+        lying: Lying,
+        done: HasRun,
     ) -> None:
         """Word of a mistake to the owner of the mailbox, once for each version of the script."""
         assert result.error is not None
         address = _address(surroundings.owner.addresses[0]) if surroundings.owner.addresses else None
-        if address is None:
-            return
-        told = await self._answers.fault(owner, address, result.error_script, result.error, script.digest.hex())
-        await self._store(told.messages, told.effects, lying)
+        if address is not None:
+            told = await self._answers.fault(owner, address, result.error_script, result.error, script.digest.hex())
+            with suppress(AlreadyRememberedError):
+                await self._carrier.store(told.messages, [*told.effects, done], lying)
+                return
+        await self._carrier.store((), [done], lying)
 
-    async def _send(
-        self,
-        owner: AccountOwner,
-        result: Result,
-        octets: bytes,
-        surroundings: Surroundings,
-        lying: Lying,
-        now: datetime,
-    ) -> None:
-        """What redirect and notify send, and the memory of duplicate, in one transaction."""
+    async def _sent(
+        self, owner: AccountOwner, result: Result, octets: bytes, surroundings: Surroundings, now: datetime
+    ) -> tuple[list[NewMessage], list[Effect]]:
+        """What redirect and notify send, and the memory of duplicate."""
         view, told = Message(octets).view, set[str]()
         sent: list[NewMessage] = []
         effects: list[Effect] = []
@@ -186,7 +213,7 @@ class EventScripts:
                     sent += await self._filed(owner, planned.copy, action.fcc, now)
         for each in result.tracked:
             effects.append(Remember(owner.account_id, "duplicate", each.unique_id, each.seconds))
-        await self._store(sent, effects, lying)
+        return sent, effects
 
     async def _filed(self, owner: AccountOwner, octets: bytes, fcc: Fcc, now: datetime) -> list[NewMessage]:
         """The owner's own copy of what is sent, RFC 8580; none where there is no such mailbox."""
@@ -222,18 +249,13 @@ class EventScripts:
             notify=action.notify,
         )
 
-    async def _store(self, sent: Sequence[NewMessage], effects: Sequence[Effect], lying: Lying) -> None:
-        if sent:
-            first, *rest = sent
-            await self._context.ingest.store([replace(first, effects=(*first.effects, *effects)), *rest])
-        elif effects:
-            async with reported(), self._context.pool.acquire() as connection, connection.transaction():
-                for effect in sorted(effects, key=Effect.lock):
-                    await effect.apply(connection, lying.row.content_id)
-
     def _heard(self, account_id: int) -> None:
         if not account_id:  # scripts of one account name no mailbox
             self.forget()
+
+
+def _owner(happening: Happening) -> AccountOwner:
+    return AccountOwner(happening.tenant_id, happening.account_id)
 
 
 def _address(text: str) -> AddrSpec | None:

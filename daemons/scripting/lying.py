@@ -1,13 +1,13 @@
 """Carries out what a script decides about a message that lies in a mailbox already.
 
 What is kept stays where it is, what is filed is copied, and what is not kept is moved or, after an IMAP event, marked.
-Nothing is sent from here.
+What the script sends besides is stored with that, in one transaction.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from daemons.context import Context
@@ -22,6 +22,7 @@ from storage.errors import NotFoundError
 from storage.pool import Connection, reported
 from storage.quota import Rooms
 from storage.rows import DELETED, MessageRow, NewMessage, Placement
+from storage.statements import LOCK_MAILBOXES
 
 Unkept = Literal["move", "mark"]
 _TRASH = r"\Trash"
@@ -83,6 +84,10 @@ class _Placing(Effect):
         elif not await messages.remove(connection, source, [uid]):
             raise NotFoundError("the message")
 
+    def mailboxes(self) -> Collection[int]:
+        """See Effect."""
+        return [self.lying.mailbox_id, *(each.mailbox_id for each in self.copies)]
+
     async def _flag(self, connection: Connection, wanted: _Wanted, uids: Sequence[int]) -> None:
         if not uids:
             raise NotFoundError("the message")
@@ -99,11 +104,23 @@ class Carrier:
         self._rooms = rooms
         self._mailboxes = Mailboxes(context)
 
-    async def carry_out(self, owner: AccountOwner, lying: Lying, result: Result, *, unkept: Unkept) -> None:
-        """Do it. `unkept`: what becomes of the message where it lies when it is not kept there; what is moved goes to the trash
-        when it is filed nowhere.
+    async def carry_out(
+        self,
+        owner: AccountOwner,
+        lying: Lying,
+        result: Result,
+        *,
+        unkept: Unkept,
+        sent: Sequence[NewMessage] = (),
+        effects: Sequence[Effect] = (),
+    ) -> None:
+        """Do it, with what is sent and done besides: all of it or nothing.
 
-        Raises OverQuotaError when there is no room for copies, NotFoundError when the message is gone, UnavailableError.
+        `unkept`: what becomes of the message where it lies when it is not kept there; what is moved goes to the trash when it is
+        filed nowhere.
+
+        Raises OverQuotaError when there is no room for copies, NotFoundError when the message is gone, what effects raise,
+        UnavailableError.
         """
         here, elsewhere = await self._sorted(owner, lying, result)
         if here is None and not elsewhere and unkept == "move":
@@ -119,11 +136,21 @@ class Carrier:
         placing = _Placing(lying, copies, None if is_rewritten else here, "move" if is_rewritten else unkept)
         async with AsyncExitStack() as stack:
             await self._make_room(stack, lying, elsewhere, is_moved=here is None and unkept == "move")
-            if edited:
-                await self._context.ingest.store(await _rewritten(owner, lying, edited, placing))
-            else:
-                async with reported(), self._context.pool.acquire() as connection, connection.transaction():
-                    await placing.apply(connection, lying.row.content_id)
+            rewritten = await _rewritten(owner, lying, edited)
+            await self.store([*sent, *rewritten], [placing, *effects], lying)
+
+    async def store(self, group: Sequence[NewMessage], effects: Sequence[Effect], lying: Lying) -> None:
+        """New messages and whatever else is done for the one that lies there, in one transaction. Raises as carry_out()."""
+        if group:
+            first, *rest = group
+            await self._context.ingest.store([replace(first, effects=(*first.effects, *effects)), *rest])
+            return
+        locked = {mailbox_id for effect in effects for mailbox_id in effect.mailboxes()}
+        async with reported(), self._context.pool.acquire() as connection, connection.transaction():
+            if len(locked) > 1:
+                await connection.execute(LOCK_MAILBOXES, sorted(locked))
+            for effect in sorted(effects, key=Effect.lock):
+                await effect.apply(connection, lying.row.content_id)
 
     async def _sorted(self, owner: AccountOwner, lying: Lying, result: Result) -> tuple[_Wanted | None, list[_Wanted]]:
         """How it stays where it lies, if it does, and where else it is to lie. A mailbox that is not there is this one."""
@@ -161,15 +188,12 @@ class Carrier:
                 await stack.enter_async_context(self._rooms.held(account_id, count * lying.row.size_octets, count))
 
 
-async def _rewritten(
-    owner: AccountOwner, lying: Lying, edited: Sequence[_Wanted], placing: _Placing
-) -> list[NewMessage]:
-    """The messages that the script made; the first one takes along what becomes of the one that they are made of."""
+async def _rewritten(owner: AccountOwner, lying: Lying, edited: Sequence[_Wanted]) -> list[NewMessage]:
+    """The messages that the script made."""
     group: list[NewMessage] = []
     for wanted in edited:
         assert wanted.octets is not None
         placement = Placement(wanted.mailbox_id, *wanted.parsed, lying.row.internaldate)
         facts = await facts_of(wanted.octets)
-        effects = () if group else (placing,)
-        group.append(NewMessage(owner.tenant_id, b"", wanted.octets, facts, [placement], effects=effects))
+        group.append(NewMessage(owner.tenant_id, b"", wanted.octets, facts, [placement]))
     return group

@@ -103,6 +103,10 @@ class ImapClient:
     def logout(self) -> None:
         """End the session."""
         self.command("LOGOUT")
+        self.close()
+
+    def close(self) -> None:
+        """End the connection, whatever the server does."""
         self._line.close()
 
     def __enter__(self) -> Self:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from daemons.access.imap.arriving import Arriving
-from daemons.access.imap.events import came_in
+from daemons.access.imap.events import came_in, expected
 from daemons.access.imap.mailboxes import find
 from daemons.access.imap.progress import alive
 from daemons.access.imap.rights import demand, rights_on
@@ -110,6 +110,10 @@ async def _store(
     rooms = session.shared.rooms
     if uid is None:
         group = await _instead_of_ours(session, mailbox, group)
+    happening = await expected(session, "APPEND", mailbox)
+    if happening is not None:
+        noted = session.shared.events.noted(happening)
+        group = [replace(new, effects=(*new.effects, *noted)) for new in group]
     try:
         async with (
             alive(session, starts.tag),
@@ -127,7 +131,7 @@ async def _store(
         raise RefusalError.no(b"EXPUNGEISSUED", "the message is gone") from None
     uids = [one.placed[0].uid for one in stored]
     await arriving.mark_seen(uids)
-    await came_in(session, starts.tag, "APPEND", mailbox, uids)
+    await came_in(session, starts.tag, happening, [uid for uid in uids if uid])
     session.shared.views.touch(mailbox.mailbox_id)
     if replaces is not None:
         session.shared.views.touch(replaces[0])

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 
-from daemons.access.imap.events import came_in
+from daemons.access.imap.events import came_in, expected
 from daemons.access.imap.limiting import check_saved, completed, limited
 from daemons.access.imap.mailboxes import find
 from daemons.access.imap.permissions import changeable
@@ -17,6 +17,7 @@ from daemons.access.imap.teaching import sorts
 from protocol.imap import command, response
 from storage import messages, spam_lessons
 from storage.errors import MailboxNotFoundError
+from storage.mailbox_events import Happening
 from storage.messages import Sharing
 from storage.pool import Connection
 from storage.rows import Copied, Mailbox
@@ -31,8 +32,9 @@ async def copy(session: Session, asked: command.Copy) -> Completion:
     target = await find(session, asked.mailbox, needs="i", missing=b"TRYCREATE")
     if not uids:
         return Completion("nothing to copy")
-    copied = await _placed(session, asked, uids, target, messages.copy)
-    await came_in(session, asked.tag, "COPY", target, copied.target_uids)
+    happening = await expected(session, "COPY", target)
+    copied = await _placed(session, asked, uids, target, messages.copy, happening)
+    await came_in(session, asked.tag, happening, copied.target_uids)
     session.shared.views.touch(target.mailbox_id)
     return Completion("copied", await _copyuid(session, target, copied))
 
@@ -44,10 +46,11 @@ async def move(session: Session, asked: command.Move) -> Completion:
     target = await find(session, asked.mailbox, needs="i", missing=b"TRYCREATE")
     if not uids:
         return Completion("nothing to move")
-    moved = await _placed(session, asked, uids, target, messages.move)
+    happening = await expected(session, "COPY", target)
+    moved = await _placed(session, asked, uids, target, messages.move, happening)
     if not moved.source_uids:
         return Completion("nothing to move")
-    await came_in(session, asked.tag, "COPY", target, moved.target_uids)
+    await came_in(session, asked.tag, happening, moved.target_uids)
     if (code := await _copyuid(session, target, moved)) is not None:
         session.put(response.untagged("OK", code, "moved"))
     session.shared.views.touch(selected.view.mailbox_id)
@@ -56,9 +59,17 @@ async def move(session: Session, asked: command.Move) -> Completion:
 
 
 async def _placed(
-    session: Session, asked: command.Copy | command.Move, uids: list[int], target: Mailbox, place: Placing
+    session: Session,
+    asked: command.Copy | command.Move,
+    uids: list[int],
+    target: Mailbox,
+    place: Placing,
+    happening: Happening | None,
 ) -> Copied:
-    """Copy or move. By sequence number, one that another process has expunged undoes it all. Raises StorageError."""
+    """Copy or move, and note what that starts. By sequence number, one that another process has expunged undoes it all.
+
+    Raises StorageError.
+    """
     view = chosen(session).view
     source_id = view.mailbox_id
     may = changeable(await rights_on(session, target.mailbox_id))
@@ -67,7 +78,7 @@ async def _placed(
         room = _room(session, uids, target, is_move=isinstance(asked, command.Move))
         async with alive(session, asked.tag), room, session.database() as connection:
             teaches = sorts(view, target)
-            if asked.is_uid and not teaches:
+            if asked.is_uid and not teaches and happening is None:
                 return await place(connection, source_id, uids, target.mailbox_id, sharing)
             async with connection.transaction():
                 placed = await place(connection, source_id, uids, target.mailbox_id, sharing)
@@ -76,6 +87,8 @@ async def _placed(
                     raise RefusalError.no(b"EXPUNGEISSUED", "some of the messages are gone")
                 if teaches:
                     await spam_lessons.note_placed(connection, source_id, target.mailbox_id, placed.target_uids)
+                if happening is not None:
+                    await session.shared.events.note(connection, happening, dict.fromkeys(placed.target_uids, ""))
                 return placed
     except MailboxNotFoundError:
         raise RefusalError.no(b"TRYCREATE", "no such mailbox") from None

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-from daemons.access.imap.events import flags_before, flags_changed
+from daemons.access.imap.events import changed_flags, expected, flags_of, happened
 from daemons.access.imap.limiting import completed, limited
 from daemons.access.imap.permissions import changeable
 from daemons.access.imap.progress import alive
@@ -70,19 +70,24 @@ async def change_flags(
     if not uids:
         return StoredFlags(0, ())
     view, may = selected.view, changeable(selected.rights)
-    before = await flags_before(session, view, uids)
+    happening, changed = await expected(session, "FLAG", view), dict[int, str]()
+    before = flags_of(view, uids) if happening is not None else {}
     is_spam = marked(operation, keywords) if may & KEYWORDS else None
-    async with session.database() as connection, connection.transaction() if is_spam is not None else nullcontext():
+    is_alone = is_spam is None and happening is None
+    async with session.database() as connection, nullcontext() if is_alone else connection.transaction():
         stored = await messages.store_flags(
             connection, view.mailbox_id, uids, operation, bits, keywords, unchanged_since, viewer=view.viewer, may=may
         )
         if is_spam is not None:
             told = [row.uid for row in stored.changed]
             await spam_lessons.note_marked(connection, view.mailbox_id, told, is_spam=is_spam)
+        if happening is not None:
+            changed = changed_flags(before, stored.changed)
+            await session.shared.events.note(connection, happening, changed)
     await view.absorb(stored, asyncio.get_running_loop().time())
     session.shared.views.touch(view.mailbox_id, but=view)
-    if before is not None:
-        await flags_changed(session, view, before, stored.changed)
+    if happening is not None and changed:
+        await happened(session, happening, changed)
     return stored
 
 
