@@ -183,16 +183,16 @@ async def test_a_large_message_does_not_hold_up_the_loop(context: Context, owner
     async def turn() -> None:
         nonlocal turns, longest
         while not done.is_set():
-            start = time.perf_counter()
+            start = time.process_time()  # what else runs on this machine does not count
             await asyncio.sleep(0.001)
-            longest, turns = max(longest, time.perf_counter() - start), turns + 1
+            longest, turns = max(longest, time.process_time() - start), turns + 1
 
     with signer_of(context) as signer:
         await signer.fields(account.tenant_id, pieces_of(MAIL % b"example.test"), account_id=1)  # keys are known
         turning = asyncio.create_task(turn())
-        start = time.perf_counter()
+        start = time.process_time()
         fields = await signer.fields(account.tenant_id, pieces_of(message), account_id=1)
-        taken = time.perf_counter() - start
+        taken = time.process_time() - start
         done.set()
         await turning
     assert fields

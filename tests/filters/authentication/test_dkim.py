@@ -451,16 +451,16 @@ async def test_loop_goes_on_during_a_large_body() -> None:
 
     async def watch() -> None:
         nonlocal longest
-        last = time.monotonic()
+        last = time.process_time()  # what else runs on this machine does not count
         while not is_done:
             await asyncio.sleep(0.001)
-            longest = max(longest, time.monotonic() - last)
-            last = time.monotonic()
+            longest = max(longest, time.process_time() - last)
+            last = time.process_time()
 
     watching = asyncio.create_task(watch())
-    began = time.monotonic()
+    began = time.process_time()
     await verify(NAMES, octets, time.time())
-    took = time.monotonic() - began
+    took = time.process_time() - began
     is_done = True
     await watching
     assert longest < max(0.5, took / 2)

@@ -108,9 +108,9 @@ def test_time_for_literals_is_in_proportion() -> None:
 
     def seconds(count: int) -> float:
         octets = b"a SEARCH" + b" SEEN {1+}\r\nx" * count + b"\r\n"
-        started = time.perf_counter()
+        started = time.process_time()
         for _ in range(8000 // count):
             CommandReader(Limits(list_items=10_000)).receive(octets)
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     assert min(seconds(8000) for _ in range(3)) < 4 * min(seconds(20) for _ in range(3))
