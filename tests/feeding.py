@@ -15,11 +15,14 @@ consecutive S lines, make one turn; a transcript that begins with S (a greeting)
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+from protocol.line_session import LineSession
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
 
 Event = TypeVar("Event")
+Session = TypeVar("Session", bound=LineSession[Any, Any])
 
 _ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
 _LINE = re.compile(r"([CS])([:|])(?: (.*))?")
@@ -72,6 +75,18 @@ def cut(octets: bytes, step: int | None) -> list[bytes]:
     if step is None:
         return [octets] if octets else []
     return [octets[start : start + step] for start in range(0, len(octets), step)]
+
+
+def answered(session: Session, octets: bytes, step: int | None, answer: Callable[[Session, Any], None]) -> bytes:
+    """All that a session of POP3 or ManageSieve has to send when the octets go in, cut by `step`, and `answer` answers."""
+    sent = session.take_output()
+    for piece in cut(octets, step):
+        session.receive(piece)
+        while (event := session.next_event()) is not None:
+            answer(session, event)
+            repr(session)  # it can be shown at any time
+        sent += session.take_output()
+    return sent
 
 
 def fed(receive: Callable[[bytes], Iterable[Event]], octets: bytes, step: int | None) -> list[Event]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from protocol.managesieve import response
 from protocol.managesieve.command import Authenticate, GetScript, Noop, StartTls
 from protocol.managesieve.session import Event, Limits, Response, ServerSession
-from tests.feeding import cut, transcripts, turns
+from tests.feeding import answered, transcripts, turns
 
 _SMALL = Limits(line_octets=30, script_octets=50, discard_octets=100, errors=7)
 
@@ -16,8 +16,8 @@ def managesieve(octets: bytes) -> None:
         return
     choice, octets = octets[0], octets[1:]
     limits = _SMALL if choice & 1 else Limits()
-    whole = _answers(octets, None, limits)
-    assert _answers(octets, 1 + (choice >> 1), limits) == whole
+    whole = answered(ServerSession(limits), octets, None, _answer)
+    assert answered(ServerSession(limits), octets, 1 + (choice >> 1), _answer) == whole
     assert not whole or whole.endswith(b"\r\n")
 
 
@@ -25,17 +25,6 @@ def streams() -> Iterator[bytes]:
     """Whole conversations."""
     for index, path in enumerate(transcripts("managesieve")):
         yield bytes([index]) + b"".join(turn.client for turn in turns(path.read_text("utf-8")))
-
-
-def _answers(octets: bytes, step: int | None, limits: Limits) -> bytes:
-    session, sent = ServerSession(limits), b""
-    for piece in cut(octets, step):
-        session.receive(piece)
-        while (event := session.next_event()) is not None:
-            _answer(session, event)
-            repr(session)
-        sent += session.take_output()
-    return sent
 
 
 def _answer(session: ServerSession, event: Event) -> None:

@@ -8,7 +8,7 @@ from protocol.pop3 import command
 from protocol.pop3.response import Code, Stuffing, TopCut, stuffed_message
 from protocol.pop3.session import Event, Limits, Response, ServerSession
 from protocol.pop3.texts import Text, matching
-from tests.feeding import cut
+from tests.feeding import answered, cut
 
 _SMALL = Limits(line_octets=30, response_octets=50, errors=7)
 _KEYS = mechanisms.derive("password", b"salt", 1).keys
@@ -35,14 +35,7 @@ def pop3(octets: bytes) -> None:
 def _answers(octets: bytes, step: int | None, limits: Limits) -> bytes:
     session = ServerSession(limits)
     session.greet(Text.READY, hostname="mail.example.test")
-    sent = session.take_output()
-    for piece in cut(octets, step):
-        session.receive(piece)
-        while (event := session.next_event()) is not None:
-            _answer(session, event)
-            repr(session)
-        sent += session.take_output()
-    return sent
+    return answered(session, octets, step, _answer)
 
 
 def _answer(session: ServerSession, event: Event) -> None:

@@ -9,7 +9,7 @@ from protocol.managesieve import response
 from protocol.managesieve.command import Authenticate, Capability, GetScript, ListScripts, Noop, PutScript
 from protocol.managesieve.response import Code
 from protocol.managesieve.session import Event, Limits, Response, ServerSession, capabilities
-from tests.feeding import cut, transcripts, turns
+from tests.feeding import answered, transcripts, turns
 
 LIMITS = Limits(line_octets=200, script_octets=300, discard_octets=1000, errors=5)
 
@@ -55,8 +55,4 @@ def test_transcript(path: Path, step: int | None) -> None:
     session = ServerSession(LIMITS)
     session.tell_capabilities(told(session), "ready")
     for client, server in turns(path.read_text("utf-8")):
-        for piece in cut(client, step):
-            session.receive(piece)
-            while (event := session.next_event()) is not None:
-                answer(session, event)
-        assert session.take_output() == server
+        assert answered(session, client, step, answer) == server

@@ -8,7 +8,7 @@ from protocol import sasl
 from protocol.pop3.command import Auth, Capa, List, Pass
 from protocol.pop3.response import Code
 from protocol.pop3.session import Event, Response, ServerSession
-from tests.feeding import cut, transcripts, turns
+from tests.feeding import answered, transcripts, turns
 
 
 def answer(session: ServerSession, event: Event) -> None:
@@ -41,8 +41,4 @@ def test_transcript(path: Path, step: int | None) -> None:
     session = ServerSession()
     session.greet("ready")
     for client, server in turns(path.read_text("utf-8")):
-        for piece in cut(client, step):
-            session.receive(piece)
-            while (event := session.next_event()) is not None:
-                answer(session, event)
-        assert session.take_output() == server
+        assert answered(session, client, step, answer) == server
