@@ -1,27 +1,18 @@
 """Which test proves which capability token. A test file of this directory marks its tests; the check reads all the marks."""
 
 import importlib
-from collections.abc import Callable
 from pathlib import Path
 
-_PROOFS: dict[bytes, str] = {}
+from tests.daemons.proofs import Proofs
 
-
-def proves(token: bytes) -> Callable[[Callable[..., object]], Callable[..., object]]:
-    """Mark a test as the proof of a capability. A token whose value is configured is named up to its "="."""
-
-    def mark(test: Callable[..., object]) -> Callable[..., object]:
-        _PROOFS[token] = f"{test.__module__}.{test.__name__}"
-        return test
-
-    return mark
+proves = Proofs[bytes]()  # a token whose value is configured is named up to its "="
 
 
 def proofs() -> dict[bytes, str]:
     """Token -> test, from all test files of this directory."""
     for path in sorted(Path(__file__).parent.glob("test_*.py")):
         importlib.import_module(f"{__package__}.{path.stem}")
-    return dict(_PROOFS)
+    return dict(proves.tests)
 
 
 def token_name(token: bytes) -> bytes:

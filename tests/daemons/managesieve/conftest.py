@@ -18,6 +18,7 @@ from daemons.certificates import Issued
 from daemons.context import Context, open_context
 from daemons.sockets import Networks, listening
 from tests.conftest import Person
+from tests.daemons.line_client import LineClient
 
 _LITERAL = re.compile(rb"\{([0-9]+)\}\r\n\Z")
 _STATUS = re.compile(rb"(OK|NO|BYE)\b")
@@ -34,12 +35,8 @@ def literal(octets: bytes) -> bytes:
     return b"{%d+}\r\n" % len(octets) + octets
 
 
-class Client:
+class Client(LineClient):
     """A ManageSieve client on octets."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
 
     async def line(self) -> bytes:
         """The next line with its literals, without its CRLF; b"" at the end."""
@@ -84,13 +81,6 @@ class Client:
         assert await self.status(b"STARTTLS") == b'OK "begin TLS"'
         await self.writer.start_tls(tls, server_hostname="127.0.0.1")
         return await self.answer()
-
-    async def at_end(self) -> bool:
-        return await self.reader.read() == b""
-
-    async def close(self) -> None:
-        self.writer.close()
-        await asyncio.wait([asyncio.ensure_future(self.writer.wait_closed())])
 
 
 def told(lines: list[bytes]) -> dict[str, str | None]:

@@ -1,31 +1,20 @@
 """What CAPABILITY says is tested: one test for each capability, found by the name in its mark."""
 
 import base64
-from collections.abc import Callable
 
 import msgspec
 import pytest
 
 from config.settings import Settings
 from config.sieve import Sieve
-from daemons.authentication.channel_binding import exporter
 from daemons.certificates import Issued
 from protocol import sasl
 from protocol.sieve.language import CAPABILITIES
 from tests.conftest import Person
 from tests.daemons.managesieve.conftest import KEEP, Client, Stage, literal, opened, told
+from tests.daemons.proofs import Proofs
 
-_PROOFS: dict[str, str] = {}
-
-
-def proves(capability: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
-    """Mark a test as the proof of a capability."""
-
-    def mark(test: Callable[..., object]) -> Callable[..., object]:
-        _PROOFS[capability] = test.__name__
-        return test
-
-    return mark
+proves = Proofs[str]()
 
 
 async def test_every_capability_has_a_test(stage: Stage, account: Person) -> None:
@@ -36,7 +25,7 @@ async def test_every_capability_has_a_test(stage: Stage, account: Person) -> Non
         names |= set(told(await client.start_tls(stage.tls)))
         await client.login(account)
         names |= set(await client.capabilities())
-    assert names == _PROOFS.keys()
+    assert names == proves.tests.keys()
 
 
 @proves("IMPLEMENTATION")
@@ -59,18 +48,6 @@ async def test_version(stage: Stage, account: Person) -> None:
         assert await client.status(b"NOOP {4+}\r\na\r\nb") == b'OK (TAG {4}\r\na\r\nb) "done"'
 
 
-def mechanism_of(name: str, person: Person, client: Client) -> sasl.ClientMechanism:
-    match name:
-        case "PLAIN":
-            return sasl.PlainClient(person.login, person.password)
-        case "LOGIN":
-            return sasl.LoginClient(person.login, person.password)
-    binding = exporter(client.writer.get_extra_info("ssl_object"))
-    assert binding is not None
-    bound = ("tls-exporter", binding) if name.endswith("-PLUS") else None
-    return sasl.ScramClient(person.login, person.password, nonce="rOprNGfwEbeRWgbNEkqO", binding=bound)
-
-
 async def exchanged(client: Client, name: str, mechanism: sasl.ClientMechanism) -> bytes:
     """The reply to the last step of an exchange in which the server begins."""
     client.say(f'AUTHENTICATE "{name}"'.encode())
@@ -90,7 +67,7 @@ async def test_sasl(stage: Stage, account: Person) -> None:
     assert named == ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN"]
     for name in named:
         async with stage.client() as client:
-            mechanism = mechanism_of(name, account, client)
+            mechanism = client.mechanism(name, account)
             status = await exchanged(client, name, mechanism)
             if name.startswith("SCRAM"):
                 assert status.startswith(b'OK (SASL "')

@@ -22,16 +22,13 @@ from daemons.sockets import Networks, listening
 from storage import mailboxes
 from storage.rows import Placement
 from tests.conftest import Person
+from tests.daemons.line_client import LineClient
 
 Result = TypeVar("Result")
 
 
-class Client:
+class Client(LineClient):
     """A POP3 client on octets."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
 
     async def line(self) -> bytes:
         """The next line without its CRLF; b"" at the end."""
@@ -56,13 +53,6 @@ class Client:
 
     async def login(self, person: Person) -> list[bytes]:
         return await self.ask(f"USER {person.login}", f"PASS {person.password}")
-
-    async def at_end(self) -> bool:
-        return await self.reader.read() == b""
-
-    async def close(self) -> None:
-        self.writer.close()
-        await asyncio.wait([asyncio.ensure_future(self.writer.wait_closed())])
 
 
 @dataclass(slots=True)

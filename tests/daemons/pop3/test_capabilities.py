@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 import poplib
-from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
@@ -13,7 +12,6 @@ import pytest
 
 from config.settings import Settings
 from config.units import Seconds
-from daemons.authentication.channel_binding import exporter
 from daemons.certificates import Issued
 from daemons.context import open_context
 from daemons.keeper.service import Keeper
@@ -25,20 +23,11 @@ from storage.pool import Pool
 from tests.conftest import Person, add_person
 from tests.daemons.issuer import issuing, with_issuer
 from tests.daemons.pop3.conftest import Client, Stage, staged, with_pop3
+from tests.daemons.proofs import Proofs
 
-_PROOFS: dict[str, str] = {}
+proves = Proofs[str]()
 EARLY = b"-ERR [LOGIN-DELAY] log in again in "
 INTERNATIONAL = "From: jürgen@größe.example\r\nSubject: Grüße\r\n\r\nSchöne Grüße\r\n".encode()
-
-
-def proves(capability: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
-    """Mark a test as the proof of a capability, named without its arguments."""
-
-    def mark(test: Callable[..., object]) -> Callable[..., object]:
-        _PROOFS[capability] = test.__name__
-        return test
-
-    return mark
 
 
 async def capabilities(client: Client) -> list[str]:
@@ -71,7 +60,7 @@ async def test_every_capability_has_a_test(stage: Stage, account: Person) -> Non
             if secure:
                 await logged_in(client, account)
                 told |= set(await capabilities(client))
-    assert {line.partition(" ")[0] for line in told} == _PROOFS.keys()
+    assert {line.partition(" ")[0] for line in told} == proves.tests.keys()
 
 
 @proves("TOP")
@@ -104,18 +93,6 @@ async def test_user(stage: Stage, account: Person) -> None:
         assert await client.login(account) == [b"+OK send PASS", b"+OK 0 messages (0 octets)"]
 
 
-def mechanism_of(name: str, person: Person, client: Client) -> sasl.ClientMechanism:
-    match name:
-        case "PLAIN":
-            return sasl.PlainClient(person.login, person.password)
-        case "LOGIN":
-            return sasl.LoginClient(person.login, person.password)
-    binding = exporter(client.writer.get_extra_info("ssl_object"))
-    assert binding is not None
-    bound = ("tls-exporter", binding) if name.endswith("-PLUS") else None
-    return sasl.ScramClient(person.login, person.password, nonce="rOprNGfwEbeRWgbNEkqO", binding=bound)
-
-
 async def exchanged(client: Client, name: str, mechanism: sasl.ClientMechanism) -> bytes:
     """The reply to the last step of an exchange in which the server begins."""
     (reply,) = await client.ask(f"AUTH {name}")
@@ -136,7 +113,7 @@ async def test_sasl(stage: Stage, account: Person) -> None:
     assert named == ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN"]
     for name in named:
         async with stage.client() as client:
-            mechanism = mechanism_of(name, account, client)
+            mechanism = client.mechanism(name, account)
             assert await exchanged(client, name, mechanism) == b"+OK 0 messages (0 octets)", name
     async with stage.client() as client:
         initial = base64.b64encode(f"\0{account.login}\0{account.password}".encode()).decode()

@@ -2,7 +2,6 @@
 
 import email
 import email.policy
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,24 +14,15 @@ from config.submission import Submission
 from config.units import Octets, Seconds
 from daemons.context import open_context
 from tests.conftest import Person
+from tests.daemons.proofs import Proofs
 from tests.daemons.smtp.conftest import headless, serving
 from tests.daemons.smtp.users import SUBMITTED, Client, Users
 
-_PROOFS: dict[str, str] = {}
+proves = Proofs[str]()
 ALICE, REMOTE = "<alice@example.test>", "<x@elsewhere.example>"
 SENDER_OK = b"250 2.1.0 sender ok\r\n"
 NON_ASCII = SUBMITTED + "Grüße\r\n".encode()
 BINARY = bytes(range(256)) * 40
-
-
-def proves(keyword: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
-    """Mark a test as the proof of a keyword, named without its arguments."""
-
-    def mark(test: Callable[..., object]) -> Callable[..., object]:
-        _PROOFS[keyword] = test.__name__
-        return test
-
-    return mark
 
 
 async def test_every_keyword_is_proven(users: Users, account: Person) -> None:
@@ -45,7 +35,7 @@ async def test_every_keyword_is_proven(users: Users, account: Person) -> None:
         own = {keyword.split()[0] for keyword in await client.greeted()}
     assert clear ^ secure == {"STARTTLS", "REQUIRETLS", "AUTH"}
     assert secure - own == {"AUTH"}
-    assert clear | secure | own == _PROOFS.keys()
+    assert clear | secure | own == proves.tests.keys()
 
 
 async def terms_of(users: Users, account: Person, parameters: str, message: bytes = SUBMITTED) -> dict[str, Any]:
