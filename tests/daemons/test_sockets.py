@@ -234,7 +234,7 @@ async def test_drain_waits_for_conversations_and_then_cuts_them_off() -> None:
             for stream in ((reader, writer), (idle_reader, idle_writer)):
                 stream[1].write(b"x")
                 await stream[0].readexactly(1)
-            draining = asyncio.create_task(listener.drain(0.2))
+            draining = asyncio.create_task(listener.drain(2.0))
             await asyncio.sleep(0)
             writer.write(b"y")
             writer.write_eof()

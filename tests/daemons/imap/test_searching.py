@@ -156,10 +156,10 @@ async def test_partial(service: Service) -> None:
 
 async def test_save_dates_and_object_identifiers(service: Service) -> None:
     """SAVEDBEFORE and its kin ask when a message came into the mailbox, EMAILID and THREADID which one it is."""
+    today = datetime.now(UTC).strftime("%d-%b-%Y").encode()
     await service.deliver(mail("one"), mail("two"), internaldate=OLD)
     async with await service.client() as client:
         await client.ok(b"SELECT INBOX")
-        today = datetime.now(UTC).strftime("%d-%b-%Y").encode()
         for key, found in (
             (b"SAVEDSINCE 1-Jan-2020", b" 1 2"),
             (b"SAVEDBEFORE 2-Jan-2020", b""),

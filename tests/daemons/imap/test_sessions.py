@@ -42,8 +42,9 @@ async def test_silence_before_login_ends(settings: Settings, account: Person, cl
 async def test_silence_after_login_ends(settings: Settings, account: Person, client_tls: ssl.SSLContext) -> None:
     """An inactive session is told BYE, in IDLE too (RFC 3501 §5.4)."""
     async for service in limited(settings, account, client_tls, idle_timeout=Seconds(0.3)):
-        async with await service.client() as client:
-            client.write(b"t IDLE\r\n")
+        async with await Client.connect(service.endpoints["imaps"], client_tls) as client:
+            client.write(f'l LOGIN {account.login} "{PASSWORD}"\r\nt IDLE\r\n'.encode())  # no time between them
+            assert (await client.until(b"l"))[-1].startswith(b"l OK ")
             assert (await client.line()).startswith(b"+ ")
             assert (await client.line()).startswith(b"* BYE ")
 

@@ -155,7 +155,7 @@ async def test_silence_ends_the_session_without_a_word(
     settings: Settings, account: Person, certificate: Issued
 ) -> None:
     """A silent client is disconnected without a reply, before the login and after it, and loses no mail (RFC 1939 §3)."""
-    hasty = with_pop3(settings, login_timeout=Seconds(1), idle_timeout=Seconds(0.05))
+    hasty = with_pop3(settings, login_timeout=Seconds(3), idle_timeout=Seconds(0.05))
     async with open_context(hasty) as context, staged(context, str(certificate.authority)) as stage:
         await stage.deliver(account, b"Subject: x\r\n\r\n")
         async with stage.client() as client:

@@ -159,7 +159,7 @@ def test_networks() -> None:
 
 async def test_silence_between_commands(intake: Intake) -> None:
     """A client that says nothing is told and hung up on (RFC 5321 §4.5.3.2.7)."""
-    client = await intake.greeted(**intake.limited(command_timeout=Seconds(0.05)))
+    client = await intake.greeted(**intake.limited(command_timeout=Seconds(0.5)))
     assert await client.hear(1) == b"421 4.4.2 timed out, goodbye\r\n"
     assert await client.end() == b""
 
@@ -169,7 +169,7 @@ async def test_silence_between_commands(intake: Intake) -> None:
 )
 async def test_silence_in_a_message(words: bytes, intake: Intake, account: Person) -> None:
     """A message that stops coming is dropped with the connection."""
-    client = await begin(intake, command_timeout=Seconds(0.05))
+    client = await begin(intake, command_timeout=Seconds(0.5))
     client.say(words)
     assert (await client.hear(2)).endswith(b"421 4.4.2 timed out, goodbye\r\n")
     assert await client.end() == b""
@@ -178,7 +178,7 @@ async def test_silence_in_a_message(words: bytes, intake: Intake, account: Perso
 
 async def test_data_time_limit(intake: Intake, account: Person) -> None:
     """A message that drips steadily, never silent for long, has a time by which it must have come."""
-    client = await begin(intake, command_timeout=Seconds(5), data_time_limit=Seconds(0.1))
+    client = await begin(intake, command_timeout=Seconds(30), data_time_limit=Seconds(0.5))
     client.say(b"DATA\r\n")
     assert (await client.hear(1)).startswith(b"354 ")
 

@@ -29,7 +29,7 @@ ENVELOPE = b"MAIL FROM:<a@client.example>\r\nRCPT TO:<alice@example.test>\r\n"
 
 async def in_thread(talk: Callable[[], Answer]) -> Answer:
     """Run a blocking client."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return await asyncio.to_thread(talk)
 
 
@@ -45,7 +45,7 @@ class Wire:
     """A blocking socket and its file."""
 
     def __init__(self, endpoint: tuple[str, int]) -> None:
-        self.socket = socket.create_connection(endpoint, timeout=10)
+        self.socket = socket.create_connection(endpoint, timeout=30)
         self.file = self.socket.makefile("rb")
 
     def __enter__(self) -> "Wire":
