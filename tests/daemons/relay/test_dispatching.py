@@ -35,7 +35,7 @@ async def test_a_dead_destination_is_probed_by_one(world: World) -> None:
     mx.faults["GREETING"] = itertools.repeat("421 4.3.2 closed")
     for number in range(40):
         await world.queue(f"r{number}@example.net")
-    world.start(retry_waits=[0.3], destination_connection_limit=5, destination_pause=0.5, destination_pause_limit=0.5)
+    world.start(retry_waits=[0.3], destination_connection_limit=5, destination_pause=2.0, destination_pause_limit=2.0)
     await world.until("min(tries) >= 2 FROM outbound_recipient")
     assert mx.sessions <= 12
     assert mx.most_sessions <= 5
@@ -236,14 +236,14 @@ async def test_leases_are_renewed(world: World) -> None:
     mx = await world.mx("example.net")
     mx.gates["DOT"] = asyncio.Event()
     await world.queue("bob@example.net")
-    world.start(lease=0.6, poll=0.1)
-    world.start(lease=0.6, poll=0.1)
+    world.start(lease=3.0, poll=0.1)
+    world.start(lease=3.0, poll=0.1)
     async with asyncio.timeout(30):
         while not mx.verbs["DATA"]:
             await asyncio.sleep(0.01)
         (begun,) = await world.rows()
-        while (await world.rows())[0]["next_attempt_at"] < begun["next_attempt_at"] + timedelta(seconds=1.2):
-            await asyncio.sleep(0.01)  # until the lease has been renewed for twice its time
+        while (await world.rows())[0]["next_attempt_at"] < begun["next_attempt_at"] + timedelta(seconds=3):
+            await asyncio.sleep(0.01)  # until it has been renewed behind its first end
     mx.gates["DOT"].set()
     (row,) = await world.until_done()
     assert (row["attempts"], len(mx.received)) == (1, 1)
