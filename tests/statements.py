@@ -1,11 +1,11 @@
 """What is asked of the database, for tests of what something costs."""
 
-import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from daemons.context import Context
+from tests.hearing import until_heard
 
 # What rules, lists and the spam filter know: nobody reads it for mail that none of it concerns.
 _OF_RULES = re.compile(
@@ -21,8 +21,7 @@ async def statements(context: Context) -> AsyncIterator[list[str]]:
 
     What changes is heard of by then, so that whatever is remembered stays.
     """
-    while not context.changes.is_connected:
-        await asyncio.sleep(0)
+    await until_heard(context)
     await context.recorder.flush()
     found: list[str] = []
     connections = [await context.pool.acquire() for _ in range(context.settings.database.pool_size)]

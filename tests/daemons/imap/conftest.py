@@ -24,6 +24,7 @@ from storage.rows import NewMessage, Placement
 from tests.conftest import Person
 from tests.daemons.imap.conversation import Client
 from tests.daemons.issuer import with_issuer
+from tests.hearing import until_heard
 
 Endpoints = Mapping[str, tuple[str, int]]
 
@@ -75,22 +76,8 @@ class Service:
         for original in originals:
             placement = Placement(mailbox_id, bits, tuple(keywords), internaldate or datetime(2026, 11, 22, tzinfo=UTC))
             group.append(await prepare(self.person.tenant_id, b"Return-Path: <>\r\n", original, [placement]))
-        told, is_stored = asyncio.Event(), False
-
-        def heard(modseq: int) -> None:
-            if modseq or is_stored:  # without a MODSEQ: notifications were away, and come again
-                told.set()
-
-        end = self.context.changes.subscribe(mailbox_id, heard)
-        try:
-            async with asyncio.timeout(30):
-                while not self.context.changes.is_connected:
-                    await asyncio.sleep(0)
-                stored = await self.context.ingest.store(group)
-                is_stored = True
-                await told.wait()
-        finally:
-            end()
+        stored = await self.context.ingest.store(group)
+        await until_heard(self.context)
         return [one.placed[0].uid for one in stored]
 
 

@@ -27,6 +27,7 @@ from tests.daemons.relay.signatures import (
     publish,
     verify,
 )
+from tests.hearing import until_heard
 from tests.internet.dns import name_server
 from tests.mails import CORPORA, as_sent
 
@@ -164,6 +165,7 @@ async def test_a_content_is_signed_once(context: Context, owner: Owner, account:
     await context.ingest.store([NewMessage(account.tenant_id, b"Received: x\r\n", message, FACTS, [])])
     content_id = await owner.fetchval("SELECT content_id FROM content")
     with signer_of(context) as signer:
+        await until_heard(context)  # of the keys: it begins anew then
         made = await asyncio.gather(
             *(signer.content_fields(account.tenant_id, content_id, account.account_id) for _ in range(5))
         )
