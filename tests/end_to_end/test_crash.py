@@ -2,99 +2,67 @@
 
 import hashlib
 import itertools
-import os
 import random
-import signal
 import threading
 import time
-import tomllib
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 
-import asyncpg
 import pytest
 
 from bench.mails import mails
 from bench.suite import Suite, state_directory
 from tests.end_to_end.clients import Smtp
-from tests.end_to_end.suite import imap, process, smtp, started
+from tests.end_to_end.crashing import SEED, Ledger, Reconnecting, at_once, database, kill, wait_for_answer
+from tests.end_to_end.suite import imap, smtp, started
 
 _ROUNDS = 20
-_SEED = 20261122
 _SENDERS = 4
-_RECOVERY_SECONDS = 60.0
 
 
 @dataclass(slots=True)
-class Ledger:
-    """What the clients know. Keys are (token, login); a token is one transaction's, and no mail is ever sent again."""
+class Deliveries(Ledger[tuple[int, str]]):
+    """Keys are (token, login): a token is one transaction's, and no mail is ever sent again."""
 
-    digests: dict[int, bytes] = field(default_factory=dict)
-    acknowledged: set[tuple[int, str]] = field(default_factory=set)
-    uncertain: set[tuple[int, str]] = field(default_factory=set)
-    progress: threading.Condition = field(default_factory=threading.Condition)
-
-    def acknowledge(self, token: int, login: str) -> None:
-        """A 250 to the message came."""
-        with self.progress:
-            self.acknowledged.add((token, login))
-            self.progress.notify_all()
-
-    def wait_for(self, more: int, within_seconds: float) -> None:
-        """Wait until `more` further acknowledgements came. Raises AssertionError when they do not."""
-        with self.progress:
-            goal = len(self.acknowledged) + more
-            assert self.progress.wait_for(lambda: len(self.acknowledged) >= goal, within_seconds), "no recovery"
+    uncertain: set[tuple[int, str]] = field(default_factory=set)  # tried, whatever came of it
 
 
-def _sender(suite: Suite, ledger: Ledger, number: int, stopping: threading.Event) -> None:
-    """Send mail after mail, alternating recipients and commands, over a new connection whenever the old one is gone."""
+def _send(suite: Suite, ledger: Deliveries, number: int, stopping: threading.Event) -> None:
+    """Send mail after mail, alternating recipients and commands."""
     logins = [account.login for account in suite.accounts()[:2]]
-    is_lmtp = number % 2 == 1
+    session = Reconnecting(lambda: smtp(suite, "lmtp" if number % 2 else "smtp"), stopping)
     tokens = itertools.count(number, _SENDERS)
-    supply = itertools.chain.from_iterable(mails(400, seed=_SEED + number + 1000 * lap) for lap in itertools.count())
-    session: Smtp | None = None
+    supply = itertools.chain.from_iterable(mails(400, seed=SEED + number + 1000 * lap) for lap in itertools.count())
     while not stopping.is_set():
         token = next(tokens)
         octets = b"X-Token: %d\r\n%s" % (token, next(supply).octets)
         recipients = logins if token % 5 == 0 else [logins[token % 2]]
         ledger.digests[token] = hashlib.sha256(octets).digest()
-        try:
-            session = session or smtp(suite, "lmtp" if is_lmtp else "smtp")
-            ledger.uncertain.update((token, login) for login in recipients)
-            replies = session.bdat(recipients, octets) if token % 3 == 0 else session.data(recipients, octets)
-        except OSError:
-            if session:
-                session.close()
-            session = None
-            stopping.wait(0.02)
-            continue
-        for login, reply in zip(recipients, replies, strict=True):
+        ledger.uncertain.update((token, login) for login in recipients)
+        bring = Smtp.bdat if token % 3 == 0 else Smtp.data
+        replies = session.attempt(partial(bring, recipients=recipients, octets=octets))
+        for login, reply in zip(recipients if replies else (), replies, strict=True):
             if reply.code == 250:
-                ledger.acknowledge(token, login)
+                ledger.acknowledge((token, login))
             else:
                 assert 400 <= reply.code < 500, f"a failure of ours must be temporary: {reply}"
-                stopping.wait(0.02)
-    if session:
-        session.close()
+                session.rest()
+    session.close()
 
 
-def _kill_in_turn(suite: Suite, ledger: Ledger) -> None:
+def _kill_in_turn(suite: Suite, ledger: Deliveries) -> None:
     """20 rounds: after some acknowledgements, at a moment of no one's choosing, SIGKILL; then mail must flow again."""
-    chance = random.Random(_SEED)
+    chance = random.Random(SEED)
     for number in range(_ROUNDS):
         started = time.monotonic()
-        ledger.wait_for(chance.randrange(20, 120), _RECOVERY_SECONDS)
+        ledger.wait_for(len(ledger.acknowledged) + chance.randrange(20, 120))
         print(f"round {number}: mail flowed for or again after {time.monotonic() - started:.1f} s")
-        victims = [["smtp"], ["postgres"], ["smtp", "postgres"], ["archiver", "smtp"]][number % 4]
-        pids = [process(suite, name) for name in victims]
-        time.sleep(chance.random() * 0.05)  # the moment is to be random, nothing is waited for
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-    ledger.wait_for(50, _RECOVERY_SECONDS)
+        kill(suite, [["smtp"], ["postgres"], ["smtp", "postgres"], ["archiver", "smtp"]][number % 4], chance)
+    ledger.wait_for(len(ledger.acknowledged) + 50)
 
 
-def _found(suite: Suite, ledger: Ledger) -> Counter[tuple[int, str]]:
+def _found(suite: Suite, ledger: Deliveries) -> Counter[tuple[int, str]]:
     """Every message in the mailboxes by token, each one whole."""
     found: Counter[tuple[int, str]] = Counter()
     for account in suite.accounts()[:2]:
@@ -138,45 +106,21 @@ _BOOKS = {
 
 
 async def _check_books(suite: Suite) -> None:
-    settings = tomllib.loads((suite.state / "run" / "postwerk.toml").read_text("utf-8"))
-    connection = await asyncpg.connect(settings["database"].get("owner_dsn") or settings["database"]["dsn"])
-    try:
+    async with database(suite) as connection:
         for wrong, query in _BOOKS.items():
             assert await connection.fetchval(query) == 0, wrong
-        deadline = time.monotonic() + _RECOVERY_SECONDS
-        while await connection.fetchval("SELECT count(*) FROM journal WHERE archived_seq IS NULL"):
-            assert time.monotonic() < deadline, "the archiver does not catch up"
-            time.sleep(0.1)
+        await wait_for_answer(connection, "SELECT NOT EXISTS (SELECT FROM journal WHERE archived_seq IS NULL)")
         journal = await connection.fetchval("SELECT count(*) FROM journal")
         assert journal == await connection.fetchval("SELECT count(*) FROM archive_message")
-    finally:
-        await connection.close()
 
 
 @pytest.mark.timeout(900)
 async def test_kill_loses_nothing_acknowledged() -> None:
     """Over 20 rounds of kill -9 of smtp, archiver and PostgreSQL each acknowledged message stays, whole and once."""
-    ledger = Ledger()
-    stopping = threading.Event()
-    failures: list[BaseException] = []
+    ledger = Deliveries()
     with state_directory() as state, started(Suite(state)) as suite:
-
-        def send(number: int) -> None:
-            try:
-                _sender(suite, ledger, number, stopping)
-            except BaseException as error:  # shown by the test below
-                failures.append(error)
-
-        threads = [threading.Thread(target=send, args=(number,)) for number in range(_SENDERS)]
-        for thread in threads:
-            thread.start()
-        try:
+        with at_once(_SENDERS, lambda number, stopping: _send(suite, ledger, number, stopping)):
             _kill_in_turn(suite, ledger)
-        finally:
-            stopping.set()
-            for thread in threads:
-                thread.join(90)
-        assert not failures
         found = _found(suite, ledger)
         assert not ledger.acknowledged - found.keys(), "acknowledged, but not there"
         assert not [key for key, count in found.items() if count > 1], "there more than once"

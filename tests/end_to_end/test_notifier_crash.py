@@ -2,14 +2,12 @@
 
 import itertools
 import json
-import os
 import random
-import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -17,11 +15,10 @@ import pytest
 
 from bench.suite import UNFILTERED, Suite, state_directory
 from tests.end_to_end.clients import Smtp
-from tests.end_to_end.suite import process, started
+from tests.end_to_end.crashing import SEED, Reconnecting, at_once, kill, wait_until
+from tests.end_to_end.suite import smtp, started
 
 _MESSAGES = 300
-_SEED = 20261122
-_WAIT_SECONDS = 90.0
 _VICTIMS = (["relay"], ["smtp"], ["postgres"], ["relay", "smtp"], ["relay"])
 _CONFIGURATION = f"""
 {UNFILTERED}
@@ -78,29 +75,20 @@ def gateway() -> Iterator[tuple[int, list[dict[str, str]]]]:
 
 def _send(suite: Suite, login: str, stopping: threading.Event) -> None:
     """Deliver message after message until all are acknowledged; what was not is delivered again, so some lie there twice."""
-    session: Smtp | None = None
+    session = Reconnecting(lambda: smtp(suite, "lmtp"), stopping)
     token = 0
     while token < _MESSAGES and not stopping.is_set():
         octets = f"From: <a@client.example>\r\nTo: <{login}>\r\nSubject: {token}\r\n\r\nHello.\r\n".encode()
-        try:
-            session = session or Smtp(suite.endpoint("lmtp"), is_lmtp=True)
-            (answer,) = session.data([login], octets)
-        except OSError:
-            if session is not None:
-                session.close()
-            session = None
-            stopping.wait(0.02)
-            continue
-        if answer.code == 250:
+        answers = session.attempt(partial(Smtp.data, recipients=[login], octets=octets))
+        if answers and answers[0].code == 250:
             token += 1
-    if session is not None:
-        session.close()
+    session.close()
 
 
 @pytest.mark.timeout(240)
 def test_kill_loses_no_notification() -> None:
     """Each message in the mailbox is notified of by one id, each id arrives, and it is charged once."""
-    chance, stopping = random.Random(_SEED), threading.Event()
+    chance = random.Random(SEED)
     with (
         state_directory() as state,
         gateway() as (port, taken),
@@ -108,19 +96,12 @@ def test_kill_loses_no_notification() -> None:
     ):
         login = suite.accounts()[0].login
         suite.command("sieve", "put", login, "fax", "-", "--activate", text=_SCRIPT)
-        sender = threading.Thread(target=_send, args=(suite, login, stopping))
-        sender.start()
-        try:
+        with at_once(1, lambda _, stopping: _send(suite, login, stopping)) as (sender,):
             for number, victims in enumerate(_VICTIMS, start=1):
-                _wait(lambda wanted=number: len(taken) >= wanted * _MESSAGES // (len(_VICTIMS) + 1))
-                time.sleep(chance.random() * 0.05)  # the moment is to be random, nothing is waited for
-                for pid in [process(suite, victim) for victim in victims]:
-                    os.kill(pid, signal.SIGKILL)
-            sender.join(_WAIT_SECONDS)
-        finally:
-            stopping.set()
-            sender.join()
-        _wait(lambda: all(row["state"] == "sent" for row in _queue(suite)))
+                _wait_for(taken, number * _MESSAGES // (len(_VICTIMS) + 1))
+                kill(suite, victims, chance)
+            wait_until(lambda: not sender.is_alive())
+        wait_until(lambda: all(row["state"] == "sent" for row in _queue(suite)))
         rows, (cost,) = _queue(suite), json.loads(suite.command("notifier", "costs", "--json"))
         (account,) = [row for row in json.loads(suite.command("account", "list", "--json")) if row["login"] == login]
     ids = {each["id"] for each in taken}
@@ -131,13 +112,10 @@ def test_kill_loses_no_notification() -> None:
     assert doubles <= 5 * len(_VICTIMS)  # those under way at each death
 
 
+def _wait_for(taken: list[dict[str, str]], count: int) -> None:
+    wait_until(lambda: len(taken) >= count)
+
+
 def _queue(suite: Suite) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = json.loads(suite.command("notifier", "list", "--limit", "100000", "--json"))
     return rows
-
-
-def _wait(condition: Any) -> None:
-    deadline = time.monotonic() + _WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "no recovery"
-        time.sleep(0.1)
