@@ -23,7 +23,7 @@ from daemons.smtp.transaction import Addressee, Origin
 from filters.pipeline import PASSED
 from protocol.address import parse_addr_spec
 from protocol.smtp.command import Mail, Rcpt
-from protocol.smtp.parameters import NO_RCPT_PARAMETERS, MailParameters
+from protocol.smtp.parameters import MailParameters, RcptParameters
 from storage import quarantine
 from storage.errors import MailboxNotFoundError
 from storage.memory import AlreadyRememberedError
@@ -55,7 +55,8 @@ class Releasing:
         if kept.inbox_id is None:
             raise MailboxNotFoundError(f"{kept.login} has no inbox")
         recipient = Recipient(kept.tenant_id, kept.account_id, kept.inbox_id, is_disabled=False, is_over_quota=False)
-        addressee = Addressee(Rcpt(parse_addr_spec(kept.forward_path), NO_RCPT_PARAMETERS), recipient)
+        parameters = RcptParameters(orcpt=kept.orcpt)
+        addressee = Addressee(Rcpt(parse_addr_spec(kept.forward_path), parameters), recipient)
         incoming = await self._incoming(kept)
         for _ in range(PLANS):
             deliveries = await self._delivering.plan(incoming, [addressee], "none")
@@ -81,6 +82,7 @@ class Releasing:
             decision=PASSED,
             original=original,
             facts=await facts_of(original),
+            earlier_login=kept.sender_login,
         )
 
     async def _store(self, kept: Kept, group: Sequence[NewMessage]) -> None:

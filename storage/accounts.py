@@ -245,6 +245,12 @@ async def list_accounts(connection: Connection) -> list[AccountRow]:
     return [AccountRow(*row) for row in rows]
 
 
+async def login_of_account(connection: "Connection | Pool", account_id: int) -> str:
+    """The account's login, "" when it is gone. Raises UnavailableError."""
+    async with reported():
+        return await connection.fetchval("SELECT login FROM account WHERE account_id = $1", account_id) or ""
+
+
 async def remove_account(connection: Connection, login: str) -> None:
     """Remove the account with its mailboxes and addresses; what is archived stays archived. Raises NotFoundError."""
     local_part, domain = split_address(login)

@@ -12,8 +12,9 @@ from storage.errors import NotFoundError, StorageError
 from storage.pool import Connection, Pool, reported
 
 _ADD = """
-INSERT INTO quarantine (tenant_id, account_id, content_id, reason, reverse_path, forward_path, trace_id, received_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO quarantine (tenant_id, account_id, content_id, reason, reverse_path, forward_path, trace_id, received_at, sender_login,
+                        orcpt)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 _DELETE = "DELETE FROM quarantine WHERE quarantine_id = $1 RETURNING tenant_id, trace_id, forward_path"
 _FORGET = """
@@ -29,7 +30,8 @@ SELECT q.quarantine_id, t.name AS tenant, a.login, q.received_at, q.reason, q.re
        c.size_octets, q.trace_id, q.told_at,
        q.received_at + make_interval(secs => coalesce(t.quarantine_days * 86400.0, $1)) AS expires_at,
        q.tenant_id, q.account_id, q.content_id, c.header_cache,
-       (SELECT mailbox_id FROM mailbox AS m WHERE m.account_id = q.account_id AND m.name = 'INBOX') AS inbox_id
+       (SELECT mailbox_id FROM mailbox AS m WHERE m.account_id = q.account_id AND m.name = 'INBOX') AS inbox_id,
+       q.sender_login, q.orcpt
   FROM quarantine AS q JOIN tenant AS t USING (tenant_id) JOIN account AS a USING (account_id)
   JOIN content AS c USING (content_id)
 """
@@ -79,6 +81,8 @@ class Kept:
     content_id: int
     header_cache: bytes
     inbox_id: int | None
+    sender_login: str
+    orcpt: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +124,14 @@ class Quarantined(Effect):
     forward_path: str
     trace_id: str  # 16 hexadecimal digits
     received_at: datetime  # aware
+    sender_login: str = ""  # who sent it after AUTH
+    orcpt: str | None = None  # RFC 3461 §4.2
 
     async def apply(self, connection: Connection, content_id: int) -> None:
         """See Effect."""
         await connection.execute(
             _ADD, self.tenant_id, self.account_id, content_id, self.reason, self.reverse_path, self.forward_path,
-            self.trace_id, self.received_at,
+            self.trace_id, self.received_at, self.sender_login, self.orcpt,
         )  # fmt: skip
 
 

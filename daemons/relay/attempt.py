@@ -28,6 +28,7 @@ class Attempt:
         False  # it lies in a mailbox of ours: a delivered one is "delivered", not "relayed" (RFC 3464 §2.3.3)
     )
     is_reported_by_peer: bool = False  # the server took NOTIFY along (RFC 3461 §5.2.2): it reports success itself
+    is_expanded: bool = False  # its recipient here sends it on to several: "expanded"
     knows_deadline: bool = False  # it took BY along (RFC 2852 §4.1.4)
 
 

@@ -28,7 +28,7 @@ from storage.rows import NewMessage
 _log = logger("bounces")
 _REPORTS = Counter("postwerk_relay_reports", "Reports to senders, by the worst that they tell.", ["action"])
 _DROPPED = Counter("postwerk_relay_dropped_reports", "Failures of which nobody could be told, by reason.", ["reason"])
-_ACTIONS: tuple[Action, ...] = ("failed", "delayed", "relayed", "delivered")  # the worst first
+_ACTIONS: tuple[Action, ...] = ("failed", "delayed", "relayed", "expanded", "delivered")  # the worst first
 
 
 class Bounces:
@@ -168,8 +168,9 @@ def action_of(settled: Settled) -> Action | None:
         case "deferred":
             return "delayed" if settled.is_delay_due and (notify is None or "DELAY" in notify) else None
         case "delivered":
-            if attempt.is_final:
-                return "delivered" if notify is not None and "SUCCESS" in notify else None
+            if attempt.is_final or attempt.is_expanded:
+                action: Action = "delivered" if attempt.is_final else "expanded"
+                return action if notify is not None and "SUCCESS" in notify else None
             if notify is not None and "SUCCESS" in notify and not attempt.is_reported_by_peer:
                 return "relayed"
             return "relayed" if _leaves_deadlines(settled) else None

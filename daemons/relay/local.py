@@ -7,14 +7,14 @@ report of delivery, all in one transaction. What we send ourselves, bounces for 
 import asyncio
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from daemons.authentication import Identity
 from daemons.context import Context
 from daemons.delivery import THREAD_OCTETS, facts_of
 from daemons.logs import logger
-from daemons.relay.attempt import Attempt, Kind, text_of
+from daemons.relay.attempt import Attempt, Kind, Settled, text_of
 from daemons.relay.bounces import Bounces
 from daemons.relay.content import without_return_path
 from daemons.relay.dispatcher import Dispatcher
@@ -32,6 +32,7 @@ from protocol.smtp.command import Mail, Rcpt
 from protocol.smtp.parameters import MailParameters, RcptParameters
 from protocol.smtp.reply import Reply, reply
 from protocol.status import Enhanced
+from storage.accounts import login_of_account
 from storage.errors import LeaseLostError, OverQuotaError, StorageError, UnavailableError
 from storage.outbound import Leased
 from storage.rows import Placement, Recipient
@@ -115,12 +116,11 @@ class LocalDelivery:
 
     async def _place(self, addressed: Sequence[_Addressed]) -> None:
         first = addressed[0].leased
-        delivered = self._attempt(_DELIVERED)
-        settled = [settle(self._context.settings.relay, each.leased, delivered) for each in addressed]
         layout = await self._context.blobs.layout(first.content_id)
         async with self._reading if layout.original_octets > THREAD_OCTETS else nullcontext():
             incoming = await self._incoming(first, layout.head, await self._context.blobs.read(first.content_id))
             deliveries = await self._deliveries(incoming, addressed)
+            settled = self._settled(addressed, deliveries)
             messages = of_known(incoming, deliveries, first.tenant_id)
             if not messages:  # discarded
                 await self._settler.settle(settled)
@@ -137,7 +137,10 @@ class LocalDelivery:
         parameters = MailParameters(
             body=leased.body, is_smtputf8=leased.is_smtputf8, ret=leased.ret, envid=leased.envid
         )
-        identity = None if leased.account_id is None else Identity(leased.account_id, leased.tenant_id, "")
+        identity = None
+        if leased.account_id is not None:
+            login = await login_of_account(self._context.pool, leased.account_id)
+            identity = Identity(leased.account_id, leased.tenant_id, login)
         return Incoming(
             mail=Mail(reverse_path, parameters),
             origin=Origin(peer="", helo=self._context.settings.hostname, protocol="", tls=None, identity=identity),
@@ -165,6 +168,23 @@ class LocalDelivery:
             )
             for each in inboxes.values()
         ]
+
+    def _settled(self, addressed: Sequence[_Addressed], deliveries: Sequence[Delivery]) -> list[Settled]:
+        """The recipients have it, each as far as a sender who asked for reports of success is to hear."""
+        fared = {
+            each.account_id: next((one.success for one in each.everyone() if one.success), None) for each in deliveries
+        }
+        delivered, settled = self._attempt(_DELIVERED), []
+        for each in addressed:
+            success = fared.get(each.recipient.account_id)
+            attempt = replace(
+                delivered,
+                is_final=success == "delivered",
+                is_expanded=success == "expanded",
+                is_reported_by_peer=success is None,
+            )
+            settled.append(settle(self._context.settings.relay, each.leased, attempt))
+        return settled
 
     def _attempt(self, answer: Reply) -> Attempt:
         """Our own answer as the outcome of an attempt."""

@@ -303,6 +303,17 @@ async def test_rules_may_be_asked(context: Context, owner: Owner, account: Perso
     await assert_counters_true(owner)
 
 
+async def test_rules_see_the_envelope_of_what_is_released(context: Context, owner: Owner, account: Person) -> None:
+    """From whom, who logged in, to whom, and to whom first: as they would have seen it without the quarantine."""
+    await put(context, account, sender_login="bob@example.test", orcpt="rfc822;team@example.test")
+    script = (
+        b'require "envelope"; if allof (envelope :is "auth" "bob@example.test", '
+        b'envelope :is "from" "bob@example.net", envelope :is "to" "alice@example.test", '
+        b'envelope :is "orig_to" "team@example.test") { discard; }'
+    )
+    assert await by_rules(context, owner, account, script) == ["discarded"]
+
+
 @pytest.mark.parametrize(
     ("script", "count"), [(b"discard;", 0), (b"keep;", 1), (b'require "reject"; reject "No.";', 0)]
 )

@@ -50,7 +50,14 @@ class Incoming:
     original: bytes | Path  # as it came
     facts: ContentFacts
     treated: Mapping[int, Treated] = field(default_factory=dict)  # what tenants get in place of it
+    earlier_login: str = ""  # who sent it after AUTH, when that is all that is known of him any more
     _whole: list[Form] = field(default_factory=list, init=False, repr=False, compare=False)  # one at most
+
+    @property
+    def login(self) -> str:
+        """Who has sent it after AUTH, as scripts see it; "" is nobody."""
+        identity = self.origin.identity
+        return identity.login if identity is not None else self.earlier_login
 
     @property
     def whole(self) -> Form:
@@ -99,6 +106,9 @@ class Delivery:
     further: list["Delivery"] = field(default_factory=list)  # accounts of this host that it is sent on to
     refusal: Refusal | None = None  # then the rest is empty
     is_sent_on: bool = False  # to another host, or it was before
+    passed_on: Literal["expanded", "relayed"] | None = (
+        None  # so is success reported, unless by whoever it is sent on to
+    )
     led_to: set[int] = field(default_factory=set)  # accounts of this host that it is sent on to, each by its own rules
     form: Form | None = None  # as the account gets it
     done: list[str] = field(default_factory=list)  # what was done, in words, for the trace
@@ -117,12 +127,18 @@ class Delivery:
     def forget(self) -> None:
         """As if nothing had been done yet."""
         self.filed, self.effects, self.messages, self.further = [], [], [], []
+        self.passed_on = None
         self.is_sent_on, self.led_to, self.done, self.fault, self.refusal = False, set(), [], "", None
 
     @property
     def is_kept(self) -> bool:
         """Whether it lies in some mailbox afterwards."""
         return any(filed.placement is not None for filed in self.filed)
+
+    @property
+    def success(self) -> Literal["delivered", "expanded", "relayed"] | None:
+        """What a sender hears who asked for reports of success; None: nothing, or from whoever it is sent on to."""
+        return "delivered" if self.is_kept else self.passed_on
 
     @property
     def is_handled(self) -> bool:

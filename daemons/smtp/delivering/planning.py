@@ -215,6 +215,8 @@ class _Planning:
             forward_path=str(addressee.rcpt.forward_path),
             trace_id=incoming.trace_id,
             received_at=incoming.received_at,
+            sender_login=incoming.login,
+            orcpt=addressee.rcpt.parameters.orcpt,
         )
 
 
@@ -229,10 +231,9 @@ def _envelope(incoming: Incoming, addressee: Addressee) -> Envelope:
     kind, _, original = (addressee.rcpt.parameters.orcpt or "").partition(";")
     if kind.lower() not in ("rfc822", "utf-8") or original.lower() == path.lower():
         original = ""
-    identity = incoming.origin.identity
     return Envelope(
         reverse_path=str(incoming.mail.reverse_path or ""),
         forward_path=path,
         original_recipient=original,
-        login=identity.login if identity is not None else "",
+        login=incoming.login,
     )

@@ -16,6 +16,7 @@ from daemons.smtp.delivering.trust import may_be_told
 from daemons.smtp.transaction import Onward
 from filters.sieve.actions import Redirect
 from protocol.address import AddressError, AddrSpec, parse_addr_spec
+from protocol.smtp.command import Rcpt
 from protocol.smtp.parameters import RcptParameters
 from protocol.smtp.reply import Reply
 from storage.memory import Remember, is_remembered
@@ -44,6 +45,7 @@ class SendingOn:
             return
         digest = await self._digest()
         ways: dict[tuple[object, str | None], tuple[Redirect, list[Onward]]] = {}  # what can be queued as one message
+        places: list[Rcpt] = []  # where it goes
         for redirect in redirects:
             wanted = await self._addresses(redirect)
             _, onward = ways.setdefault((redirect.message and id(redirect.message), redirect.ret), (redirect, []))
@@ -60,11 +62,20 @@ class SendingOn:
                 done.append(f"sent on to {address}")
                 self._delivery.is_sent_on |= bool(found.onward)
                 onward += found.onward
+                places += [each.rcpt for each in found.local] + [each.rcpt for each in found.onward]
                 await self._pass_to(found, redirect)
                 if digest:
                     self._remember(key)
         for redirect, onward in ways.values():
             await self._queue(onward, redirect)
+        self._report(places, is_elsewhere=any(onward for _, onward in ways.values()))
+
+    def _report(self, places: Sequence[Rcpt], *, is_elsewhere: bool) -> None:
+        """How success is reported to a sender who asked for that: by the one place where it goes, if that is asked to, or by us."""
+        if len(places) > 1:
+            self._delivery.passed_on = "expanded"
+        elif is_elsewhere and not (self._may_be_told and "SUCCESS" in (places[0].parameters.notify or ())):
+            self._delivery.passed_on = "relayed"
 
     async def _addresses(self, redirect: Redirect) -> list[AddrSpec]:
         """To whom: an address, or all members of a list of the account (RFC 6134 §2.2)."""
@@ -118,7 +129,7 @@ class SendingOn:
     async def _queue(self, onward: Sequence[Onward], redirect: Redirect) -> None:
         if not onward:
             return
-        incoming, account_id = self._case.incoming, self._case.owner.account_id
+        incoming = self._case.incoming
         keeps = self._delivery.is_kept
         self._delivery.messages += await self._means.redirects.messages(
             incoming,
@@ -127,9 +138,15 @@ class SendingOn:
                 replace(each, keeps=keeps) if each.account == self._delivery.addressee.recipient else each
                 for each in onward
             ],
-            may_be_told=may_be_told(incoming.mail.reverse_path, incoming.origin, self._case.own, account_id),
+            may_be_told=self._may_be_told,
             ret=redirect.ret,
         )
+
+    @property
+    def _may_be_told(self) -> bool:
+        """Whether the sender hears from where it goes."""
+        incoming, account_id = self._case.incoming, self._case.owner.account_id
+        return may_be_told(incoming.mail.reverse_path, incoming.origin, self._case.own, account_id)
 
     # -- what was sent on before ------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import pytest
 from tests.conftest import Owner, Person, add_person
 from tests.daemons.relay.world import ORIGINAL, World
 from tests.daemons.smtp.filed import rules
+from tests.daemons.smtp.test_reports import read
 from tests.daemons.smtp.test_traces import traced
 
 BOB = "bob@example.test"
@@ -38,6 +39,43 @@ async def test_by_their_rules(world: World, owner: Owner, bob: Person) -> None:
     assert filed.startswith(b"Return-Path: <alice@example.test>\r\nX-Sorted: yes\r\nReceived: ")
     found = await traced(world.context, trace_id)
     assert [note.facts["actions"] for note in found.notes if note.kind == "filtered"] == [["filed into 'Later'"]]
+
+
+async def test_rules_see_the_envelope(world: World, owner: Owner, bob: Person) -> None:
+    """Whose login sent it, from whom and to whom: as they would have seen it at once."""
+    await rules(
+        owner,
+        bob,
+        'require "envelope"; if allof (envelope :is "auth" "alice@example.test", envelope :is "from" "alice@example.test", '
+        'envelope :is "to" "bob@example.test") { discard; }',
+    )
+    await world.queue(BOB)
+    world.start()
+    await world.until_done()
+    assert await names(owner, bob) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("keep;", ["delivered"]),
+        ('redirect "carol@example.test"; redirect "dave@example.test";', ["expanded"]),
+        ('redirect "carol@example.test";', ["delivered"]),
+        ("discard;", []),
+    ],
+)
+async def test_what_the_user_hears_of_success(
+    world: World, owner: Owner, bob: Person, source: str, told: list[str]
+) -> None:
+    """What was held is reported like what was not: in a mailbox, passed on to several, or not at all."""
+    for login in ("carol@example.test", "dave@example.test"):
+        await add_person(world.context.settings, owner, login)
+    await rules(owner, bob, source)
+    await world.queue(BOB, notify=("SUCCESS",))
+    world.start()
+    await world.until_done()
+    reports = [read(octets)[1][1] for octets in await world.inbox()]
+    assert [each["Action"] for each in reports] == told
 
 
 async def test_discarded_and_rejected(world: World, owner: Owner, bob: Person) -> None:
