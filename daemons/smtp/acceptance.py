@@ -19,13 +19,14 @@ from daemons.logs import logger
 from daemons.outgoing import messages_of, new_transaction_id
 from daemons.smtp import replies
 from daemons.smtp.circles import passed_by, without_circles
+from daemons.smtp.delivering import successes
 from daemons.smtp.delivering.groups import caused, shares
 from daemons.smtp.delivering.incoming import Delivery, Incoming, Refusal, refused
 from daemons.smtp.delivering.onward import Ways, ways_of
 from daemons.smtp.delivering.planning import Delivering, Refusals
 from daemons.smtp.journal import journal_envelope
 from daemons.smtp.notes import Notes
-from daemons.smtp.reports import Reports
+from daemons.smtp.reports import Reports, Success
 from daemons.smtp.transaction import Addressee, Forwarded, Origin, Transaction
 from daemons.smtp.treatment import treating
 from filters.pipeline import Decision, Pipeline, decide
@@ -98,7 +99,7 @@ class Acceptance:
         decision = await self._decide(transaction, origin, transaction_id)
         notes = Notes(self._context.recorder, transaction, origin, transaction_id)
         notes.checked(decision)
-        if decision.refusal is None and any(each.onward for each in transaction.forwarded):
+        if decision.refusal is None and not is_lmtp and any(each.onward for each in transaction.forwarded):
             decision = await self._without_circles(transaction, decision)
         if decision.refusal is not None:
             return [self._refused(notes, decision.refusal)] * transaction.answer_count
@@ -117,9 +118,9 @@ class Acceptance:
                 facts=facts,
                 treated=treated,
             )
-            if is_lmtp and not transaction.forwarded:
+            if is_lmtp:
                 return await self._deliver_each(incoming, transaction, notes)
-            return await self._deliver_all(incoming, transaction, notes)
+            return [await self._deliver_all(incoming, transaction, notes, set())]
 
     def _refused(self, notes: Notes, refusal: Refuse | Refusal) -> Reply:
         log.info("message refused", id=notes.trace_id, reason=refusal.reason)
@@ -191,18 +192,23 @@ class Acceptance:
 
     # -- delivering -------------------------------------------------------------------------------------------------
 
-    async def _deliver_all(self, incoming: Incoming, transaction: Transaction, notes: Notes) -> list[Reply]:
-        """One answer for everybody: all are served, or none, and nobody is refused unless all are."""
+    async def _deliver_all(self, incoming: Incoming, transaction: Transaction, notes: Notes, has_it: set[int]) -> Reply:
+        """One answer for everybody: all are served, or none, and nobody is refused unless all are.
+
+        has_it: accounts that have the message already; those that get it now are added.
+        """
         ways = await ways_of(self.delivering, incoming, transaction.forwarded) if transaction.forwarded else Ways()
         if isinstance(ways, Ways) and not (ways.ways or ways.stayed or transaction.everyone or transaction.returned):
             ways = ways.refusal or ways
         if isinstance(ways, Refuse):
-            return [self._refused(notes, ways)] * transaction.answer_count
-        everyone = [*transaction.everyone, *ways.stayed]
+            return self._refused(notes, ways)
+        everyone = [each for each in (*transaction.everyone, *ways.stayed) if each.recipient.account_id not in has_it]
         refusals: Refusals = "none" if ways.ways or transaction.returned else "all"
+        planned: list[Delivery] = []
 
         async def made() -> Made | Reply:
-            deliveries = await self.delivering.plan(incoming, everyone, refusals)
+            deliveries = await self.delivering.plan(incoming, everyone, refusals, has_it)
+            planned[:] = deliveries
             refusal = refused(deliveries)
             if refusal is not None:
                 return self._refused(notes, refusal)
@@ -211,14 +217,55 @@ class Acceptance:
                 group += self._returns(incoming, transaction)
             if ways.ways:
                 group += await ways.messages(self.delivering, incoming)
-            group += await self._reports_of(incoming, transaction, deliveries, transaction.expanded)
+            group += await self._reports_of(incoming, transaction, deliveries, transaction.expanded, ways.untold)
             return Made(group, deliveries)
 
-        return [await self._stored(made, notes)] * transaction.answer_count
+        answer = await self._stored(made, notes)
+        if answer.is_positive:
+            has_it |= _reached(planned)
+        return answer
 
     async def _deliver_each(self, incoming: Incoming, transaction: Transaction, notes: Notes) -> list[Reply]:
-        """LMTP answers for each recipient (RFC 2033 §4.2): when they cannot be served together, each is served alone."""
-        answers = await self._serve(incoming, transaction, transaction.addressees, notes)
+        """LMTP answers for each recipient (RFC 2033 §4.2): accounts first, then each address that forwards."""
+        if not transaction.forwarded:
+            answers, _ = await self._serve_accounts(incoming, transaction, notes)
+            return [answers[each.recipient.account_id] for each in transaction.addressees]
+        told: dict[Rcpt, Reply] = {}
+        has_it: set[int] = set()
+        if transaction.addressees:
+            part = replace(transaction, forwarded=[], expanded=[])
+            answers, has_it = await self._serve_accounts(incoming, part, notes.of(part))
+            told = {each.rcpt: answers[each.recipient.account_id] for each in transaction.addressees}
+        for forwarded in transaction.forwarded:
+            if forwarded.rcpt not in told:
+                told[forwarded.rcpt] = await self._pass_on(incoming, transaction, forwarded, notes, has_it)
+        return [told[rcpt] for rcpt in transaction.named]
+
+    async def _pass_on(
+        self, incoming: Incoming, transaction: Transaction, address: Forwarded, notes: Notes, has_it: set[int]
+    ) -> Reply:
+        """What an address that forwards answers by itself. What the others were answered stays true."""
+        part = replace(
+            transaction, addressees=[], forwarded=[address], expanded=[address] if address.is_expanded else []
+        )
+        notes = notes.of(part)
+        try:
+            decision = await self._without_circles(part, incoming.decision)
+            if decision.refusal is not None:
+                return self._refused(notes, decision.refusal)
+            return await self._deliver_all(incoming, part, notes, has_it)
+        except StorageError as error:
+            log.warning("message deferred", id=incoming.trace_id, reason=type(error).__name__, detail=str(error))
+        except Exception:
+            log.exception("message deferred by an internal error", id=incoming.trace_id)
+        return replies.UNAVAILABLE
+
+    async def _serve_accounts(
+        self, incoming: Incoming, transaction: Transaction, notes: Notes
+    ) -> tuple[dict[int, Reply], set[int]]:
+        """What each account answers, and who has the message then. Those that cannot be served together are served alone."""
+        done: list[Delivery] = []
+        answers = await self._serve(incoming, transaction, transaction.addressees, notes, done)
         accounts: dict[int, list[Addressee]] = {}
         for addressee in transaction.addressees:
             if addressee.recipient.account_id not in answers:
@@ -226,28 +273,35 @@ class Acceptance:
         failed = list(accounts)
         for account_id in failed:
             try:
-                answers |= await self._serve(incoming, transaction, accounts[account_id], notes)
+                answers |= await self._serve(incoming, transaction, accounts[account_id], notes, done)
             except StorageError:  # the others' positive replies stay true
                 answers[account_id] = replies.UNAVAILABLE
         if failed:
             served = [each for account_id in failed if answers[account_id].is_positive for each in accounts[account_id]]
-            await self._report_late(incoming, transaction, served)
-        return [answers[each.recipient.account_id] for each in transaction.addressees]
+            await self._report_late(incoming, transaction, successes.of_accounts(served, done))
+        return answers, _reached(done)
 
     async def _serve(
-        self, incoming: Incoming, transaction: Transaction, addressees: Sequence[Addressee], notes: Notes
+        self,
+        incoming: Incoming,
+        transaction: Transaction,
+        addressees: Sequence[Addressee],
+        notes: Notes,
+        done: list[Delivery],
     ) -> dict[int, Reply]:
         """What each of the accounts answers; those of several that cannot be served together are missing.
 
-        Who is served alone is reported on later, together with others.
+        done: takes what becomes of it. Who is served alone is reported on later, together with others.
         """
         account_ids, everybody = _account_ids(addressees), _account_ids(transaction.addressees)
         answers: dict[int, Reply] = {}
         rejected: list[Delivery] = []
+        accepted: list[Delivery] = []
 
         async def made() -> Made | Reply:
             deliveries = await self.delivering.plan(incoming, addressees, "each", everybody)
             taken = [each for each in deliveries if each.refusal is None]
+            accepted[:] = taken
             rejected[:] = [each for each in deliveries if each.refusal is not None]
             answers.clear()
             answers.update((each.account_id, each.refusal.reply) for each in rejected if each.refusal is not None)
@@ -266,6 +320,8 @@ class Acceptance:
         waiting = account_ids - answers.keys()
         if answer.is_positive or len(waiting) == 1:
             answers |= dict.fromkeys(waiting, answer)
+        if answer.is_positive:
+            done += accepted
         return answers
 
     def _group(self, incoming: Incoming, transaction: Transaction, deliveries: Sequence[Delivery]) -> list[NewMessage]:
@@ -315,16 +371,16 @@ class Acceptance:
         transaction: Transaction,
         deliveries: Sequence[Delivery],
         expanded: Sequence[Forwarded] = (),
+        untold: Sequence[Forwarded] = (),
     ) -> list[NewMessage]:
-        """The report of delivery that the sender asked for: on those who have it, and on addresses that stand for several."""
+        """The report of success that the sender asked for: on those who have it, and on addresses that pass it on."""
         if not transaction.asks_for_success:
             return []
-        kept = {each.account_id for each in deliveries if each.is_kept}
-        addressees = [each for each in transaction.everyone if each.recipient.account_id in kept]
         told = [each for each in expanded if not _is_discarded(incoming, each.tenant_id)]
-        return await self._reports.of_delivery(transaction, addressees, incoming.trace_id, incoming.received_at, told)
+        reported = successes.of_accounts(transaction.everyone, deliveries) + successes.of_addresses(told, untold)
+        return await self._reports.of_delivery(transaction, reported, incoming.trace_id, incoming.received_at)
 
-    async def _report_late(self, incoming: Incoming, transaction: Transaction, served: Sequence[Addressee]) -> None:
+    async def _report_late(self, incoming: Incoming, transaction: Transaction, served: Sequence[Success]) -> None:
         """One report for all who were served alone. It cannot undo what they were answered: if it fails, it is lost."""
         try:
             reports = await self._reports.of_delivery(transaction, served, incoming.trace_id, incoming.received_at)
@@ -385,6 +441,11 @@ def _accounts(transaction: Transaction) -> tuple[Account, ...]:
     for recipient, path in concerned:
         found.setdefault(recipient.account_id, Account(recipient.tenant_id, recipient.account_id, path))
     return tuple(found.values())
+
+
+def _reached(deliveries: Sequence[Delivery]) -> set[int]:
+    """The accounts for which it is decided what becomes of the message."""
+    return {each.account_id for delivery in deliveries for each in delivery.everyone()}
 
 
 def _account_ids(addressees: Sequence[Addressee]) -> set[int]:

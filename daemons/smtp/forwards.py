@@ -84,7 +84,8 @@ def _told(
     once, by us, when the address is expanded.
     """
     notify = rcpt.parameters.notify
-    if len(accounts) + len(onward) > 1 and notify is not None and "SUCCESS" in notify:
+    is_expanded = len(accounts) + len(onward) > 1
+    if is_expanded and notify is not None and "SUCCESS" in notify:
         notify = tuple(word for word in notify if word != "SUCCESS") or ("NEVER",)
     orcpt = rcpt.parameters.orcpt
     if orcpt is None:
@@ -95,4 +96,5 @@ def _told(
         tenant_id=tenant_id,
         local=tuple(Addressee(Rcpt(path, parameters), recipient) for path, recipient in accounts.values()),
         onward=tuple(replace(each, rcpt=Rcpt(each.rcpt.forward_path, parameters)) for each in onward),
+        is_expanded=is_expanded,
     )

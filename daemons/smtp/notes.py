@@ -1,6 +1,7 @@
 """What the delivery trace is told of a message that came in: to each tenant its own part of it, and nothing of the others."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 
 from prometheus_client import Counter
 
@@ -39,6 +40,12 @@ class Notes:
         self._source: dict[str, object] = {"peer": origin.peer, "helo": origin.helo}
         if self._sender is not None:
             self._source["login"] = self._sender.login
+
+    def of(self, transaction: Transaction) -> "Notes":
+        """Of some of the recipients, who are answered by themselves."""
+        part = copy(self)
+        part._transaction = transaction
+        return part
 
     def read(self, facts: ContentFacts) -> None:
         """What was found in the message."""

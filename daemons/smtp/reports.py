@@ -6,13 +6,13 @@ null. A sender of ours gets it into its mailbox, a remote one by the queue.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from daemons.context import Context
 from daemons.outgoing import compose, new_transaction_id
-from daemons.smtp.transaction import Addressee, Forwarded, Transaction
+from daemons.smtp.transaction import Addressee, Transaction
 from protocol.address import AddrSpec
 from protocol.message.dsn import RETURNED_HEADER_LIMIT, Action, Language, Outcome, Report, language_of, render
 from protocol.smtp.command import Mail, Rcpt
@@ -20,6 +20,15 @@ from protocol.status import Enhanced, enhanced
 from storage.rows import NewMessage
 
 _DELIVERED, _REJECTED = enhanced("2.0.0"), enhanced("5.7.1")
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """What became of the message for one recipient."""
+
+    rcpt: Rcpt
+    action: Action  # "delivered", "expanded", "relayed"
+    tenant_id: int  # whose recipient it is
 
 
 class Reports:
@@ -32,30 +41,19 @@ class Reports:
         self._language: Language = language
 
     async def of_delivery(
-        self,
-        transaction: Transaction,
-        addressees: Sequence[Addressee],
-        transaction_id: str,
-        received_at: datetime,
-        expanded: Sequence[Forwarded] = (),
+        self, transaction: Transaction, successes: Sequence[Success], transaction_id: str, received_at: datetime
     ) -> list[NewMessage]:
-        """The one report that is due once the message is stored for these addressees, or none.
-
-        It tells of addresses that stand for several, too: what comes of each of those it does not know (RFC 3461 §5.2.7.3).
+        """The one report that is due once the message is stored, on those of the recipients of which success is to be reported.
 
         Raises UnavailableError when the directory cannot be asked.
         """
-        reverse_path = transaction.mail.reverse_path
-        told = [addressee for addressee in addressees if "SUCCESS" in (addressee.rcpt.parameters.notify or ())]
-        several = [each for each in expanded if "SUCCESS" in (each.rcpt.parameters.notify or ())]
-        if reverse_path is None or not (told or several):
+        told = [each for each in successes if "SUCCESS" in (each.rcpt.parameters.notify or ())]
+        if transaction.mail.reverse_path is None or not told:
             return []
-        outcomes = [self._outcome(each.rcpt, "delivered", _DELIVERED) for each in told]
-        outcomes += [self._outcome(each.rcpt, "expanded", _DELIVERED) for each in several]
+        outcomes = [self._outcome(each.rcpt, each.action, _DELIVERED) for each in told]
         # The report belongs to the sender's tenant; for a remote sender, to that of the first who got the message.
-        tenant_id = told[0].recipient.tenant_id if told else several[0].tenant_id
         return await self._made(
-            tenant_id, transaction.mail, outcomes, transaction.file.original, transaction_id, received_at
+            told[0].tenant_id, transaction.mail, outcomes, transaction.file.original, transaction_id, received_at
         )
 
     async def of_rejection(

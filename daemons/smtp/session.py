@@ -273,6 +273,7 @@ class Session(Conversation):
         except StorageError:
             return await self._refuse_recipient(command, transaction, Refuse(replies.UNAVAILABLE, ""))
         assert not isinstance(found, Reply)
+        transaction.named.append(command)
         if isinstance(found, Recipient):
             transaction.addressees.append(Addressee(command, found))
         elif isinstance(found, Returned):

@@ -67,11 +67,7 @@ class Forwarded:
     tenant_id: int  # whose address it is
     local: tuple[Addressee, ...]
     onward: tuple[Onward, ...]
-
-    @property
-    def is_expanded(self) -> bool:
-        """There is more than one in place of the address."""
-        return len(self.local) + len(self.onward) > 1
+    is_expanded: bool = False  # there is more than one in place of the address
 
     @property
     def tenant_ids(self) -> list[int]:
@@ -119,6 +115,7 @@ class Transaction:
     file: SpoolFile
     trace_id: str = ""  # of the transaction and its message
     policed: Policed = field(default_factory=Policed)
+    named: list[Rcpt] = field(default_factory=list)  # accepted ones, in their order
     addressees: list[Addressee] = field(default_factory=list)
     remote: list[Rcpt] = field(default_factory=list)  # accepted ones that the queue will carry elsewhere
     returned: list[Rerouted] = field(default_factory=list)
@@ -140,7 +137,7 @@ class Transaction:
     @property
     def answer_count(self) -> int:
         """How many replies LMTP gives to the message (RFC 2033 §4.2)."""
-        return max(1, len(self.addressees) + len(self.forwarded))
+        return max(1, len(self.named))
 
     @property
     def everyone(self) -> list[Addressee]:
@@ -152,7 +149,7 @@ class Transaction:
         """Whether there is anything to report to the sender once the message is delivered (RFC 3461 §4.1)."""
         if self.mail.reverse_path is None:
             return False
-        notified: list[Addressee | Forwarded] = [*self.everyone, *self.expanded]
+        notified: list[Addressee | Forwarded] = [*self.everyone, *self.forwarded, *self.expanded]
         return any("SUCCESS" in each.rcpt.parameters.notify for each in notified if each.rcpt.parameters.notify)
 
     @property

@@ -32,6 +32,9 @@ class Ways:
     stayed: list[Addressee] = field(
         default_factory=list
     )  # accounts that are to decide themselves: it is in their quarantine
+    untold: list[Forwarded] = field(
+        default_factory=list
+    )  # addresses of one place that is asked for no report of success
     refusal: Refuse | None = None  # of an account that forwards; it counts when nobody else takes the message
 
     async def messages(self, delivering: Delivering, incoming: Incoming) -> list[NewMessage]:
@@ -66,6 +69,8 @@ async def ways_of(delivering: Delivering, incoming: Incoming, forwarded: Sequenc
         elif own.drop is None:
             onward = [each for address, each in group if not await _is_dropped(delivering, incoming, address.tenant_id)]
             is_told = may_be_told(incoming.mail.reverse_path, incoming.origin, own, account_id)
+            if not is_told:
+                found.untold += [address for address, each in group if each in onward and not address.is_expanded]
             if onward:
                 found.ways.append(_Way(tuple(onward), incoming.form(tenant_id, own), is_told))
     return found

@@ -15,7 +15,7 @@ from tests.conftest import Owner, Person, add_person
 from tests.daemons.smtp.conftest import Intake, headless
 from tests.daemons.smtp.filed import LETTER, PROVEN, changed_rules, deliver, lying, notes, queue, rules
 from tests.daemons.smtp.test_acceptance import ODD
-from tests.daemons.smtp.test_reports import add_zoe
+from tests.daemons.smtp.test_reports import add_zoe, read
 from tests.daemons.smtp.users import SUBMITTED, Users
 
 ALICE, BOB, DAVE = "alice@example.test", "bob@example.test", "dave@remote.example"
@@ -249,6 +249,64 @@ async def test_reports_that_are_asked_for(intake: Intake, account: Person, owner
         ("FAILURE", None, "rfc822;x@y.example"),
     ]
     assert (report["forward_path"], report["reverse_path"]) == ("carol@elsewhere.example", "")
+
+
+EVE = "eve@remote.example"
+SEVERAL = f'redirect "{DAVE}"; redirect "{EVE}";'
+
+
+@pytest.mark.parametrize(
+    ("source", "verdicts", "told"),
+    [
+        (SEVERAL, (PROVEN,), ("expanded", ALICE)),
+        (SEVERAL, (), ("expanded", ALICE)),
+        (f'redirect "{DAVE}"; redirect "{BOB}";', (PROVEN,), ("expanded", ALICE)),
+        (f"{SEVERAL} keep;", (PROVEN,), ("delivered", ALICE)),
+        (f'redirect "{DAVE}";', (PROVEN,), None),
+        (f'redirect "{DAVE}";', (), ("relayed", ALICE)),
+        (f'redirect :notify "NEVER" "{DAVE}";', (PROVEN,), ("relayed", ALICE)),
+        (f'redirect "{BOB}";', (PROVEN,), ("delivered", BOB)),
+        ('redirect "all@example.test";', (PROVEN,), ("expanded", ALICE)),
+        ("discard;", (PROVEN,), None),
+    ],
+)
+@pytest.mark.parametrize("is_lmtp", [False, True], ids=["smtp", "lmtp"])
+async def test_what_a_sender_hears_of_success(
+    intake: Intake,
+    account: Person,
+    bob: Person,
+    owner: Owner,
+    source: str,
+    verdicts: Any,
+    told: tuple[str, str] | None,
+    is_lmtp: bool,
+) -> None:
+    """Of several places one report says expanded; the only one reports itself, and where it is not asked to, relayed is said."""
+    await set_forward(owner, "all@example.test", [DAVE, EVE], keeps=False)
+    intake.context.directory.clear()
+    await rules(owner, account, source)
+    await deliver(intake, f"<{ALICE}> NOTIFY=SUCCESS", verdicts=verdicts, is_lmtp=is_lmtp)
+    reports = [row for row in await queue(intake) if row["reverse_path"] == ""]
+    found = None
+    if reports:
+        (row,) = reports
+        _, (_, recipient) = read(await intake.context.blobs.message(row["content_id"]))
+        found = (recipient["Action"], recipient["Final-Recipient"].removeprefix("rfc822; "))
+        assert row["forward_path"] == "carol@elsewhere.example"
+    assert found == told
+    asked = {row["notify"] for row in await queue(intake) if row["forward_path"] in (DAVE, EVE)}
+    assert asked <= ({"SUCCESS"} if told is None else {"NEVER"})
+
+
+async def test_an_address_whose_target_is_not_asked(intake: Intake, owner: Owner, account: Person) -> None:
+    """A sender who is not proven hears that the address has passed it on: no host on the way is to write to him."""
+    await set_forward(owner, "sales@example.test", [DAVE], keeps=False)
+    intake.context.directory.clear()
+    await deliver(intake, "<sales@example.test> NOTIFY=SUCCESS", verdicts=())
+    sent, report = await queue(intake)
+    assert (sent["forward_path"], sent["notify"]) == (DAVE, "NEVER")
+    _, (_, recipient) = read(await intake.context.blobs.message(report["content_id"]))
+    assert (recipient["Action"], recipient["Final-Recipient"]) == ("relayed", "rfc822; sales@example.test")
 
 
 async def test_to_a_list(intake: Intake, account: Person, owner: Owner) -> None:
