@@ -360,19 +360,14 @@ class Listener:
 
     async def open(self, addresses: Sequence[str], tls: ssl.SSLContext | None, backlog: int) -> None:
         """Listen on every address. Raises OSError naming the address that cannot be had."""
-        loop = asyncio.get_running_loop()
+
+        def connection() -> Connection:
+            return Connection(self._accept, self._forget)
+
         for address in addresses:
-            for bound in bind(address, backlog):
-                server = await loop.create_server(
-                    lambda: Connection(self._accept, self._forget),
-                    sock=bound,
-                    ssl=tls,
-                    backlog=backlog,
-                    ssl_handshake_timeout=TLS_HANDSHAKE_SECONDS if tls else None,
-                    ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS if tls else None,
-                )
+            async for server, endpoint in serving(address, connection, tls, backlog):
                 self._servers.append(server)
-                self.endpoints.append(bound.getsockname()[:2])
+                self.endpoints.append(endpoint)
 
     async def drain(self, within_seconds: float) -> None:
         """Accept no more, wait for the conversations to end, cut off those that have not ended in time."""
@@ -443,6 +438,22 @@ def bind(address: str, backlog: int = 1024) -> list[socket.socket]:
             opened.close()
         raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from error
     return bound
+
+
+async def serving(
+    address: str, protocol: Callable[[], asyncio.BaseProtocol], tls: ssl.SSLContext | None, backlog: int
+) -> AsyncIterator[tuple[asyncio.Server, tuple[str, int]]]:
+    """Servers for "host:port", each with where it listens; tls: begin with it. Raises OSError naming the address."""
+    for bound in bind(address, backlog):
+        server = await asyncio.get_running_loop().create_server(
+            protocol,
+            sock=bound,
+            ssl=tls,
+            backlog=backlog,
+            ssl_handshake_timeout=TLS_HANDSHAKE_SECONDS if tls else None,
+            ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS if tls else None,
+        )
+        yield server, bound.getsockname()[:2]
 
 
 @asynccontextmanager

@@ -20,11 +20,10 @@ from config.smtp import Smtp
 from daemons.logs import logger
 from daemons.smtp import replies
 from daemons.smtp.reader import OctetReader
+from daemons.sockets import TLS_HANDSHAKE_SECONDS, UNSENT_OCTETS
 from protocol.smtp.parameters import CommandError
 from protocol.smtp.reply import Reply
 
-UNSENT_OCTETS = 64 * 1024  # written and not yet taken by the kernel: above this we wait for the client to read
-TLS_HANDSHAKE_SECONDS = 30.0
 CLOSING_SECONDS = 5.0  # for the last reply to get out before the connection is cut
 
 log = logger("smtp")

@@ -27,7 +27,7 @@ from daemons.smtp.session import Session, Shared
 from daemons.smtp.submission import Service, Submission
 from daemons.smtp.submitted import Submitted
 from daemons.smtp.suspensions import open_sending
-from daemons.sockets import TLS_HANDSHAKE_SECONDS, TLS_SHUTDOWN_SECONDS, Networks, bind
+from daemons.sockets import Networks, serving
 from filters.networks import network_of
 from filters.pipeline import Pipeline
 from protocol.smtp.reply import Reply
@@ -94,17 +94,9 @@ class Listeners:
             return make()
 
         for address in addresses or ():
-            for bound in bind(address, BACKLOG):
-                server = await asyncio.get_running_loop().create_server(
-                    session,
-                    sock=bound,
-                    ssl=tls,
-                    backlog=BACKLOG,
-                    ssl_handshake_timeout=TLS_HANDSHAKE_SECONDS if tls else None,
-                    ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS if tls else None,
-                )
+            async for server, endpoint in serving(address, session, tls, BACKLOG):
                 self._servers.append(server)
-                self.endpoints.setdefault(name, bound.getsockname()[:2])
+                self.endpoints.setdefault(name, endpoint)
 
     async def drain(self, within_seconds: float) -> None:
         """Accept no more; let open transactions end, then cut off what is left."""

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from storage.archive.checkpoint import CheckpointError, open_note
+from storage.durable import sync_directory
 
 _SUFFIX = ".checkpoint"
 _LENGTH_LIMIT = 4096  # octets; a note of ours has about 300
@@ -59,9 +60,5 @@ def publish_head(directory: Path, tenant_id: int, note: str, trusted: tuple[byte
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(directory)
     return True

@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from storage.archive.checkpoint import Signer
+from storage.durable import sync_directory
 from storage.errors import StorageError
 
 _KEY_OCTETS = 32
@@ -63,7 +64,7 @@ def _create(key_file: Path) -> None:
         finally:
             os.close(descriptor)
             fresh.unlink()
-        _sync_directory(key_file.parent)
+        sync_directory(key_file.parent)
     except OSError as error:
         raise KeyFileError(f"{key_file}: cannot be created: {error}") from error
 
@@ -93,12 +94,4 @@ def _append_durably(file: Path, line: str) -> None:
         stream.write(line)
         stream.flush()
         os.fsync(stream.fileno())
-    _sync_directory(file.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(file.parent)

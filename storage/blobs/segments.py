@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from storage.blobs import codec
+from storage.durable import sync_directory
 from storage.errors import CorruptError, DiskError
 from storage.pool import Pool, reported
 
@@ -116,19 +117,11 @@ def _create(directory: Path, segment_id: int) -> int:
     descriptor = os.open(segment_path(directory, segment_id), flags, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _sync_directory(directory)
+        sync_directory(directory)
     except OSError:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class SegmentReader:
