@@ -24,6 +24,7 @@ from daemons.smtp.delivering.groups import caused, shares
 from daemons.smtp.delivering.incoming import Delivery, Incoming, Refusal, refused
 from daemons.smtp.delivering.onward import Ways, ways_of
 from daemons.smtp.delivering.planning import Delivering, Refusals
+from daemons.smtp.delivering.successes import Fared
 from daemons.smtp.journal import journal_envelope
 from daemons.smtp.notes import Notes
 from daemons.smtp.reports import Reports, Success
@@ -120,7 +121,7 @@ class Acceptance:
             )
             if is_lmtp:
                 return await self._deliver_each(incoming, transaction, notes)
-            return [await self._deliver_all(incoming, transaction, notes, set())]
+            return [await self._deliver_all(incoming, transaction, notes, {})]
 
     def _refused(self, notes: Notes, refusal: Refuse | Refusal) -> Reply:
         log.info("message refused", id=notes.trace_id, reason=refusal.reason)
@@ -192,7 +193,7 @@ class Acceptance:
 
     # -- delivering -------------------------------------------------------------------------------------------------
 
-    async def _deliver_all(self, incoming: Incoming, transaction: Transaction, notes: Notes, has_it: set[int]) -> Reply:
+    async def _deliver_all(self, incoming: Incoming, transaction: Transaction, notes: Notes, has_it: Fared) -> Reply:
         """One answer for everybody: all are served, or none, and nobody is refused unless all are.
 
         has_it: accounts that have the message already; those that get it now are added.
@@ -217,12 +218,12 @@ class Acceptance:
                 group += self._returns(incoming, transaction)
             if ways.ways:
                 group += await ways.messages(self.delivering, incoming)
-            group += await self._reports_of(incoming, transaction, deliveries, transaction.expanded, ways.untold)
+            group += await self._reports_of(incoming, transaction, deliveries, has_it, ways.untold)
             return Made(group, deliveries)
 
         answer = await self._stored(made, notes)
         if answer.is_positive:
-            has_it |= _reached(planned)
+            has_it |= successes.fared(planned)
         return answer
 
     async def _deliver_each(self, incoming: Incoming, transaction: Transaction, notes: Notes) -> list[Reply]:
@@ -231,7 +232,7 @@ class Acceptance:
             answers, _ = await self._serve_accounts(incoming, transaction, notes)
             return [answers[each.recipient.account_id] for each in transaction.addressees]
         told: dict[Rcpt, Reply] = {}
-        has_it: set[int] = set()
+        has_it: Fared = {}
         if transaction.addressees:
             part = replace(transaction, forwarded=[], expanded=[])
             answers, has_it = await self._serve_accounts(incoming, part, notes.of(part))
@@ -242,7 +243,7 @@ class Acceptance:
         return [told[rcpt] for rcpt in transaction.named]
 
     async def _pass_on(
-        self, incoming: Incoming, transaction: Transaction, address: Forwarded, notes: Notes, has_it: set[int]
+        self, incoming: Incoming, transaction: Transaction, address: Forwarded, notes: Notes, has_it: Fared
     ) -> Reply:
         """What an address that forwards answers by itself. What the others were answered stays true."""
         part = replace(
@@ -262,7 +263,7 @@ class Acceptance:
 
     async def _serve_accounts(
         self, incoming: Incoming, transaction: Transaction, notes: Notes
-    ) -> tuple[dict[int, Reply], set[int]]:
+    ) -> tuple[dict[int, Reply], Fared]:
         """What each account answers, and who has the message then. Those that cannot be served together are served alone."""
         done: list[Delivery] = []
         answers = await self._serve(incoming, transaction, transaction.addressees, notes, done)
@@ -279,7 +280,7 @@ class Acceptance:
         if failed:
             served = [each for account_id in failed if answers[account_id].is_positive for each in accounts[account_id]]
             await self._report_late(incoming, transaction, successes.of_accounts(served, done))
-        return answers, _reached(done)
+        return answers, successes.fared(done)
 
     async def _serve(
         self,
@@ -370,14 +371,15 @@ class Acceptance:
         incoming: Incoming,
         transaction: Transaction,
         deliveries: Sequence[Delivery],
-        expanded: Sequence[Forwarded] = (),
+        earlier: Fared | None = None,
         untold: Sequence[Forwarded] = (),
     ) -> list[NewMessage]:
         """The report of success that the sender asked for: on those who have it, and on addresses that pass it on."""
         if not transaction.asks_for_success:
             return []
-        told = [each for each in expanded if not _is_discarded(incoming, each.tenant_id)]
-        reported = successes.of_accounts(transaction.everyone, deliveries) + successes.of_addresses(told, untold)
+        expanded = [each for each in transaction.expanded if not _is_discarded(incoming, each.tenant_id)]
+        reported = successes.of_accounts(transaction.everyone, deliveries, earlier)
+        reported += successes.of_addresses(expanded, untold)
         return await self._reports.of_delivery(transaction, reported, incoming.trace_id, incoming.received_at)
 
     async def _report_late(self, incoming: Incoming, transaction: Transaction, served: Sequence[Success]) -> None:
@@ -441,11 +443,6 @@ def _accounts(transaction: Transaction) -> tuple[Account, ...]:
     for recipient, path in concerned:
         found.setdefault(recipient.account_id, Account(recipient.tenant_id, recipient.account_id, path))
     return tuple(found.values())
-
-
-def _reached(deliveries: Sequence[Delivery]) -> set[int]:
-    """The accounts for which it is decided what becomes of the message."""
-    return {each.account_id for delivery in deliveries for each in delivery.everyone()}
 
 
 def _account_ids(addressees: Sequence[Addressee]) -> set[int]:

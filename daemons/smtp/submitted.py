@@ -279,7 +279,7 @@ class Submitted(Acceptance):
             effects += own_effects
             others += share.messages()
         group = messages_of(outgoing, placed, tuple(effects))
-        reports = await self._reports_of(incoming, transaction, deliveries, transaction.expanded)
+        reports = await self._reports_of(incoming, transaction, deliveries)
         return [*group, *others, *caused(deliveries), *reports]
 
 

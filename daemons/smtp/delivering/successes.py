@@ -6,18 +6,28 @@ nothing is said.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Literal, TypeAlias
 
 from daemons.smtp.delivering.incoming import Delivery
 from daemons.smtp.reports import Success
 from daemons.smtp.transaction import Addressee, Forwarded
 
+Fared: TypeAlias = dict[int, Literal["delivered", "expanded", "relayed"] | None]  # by account
 
-def of_accounts(addressees: Iterable[Addressee], deliveries: Sequence[Delivery]) -> list[Success]:
+
+def fared(deliveries: Iterable[Delivery]) -> Fared:
+    """How each account fares, those it is sent on to among them."""
+    return {each.account_id: each.success for delivery in deliveries for each in delivery.everyone()}
+
+
+def of_accounts(
+    addressees: Iterable[Addressee], deliveries: Sequence[Delivery], earlier: Fared | None = None
+) -> list[Success]:
     """Those who were named, each as its account fares, and whom they have sent it on to here."""
-    fared = {each.account_id: each.success for each in deliveries}
+    known = {**(earlier or {}), **{each.account_id: each.success for each in deliveries}}
     found: list[Success] = []
     for addressee in addressees:
-        action = fared.get(addressee.recipient.account_id)
+        action = known.get(addressee.recipient.account_id)
         if action is not None:
             found.append(Success(addressee.rcpt, action, addressee.recipient.tenant_id))
     others = [each for delivery in deliveries for each in delivery.others()]

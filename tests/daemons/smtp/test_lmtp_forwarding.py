@@ -9,6 +9,7 @@ from tests.conftest import Owner, Person
 from tests.daemons.smtp.conftest import MESSAGE, Intake
 from tests.daemons.smtp.filed import LETTER, PROVEN, deliver, lying, notes, queue, rules
 from tests.daemons.smtp.test_acceptance import stuffed
+from tests.daemons.smtp.test_reports import read
 
 ALICE, BOB, DAVE = "alice@example.test", "bob@example.test", "dave@remote.example"
 SALES, ALL, OUT = "sales@example.test", "all@example.test", "out@example.test"
@@ -61,6 +62,16 @@ async def test_each_account_has_it_once(intake: Intake, account: Person, bob: Pe
     replies = await deliver(intake, SALES, ALL, message=LETTER.replace(b"<1@", b"<2@"), is_lmtp=True)
     assert [line[:4] for line in replies] == [b"250 "] * 2
     assert (len(await lying(intake, account)), len(await lying(intake, bob))) == (2, 2)
+
+
+@pytest.mark.parametrize(("address", "told"), [(SALES, ("delivered", BOB)), (ALL, ("expanded", ALL))])
+async def test_success_of_who_has_it_already(intake: Intake, bob: Person, address: str, told: tuple[str, str]) -> None:
+    """The report names the one behind the address, though he was named himself, too, or the address that stands for several."""
+    await deliver(intake, BOB, f"<{address}> NOTIFY=SUCCESS", is_lmtp=True)
+    (report,) = await queue(intake)
+    _, (_, recipient) = read(await intake.context.blobs.message(report["content_id"]))
+    assert (recipient["Action"], recipient["Final-Recipient"]) == (told[0], f"rfc822; {told[1]}")
+    assert len(await lying(intake, bob)) == 1
 
 
 async def test_a_mailbox_that_vanishes(intake: Intake, account: Person, bob: Person, owner: Owner) -> None:
