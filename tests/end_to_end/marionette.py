@@ -15,8 +15,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-_SCRIPT_SECONDS = 60
-_START_SECONDS = 60
+_SCRIPT_SECONDS = 120
+_START_SECONDS = 120
 _ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
     "MOZ_CRASHREPORTER_DISABLE": "1",
