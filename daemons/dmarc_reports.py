@@ -8,50 +8,40 @@ goes to another one.
 import asyncio
 import gzip
 import json
-import secrets
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime
 from functools import partial
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
-import asyncpg
-
 from config.authenticity import Authenticity
+from daemons.daily_reports import DailyReporter, Send, bounds, mailed, new_report_id
 from daemons.logs import logger
-from daemons.relay.tls_reports import Send
-from daemons.tally import Tally
 from filters.authentication.checker import Evidence
 from filters.authentication.dmarc import organization_of
 from filters.ports import Resolver
 from filters.subject import Envelope
-from protocol.address import AddressError, AddrSpec, parse_addr_spec
+from protocol.address import AddrSpec
 from protocol.dmarc import parse_record, permits_reports, record_name, report_permission_name
 from protocol.domain import a_labels
 from protocol.reports.dmarc import AggregateReport, Authentication, Source
 from protocol.reports.dmarc_writing import render_mail, render_xml
 from protocol.tls_rpt import mailto
 from storage import dmarc
-from storage.errors import StorageError
 from storage.pool import Pool
 
-_log = logger("dmarc-reports")
-_FLUSH_SECONDS = 60.0
-_SEND_SECONDS = 600.0
-_CLAIM_SECONDS = 1800.0  # longer than sending a few reports takes
-_AT_ONCE = 20
-_KINDS_LIMIT = (
-    20_000  # kinds of mail that are kept in memory while the database is away; then the oldest counts are lost
-)
 _SOURCES_LIMIT = 10_000  # of one report; rarer ones are left out, and the report says so
-_SPREAD_SECONDS = 4 * 3600  # reports of all receivers must not arrive at once
-_TRIED_FOR = timedelta(days=2)
 _SIGNATURES = 10  # results of DKIM that one kind tells
 
 
-class DmarcReports:
-    """One per process."""
+class DmarcReports(DailyReporter):
+    """One per process. send: None where mail is counted and nothing is sent."""
+
+    log = logger("dmarc-reports")
+    counted = "dmarc-outcomes"
+    setting = "authenticity.report_from"
+    reports = dmarc.REPORTS
 
     def __init__(
         self,
@@ -59,22 +49,13 @@ class DmarcReports:
         hostname: str,
         pool: Pool,
         resolver: Resolver,
+        send: Send | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._organization = settings.report_organization or hostname
-        self._author = _author(settings.report_from)
-        self._pool = pool
+        organization = settings.report_organization or hostname
+        super().__init__(settings.report_from, organization, pool, dmarc.count_outcomes, now)
         self._resolver = resolver
-        self._now = now
-        self._counted: Tally[tuple[date, str, str]] = Tally(
-            "dmarc-outcomes", partial(dmarc.count_outcomes, pool), limit=_KINDS_LIMIT, seconds=_FLUSH_SECONDS
-        )
-        self.flush, self.close = self._counted.flush, self._counted.close
-
-    @property
-    def is_on(self) -> bool:
-        """Whether reports are sent at all."""
-        return self._author is not None
+        self._send = send
 
     def note(self, envelope: Envelope, evidence: Evidence) -> None:
         """Count one message, if its author's domain asks for reports."""
@@ -84,36 +65,10 @@ class DmarcReports:
         source = _address(envelope.peer)
         if source is None:
             return  # a socket of this host
-        kind = json.dumps(_kind(source, envelope, evidence), sort_keys=True, ensure_ascii=False)
-        self._counted.add((self._now().date(), applied.domain, kind))
+        self._count(applied.domain, _kind(source, envelope, evidence))
 
-    async def run(self, send: Send) -> None:
-        """Send reports until cancelled."""
-        while True:
-            try:
-                await self.send_due(send)
-            except (StorageError, asyncpg.PostgresError) as error:
-                _log.error("reports cannot be sent", error=f"{type(error).__name__}: {error}")
-            await asyncio.sleep(_SEND_SECONDS)
-
-    async def send_due(self, send: Send) -> int:
-        """Send the reports of days that are over. Returns how many domains were told. Raises StorageError."""
-        if self._author is None:
-            return 0
-        sent, now = 0, self._now()
-        while claimed := await dmarc.REPORTS.claim(
-            self._pool, now, _AT_ONCE, claim_seconds=_CLAIM_SECONDS, spread_seconds=_SPREAD_SECONDS
-        ):
-            for day, domain in claimed:
-                outcomes = await self._report(self._author, day, domain, send)
-                is_sent = any(outcome.startswith("sent") for outcome in outcomes)
-                if is_sent or not outcomes or now.date() - day > _TRIED_FOR:
-                    await dmarc.REPORTS.done(self._pool, day, domain, "; ".join(outcomes))
-                sent += is_sent
-        return sent
-
-    async def _report(self, author: AddrSpec, day: date, domain: str, send: Send) -> list[str]:
-        """Make and send one day's reports. Returns what became of each, for people; nothing: nobody wants them."""
+    async def _report(self, author: AddrSpec, day: date, domain: str) -> list[str]:
+        assert self._send is not None, "nothing is sent here"
         try:
             addresses = await self._places(domain)
         except TimeoutError:
@@ -124,11 +79,8 @@ class DmarcReports:
         for report in await self._reports(author, day, domain):
             compressed = await asyncio.to_thread(_compressed, report)
             for address in addresses:
-                trace_id = secrets.token_hex(8)
-                boundary = f"=_{trace_id}"
-                octets = render_mail(report, compressed, author, address, boundary=boundary, date=self._now())
-                is_sent = await send(author, address, octets, trace_id)
-                outcomes.append(f"sent by mail, id {trace_id}" if is_sent else "mail: cannot be sent")
+                render = partial(render_mail, report, compressed, author, address, date=self._now())
+                outcomes.append(await mailed(self._send, author, address, render))
         return outcomes
 
     async def _places(self, domain: str) -> list[AddrSpec]:
@@ -154,10 +106,7 @@ class DmarcReports:
             kind = json.loads(text)
             by_policy[json.dumps(kind["policy"], sort_keys=True)].append((kind, count))
         errors = ("sources with few messages are left out",) if len(kinds) > _SOURCES_LIMIT else ()
-        start = datetime.combine(day, time(), UTC)
-        return [
-            _aggregate(sources, domain, self._organization, author, start, errors) for sources in by_policy.values()
-        ]
+        return [_aggregate(sources, domain, self._organization, author, day, errors) for sources in by_policy.values()]
 
 
 def _aggregate(
@@ -165,17 +114,18 @@ def _aggregate(
     domain: str,
     organization: str,
     author: AddrSpec,
-    start: datetime,
+    day: date,
     errors: tuple[str, ...],
 ) -> AggregateReport:
     policy = sources[0][0]["policy"]
+    start, end = bounds(day)
     return AggregateReport(
         organization=organization,
         email=str(author),
-        report_id=f"{start:%Y%m%d}.{secrets.token_hex(8)}",
+        report_id=new_report_id(day),
         domain=domain,
         begins_at=start,
-        ends_at=start + timedelta(days=1, seconds=-1),
+        ends_at=end,
         policy=policy["p"],
         subdomain_policy=policy["sp"],
         adkim=policy["adkim"],
@@ -247,11 +197,3 @@ def _address(peer: str) -> str | None:
 
 def _compressed(report: AggregateReport) -> bytes:
     return gzip.compress(render_xml(report), mtime=0)
-
-
-def _author(text: str) -> AddrSpec | None:
-    try:
-        return parse_addr_spec(text) if text else None
-    except AddressError as error:
-        _log.error("authenticity.report_from cannot be used", error=str(error))
-        return None

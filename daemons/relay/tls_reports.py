@@ -7,43 +7,32 @@ sender or a recipient. Whichever process finds a day over makes the report; that
 import asyncio
 import gzip
 import json
-import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime
 from functools import partial
 
-import asyncpg
-
 from config.transport import Transport
+from daemons.daily_reports import FLUSH_SECONDS, DailyReporter, Send, bounds, mailed, new_report_id
 from daemons.logs import logger
 from daemons.relay.resolver import LookupFailedError, Resolver
 from daemons.relay.tls_policy import TlsFailure, TlsPolicy, TlsResult
 from daemons.relay.web import Web, WebError
-from daemons.tally import Tally
-from protocol.address import AddressError, AddrSpec, parse_addr_spec
+from protocol.address import AddrSpec
 from protocol.tls_rpt import FailureType, Sessions, TlsReport, mailto, parse_record, render_json, render_mail
 from storage import transport
-from storage.errors import StorageError
 from storage.pool import Pool
 
-_log = logger("tls-reports")
-_FLUSH_SECONDS = 60.0
-_SEND_SECONDS = 600.0
-_CLAIM_SECONDS = 1800.0  # longer than sending a few reports takes
-_AT_ONCE = 20
-_KINDS_LIMIT = (
-    20_000  # kinds of sessions that are kept in memory while the database is away; then the oldest counts are lost
-)
-_SPREAD_SECONDS = 4 * 3600  # reports of all senders must not arrive at once (RFC 8460 §4.1)
-_TRIED_FOR = timedelta(days=2)  # then a report that no place takes is given up (RFC 8460 §5.4 asks for a day)
 _REASON_LIMIT = 200
 
-Send = Callable[[AddrSpec, AddrSpec, bytes, str], Awaitable[bool]]  # from, to, message, id; whether it is on its way
 
-
-class TlsReports:
+class TlsReports(DailyReporter):
     """One per process."""
+
+    log = logger("tls-reports")
+    counted = "tls-outcomes"
+    setting = "transport.report_from"
+    reports = transport.REPORTS
 
     def __init__(
         self,
@@ -55,23 +44,11 @@ class TlsReports:
         send: Send,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._settings = settings
-        self._organization = settings.report_organization or hostname
-        self._contact = _contact(settings.report_from)
-        self._pool = pool
+        organization = settings.report_organization or hostname
+        super().__init__(settings.report_from, organization, pool, transport.count_sessions, now)
         self._resolver = resolver
         self._web = web
         self._send = send
-        self._now = now
-        self._counted: Tally[tuple[date, str, str]] = Tally(
-            "tls-outcomes", partial(transport.count_sessions, pool), limit=_KINDS_LIMIT, seconds=_FLUSH_SECONDS
-        )
-        self.flush, self.close, self.drop = self._counted.flush, self._counted.close, self._counted.drop
-
-    @property
-    def is_on(self) -> bool:
-        """Whether reports are sent at all."""
-        return self._contact is not None
 
     async def wanted(self, domain: str) -> bool:
         """Whether the domain asks for reports. What cannot be known now counts as no."""
@@ -116,53 +93,27 @@ class TlsReports:
 
     async def run(self) -> None:
         """Send reports until cancelled."""
-        await asyncio.sleep(_FLUSH_SECONDS)  # what other processes have counted is there by then
-        while True:
-            try:
-                await self.send_due()
-            except (StorageError, asyncpg.PostgresError) as error:
-                _log.error("reports cannot be sent", error=f"{type(error).__name__}: {error}")
-            await asyncio.sleep(_SEND_SECONDS)
-
-    async def send_due(self) -> int:
-        """Send the reports of days that are over. Returns how many were sent. Raises StorageError."""
-        if self._contact is None:
-            return 0
-        sent, now = 0, self._now()
-        while claimed := await transport.REPORTS.claim(
-            self._pool, now, _AT_ONCE, claim_seconds=_CLAIM_SECONDS, spread_seconds=_SPREAD_SECONDS
-        ):
-            for day, domain in claimed:
-                outcomes = await self._report(self._contact, day, domain)
-                is_sent = any(outcome.startswith("sent") for outcome in outcomes)
-                if is_sent or not outcomes or now.date() - day > _TRIED_FOR:
-                    await transport.REPORTS.done(self._pool, day, domain, "; ".join(outcomes))
-                sent += is_sent
-        return sent
-
-    def _count(self, domain: str, kind: dict[str, object]) -> None:
-        text = json.dumps(kind, sort_keys=True, ensure_ascii=False)
-        self._counted.add((self._now().date(), domain, text))
+        await asyncio.sleep(FLUSH_SECONDS)  # what other processes have counted is there by then
+        await super().run()
 
     async def _places(self, domain: str) -> list[str]:
         with suppress(LookupFailedError):
             return parse_record(await self._resolver.txt(f"_smtp._tls.{domain}"))
         return []
 
-    async def _report(self, contact: AddrSpec, day: date, domain: str) -> list[str]:
-        """Make and send one. Returns what became of it at each place that asks for it, for people."""
+    async def _report(self, author: AddrSpec, day: date, domain: str) -> list[str]:
         places = await self._places(domain)
         if not places:
             return []
         sessions = [_sessions(kind, count) for kind, count in await transport.sessions_of(self._pool, day, domain)]
-        start = datetime.combine(day, time(), UTC)
+        start, end = bounds(day)
         report = TlsReport(
             domain=domain,
             organization=self._organization,
-            contact=contact,
-            report_id=f"{start:%Y%m%d}.{secrets.token_hex(8)}",
+            contact=author,
+            report_id=new_report_id(day),
             start=start,
-            end=start + timedelta(days=1, seconds=-1),
+            end=end,
             sessions=sessions,
         )
         compressed = gzip.compress(render_json(report), mtime=0)
@@ -178,23 +129,13 @@ class TlsReports:
         address = mailto(place)
         if address is None:
             return "mailto: no address"
-        trace_id = secrets.token_hex(8)
-        octets = render_mail(report, compressed, address, boundary=f"=_{trace_id}", date=self._now())
-        is_sent = await self._send(report.contact, address, octets, trace_id)
-        return f"sent by mail, id {trace_id}" if is_sent else "mail: cannot be sent"
+        render = partial(render_mail, report, compressed, address, date=self._now())
+        return await mailed(self._send, report.contact, address, render)
 
 
 def _plain(text: str) -> str:
     """Without what neither a database nor a reader of reports can take: strangers have chosen some of it."""
     return "".join(character if " " <= character <= "~" else "?" for character in text)
-
-
-def _contact(text: str) -> AddrSpec | None:
-    try:
-        return parse_addr_spec(text) if text else None
-    except AddressError as error:
-        _log.error("transport.report_from cannot be used", error=str(error))
-        return None
 
 
 def _sessions(kind: str, count: int) -> Sessions:

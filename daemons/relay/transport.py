@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from config.settings import Settings
 from daemons.context import Context
+from daemons.daily_reports import Send
 from daemons.dmarc_reports import DmarcReports
 from daemons.logs import logger
 from daemons.names import Names
@@ -24,7 +25,7 @@ from daemons.relay.reach import Reach
 from daemons.relay.resolver import Resolver
 from daemons.relay.routes import Routes
 from daemons.relay.tls_policy import load_anchors
-from daemons.relay.tls_reports import Send, TlsReports
+from daemons.relay.tls_reports import TlsReports
 from daemons.relay.web import Web
 from protocol.address import AddrSpec
 from storage.pool import Pool
@@ -47,10 +48,12 @@ async def open_transport(context: Context) -> AsyncIterator[TransportSecurity]:
     """Open it, and send reports meanwhile. Counts that are not kept yet are kept at the end. Raises OSError for authorities."""
     settings, post = context.settings, _Post(context)
     async with open_routes(settings, context.pool, post.send) as opened:
-        aggregates = DmarcReports(settings.authenticity, settings.hostname, context.pool, Names(opened.resolver))
+        aggregates = DmarcReports(
+            settings.authenticity, settings.hostname, context.pool, Names(opened.resolver), post.send
+        )
         sending = [
             asyncio.create_task(opened.reports.run(), name="tls-reports"),
-            asyncio.create_task(aggregates.run(post.send), name="dmarc-reports"),
+            asyncio.create_task(aggregates.run(), name="dmarc-reports"),
         ]
         try:
             yield opened

@@ -11,7 +11,7 @@ from config.authenticity import Authenticity
 from config.settings import Settings
 from config.transport import Transport
 from config.units import Seconds
-from daemons import dmarc_reports
+from daemons import daily_reports
 from daemons.context import Context, open_context
 from daemons.filtering import content_filters
 from filters.pipeline import Pipeline
@@ -53,7 +53,7 @@ def arrived(peer: str) -> Subject:
 
 async def test_filter_by_name(context: Context, owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Named in smtp.filters it tells, refuses, lets known forwarders by, and counts what a report will say."""
-    monkeypatch.setattr(dmarc_reports, "_FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(daily_reports, "FLUSH_SECONDS", 0.0)
     pipeline = Pipeline(content=content_filters(["authentication"], context))
     passed = await pipeline.check_content(arrived("192.0.2.1"))
     refused = await pipeline.check_content(arrived("192.0.2.2"))

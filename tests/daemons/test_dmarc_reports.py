@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from config.authenticity import Authenticity
-from daemons import dmarc_reports
+from daemons import daily_reports, dmarc_reports
 from daemons.dmarc_reports import DmarcReports
 from filters.authentication.checker import Authentication, Rules
 from filters.subject import Envelope, Subject
@@ -59,7 +59,8 @@ class Stage:
     async def process(self, **changes: Any) -> AsyncIterator[DmarcReports]:
         """As much of a process as reports."""
         given = {"report_from": "dmarc@example.test", "report_organization": "Example & Co"} | changes
-        reports = DmarcReports(Authenticity(**given), "mx.example.test", self.pool, self.names, lambda: self.now)
+        settings = Authenticity(**given)
+        reports = DmarcReports(settings, "mx.example.test", self.pool, self.names, self.send, lambda: self.now)
         yield reports
         await reports.close()
 
@@ -104,9 +105,9 @@ async def test_day_is_reported(stage: Stage) -> None:
         await stage.arrive(one, peer="::ffff:192.0.2.9", times=3)
         await one.flush()
         await two.flush()
-        assert await one.send_due(stage.send) == 0
+        assert await one.send_due() == 0
         stage.now += timedelta(days=1)
-        assert [await one.send_due(stage.send), await two.send_due(stage.send)] == [1, 0]
+        assert [await one.send_due(), await two.send_due()] == [1, 0]
     ((author, to, _),) = stage.sent
     assert (str(author), str(to)) == ("dmarc@example.test", "reports@example.net")
     (report,) = stage.reports()
@@ -139,7 +140,7 @@ async def test_mail_with_a_report(stage: Stage) -> None:
         await stage.arrive(reports)
         await reports.flush()
         stage.now += timedelta(days=1)
-        await reports.send_due(stage.send)
+        await reports.send_due()
     mail = message_from_bytes(stage.sent[0][2], policy=policy.default)
     (attached,) = mail.iter_attachments()
     report_id = mail["Subject"].partition("Report-ID: <")[2].rstrip(">")
@@ -161,7 +162,7 @@ async def test_who_is_not_counted(stage: Stage, owner: Owner) -> None:
     async with stage.process(report_from="") as reports:
         assert not reports.is_on
         await stage.arrive(reports)
-        assert await reports.send_due(stage.send) == 0
+        assert await reports.send_due() == 0
     assert await dmarc.list_sent(owner) == []
 
 
@@ -186,8 +187,8 @@ async def test_receivers_elsewhere(stage: Stage, owner: Owner, place: str, recor
         stage.want(place)
         await reports.flush()
         stage.now += timedelta(days=1)
-        assert await reports.send_due(stage.send) == int(is_sent)
-        assert await reports.send_due(stage.send) == 0
+        assert await reports.send_due() == int(is_sent)
+        assert await reports.send_due() == 0
     assert len(stage.sent) == int(is_sent)
     rows = await dmarc.list_sent(owner)
     assert [row.sent_at is not None for row in rows] == ([True] if "nonsense" not in place else [])
@@ -201,7 +202,7 @@ async def test_two_policies_of_a_day(stage: Stage) -> None:
         await stage.arrive(reports, peer="192.0.2.9")
         await reports.flush()
         stage.now += timedelta(days=1)
-        assert await reports.send_due(stage.send) == 1
+        assert await reports.send_due() == 1
     first, second = sorted(stage.reports(), key=lambda report: report.policy)
     assert (first.policy, first.is_test, second.policy, second.is_test, second.adkim) == (
         "quarantine",
@@ -221,20 +222,20 @@ async def test_report_that_cannot_be_sent(stage: Stage, owner: Owner) -> None:
         await reports.flush()
         stage.now += timedelta(days=1)
         stage.is_sending = False
-        assert await reports.send_due(stage.send) == 0
+        assert await reports.send_due() == 0
         stage.is_sending = True
-        assert await reports.send_due(stage.send) == 0  # somebody has claimed it
+        assert await reports.send_due() == 0  # somebody has claimed it
         await owner.execute("UPDATE dmarc_report_sent SET claimed_until = now() - interval '1 second'")
         stage.names.is_silent = True
-        assert await reports.send_due(stage.send) == 0
+        assert await reports.send_due() == 0
         stage.names.is_silent = False
         await owner.execute("UPDATE dmarc_report_sent SET claimed_until = now() - interval '1 second'")
-        assert await reports.send_due(stage.send) == 1
+        assert await reports.send_due() == 1
         stage.is_sending = False
         await stage.arrive(reports)
         await reports.flush()
         stage.now += timedelta(days=4)
-        assert await reports.send_due(stage.send) == 0
+        assert await reports.send_due() == 0
     outcomes = [row.outcome for row in await dmarc.list_sent(owner)]
     assert outcomes[0] == "mail: cannot be sent"
     assert outcomes[1] is not None
@@ -259,7 +260,7 @@ async def test_counts_come_to_the_database_by_themselves(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, owner: Owner
 ) -> None:
     """Nobody has to tell a process to keep its counts."""
-    monkeypatch.setattr(dmarc_reports, "_FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(daily_reports, "FLUSH_SECONDS", 0.0)
     async with stage.process() as reports:
         await stage.arrive(reports)
         async with asyncio.timeout(30):
@@ -269,14 +270,14 @@ async def test_counts_come_to_the_database_by_themselves(
 
 async def test_memory_is_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch, owner: Owner) -> None:
     """Mail of very many kinds fills no memory, and a report of very many sources says what it leaves out."""
-    monkeypatch.setattr(dmarc_reports, "_KINDS_LIMIT", 3)
+    monkeypatch.setattr(daily_reports, "_KINDS_LIMIT", 3)
     monkeypatch.setattr(dmarc_reports, "_SOURCES_LIMIT", 2)
     async with stage.process() as reports:
         for number in range(5):
             await stage.arrive(reports, peer=f"192.0.2.{number}")
         await reports.flush()
         stage.now += timedelta(days=1)
-        await reports.send_due(stage.send)
+        await reports.send_due()
     (report,) = stage.reports()
     assert len(report.sources) == 2
     assert report.errors == ("sources with few messages are left out",)

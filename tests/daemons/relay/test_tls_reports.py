@@ -16,7 +16,7 @@ import pytest
 
 from config.transport import Transport
 from config.units import Seconds
-from daemons.relay import tls_reports
+from daemons import daily_reports
 from daemons.relay.reach import Reach
 from daemons.relay.resolver import Resolver
 from daemons.relay.tls_policy import TlsFailure, TlsPolicy, TlsResult
@@ -273,7 +273,7 @@ async def test_counts_survive_a_database_that_refuses(
     stage: Stage, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What cannot be kept now is kept with the next try, and memory stays bounded meanwhile."""
-    monkeypatch.setattr(tls_reports, "_KINDS_LIMIT", 3)
+    monkeypatch.setattr(daily_reports, "_KINDS_LIMIT", 3)
     async with stage.process() as reports:
         reports.note(DOMAIN, STS, GOOD)
         await owner.execute("REVOKE INSERT ON tls_session FROM postwerk_daemon")
