@@ -1,9 +1,7 @@
 """The messages of one APPEND or REPLACE, from their first octet until they can be stored: spooled as they come, within limits."""
 
 import asyncio
-import mmap
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from daemons.access.imap.limiting import check_saved
 from daemons.access.imap.rights import viewer_of
 from daemons.access.imap.session import EndOfInputError, RefusalError, Session, log
 from daemons.access.imap.storing import spelled
-from daemons.delivery import prepare
+from daemons.delivery import mapped, prepare
 from protocol.imap import response
 from protocol.imap.events import (
     AppendEnds,
@@ -245,7 +243,7 @@ class Arriving:
         spooled = await self._stack.enter_async_context(self._session.shared.spool.open(0))
 
         def transcode() -> None:
-            with _mapped(original) as octets:
+            with mapped(original) as octets:
                 for piece in without_nul(octets, scan(octets)):
                     spooled.write(piece)
 
@@ -256,15 +254,6 @@ class Arriving:
         return spooled.original
 
 
-@contextmanager
-def _mapped(original: bytes | Path) -> Iterator[bytes | mmap.mmap]:
-    if isinstance(original, bytes):
-        yield original
-        return
-    with original.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as octets:
-        yield octets
-
-
 def _has_nul(original: bytes | Path) -> bool:
-    with _mapped(original) as octets:
+    with mapped(original) as octets:
         return octets.find(b"\0") >= 0
