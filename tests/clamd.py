@@ -8,9 +8,7 @@ import io
 import os
 import shutil
 import signal
-import subprocess
 import tarfile
-import threading
 import time
 import zipfile
 from datetime import UTC, datetime
@@ -19,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from bench.suite import free_port
+from tests.foreground import Foreground
 
 # In two pieces: scanners that look at this file find nothing.
 EICAR = rb"X5O!P%@AP[4\PZX54(P^)7CC)7}" + rb"$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
@@ -26,7 +25,7 @@ FOUND = "Local.Eicar-Body.UNOFFICIAL"
 STREAM_LIMIT = 2 << 20  # clamd's own
 MADE_AT = datetime(2026, 11, 16, 8, 20, tzinfo=UTC)
 
-_READY_SECONDS = 30.0
+_SUSPEND_SECONDS = 30.0
 
 
 def zipped(content: bytes, name: str = "report.txt") -> bytes:
@@ -37,17 +36,19 @@ def zipped(content: bytes, name: str = "report.txt") -> bytes:
     return octets.getvalue()
 
 
-class Clamd:
+class Clamd(Foreground):
     """One daemon. Raises pytest's skip where there is none to start."""
 
+    ready_words = "Self checking"
+
     def __init__(self, directory: Path) -> None:
+        super().__init__()
         program = shutil.which("clamd") or "/usr/sbin/clamd"
         if not Path(program).exists():
             pytest.skip("no clamd: apt-get install clamav-daemon")
         self.socket = directory / "clamd.sock"
         self.port = free_port()
         self._command = [program, f"--config-file={directory / 'clamd.conf'}"]
-        self._process: subprocess.Popen[str] | None = None
         database = directory / "signatures"
         database.mkdir()
         (database / "local.ndb").write_text(f"Local.Eicar-Body:0:*:{EICAR.hex()}\n")
@@ -61,33 +62,15 @@ class Clamd:
             for path in (directory, database, *database.iterdir()):
                 shutil.chown(path, "clamav")
 
-    def start(self) -> None:
-        """Start it, and wait until it listens."""
-        ready = threading.Event()
-        self._process = subprocess.Popen(
-            self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "TZ": "UTC"}
-        )
-        lines: list[str] = []
-
-        def read(process: "subprocess.Popen[str]") -> None:
-            assert process.stdout is not None
-            with process.stdout:
-                for line in process.stdout:
-                    lines.append(line)
-                    if "Self checking" in line:
-                        ready.set()
-            ready.set()
-
-        threading.Thread(target=read, args=(self._process,), daemon=True).start()
-        assert ready.wait(_READY_SECONDS), "clamd does not start"
-        assert self._process.poll() is None, "".join(lines)
+    def command(self) -> list[str]:
+        return self._command
 
     def suspend(self) -> None:
         """Let it do nothing, while its socket still takes connections and octets."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         state = Path(f"/proc/{self._process.pid}/stat")
-        until = time.monotonic() + _READY_SECONDS
+        until = time.monotonic() + _SUSPEND_SECONDS
         while state.read_text().rpartition(")")[2].split()[0] != "T":
             assert time.monotonic() < until
 
@@ -95,13 +78,6 @@ class Clamd:
         """The end of suspend()."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        """End it without a word."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
 
 
 def _dated(made_at: datetime) -> bytes:

@@ -2,72 +2,27 @@
 
 import os
 import shutil
-import signal
-import subprocess
-import threading
 from pathlib import Path
 
 import pytest
 
 from bench.suite import free_port
-
-_READY_SECONDS = 60.0
-
-
-class _Daemon:
-    """A process in the foreground with children, waited for until it says that it is ready."""
-
-    ready_line: str
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._process: subprocess.Popen[str] | None = None
-
-    def command(self) -> list[str]:
-        """How it is started. Raises pytest's skip where there is none."""
-        raise NotImplementedError
-
-    def start(self) -> None:
-        """Start it, and wait until it listens."""
-        ready = threading.Event()
-        self._process = subprocess.Popen(
-            self.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-        )
-        lines: list[str] = []
-
-        def read(process: "subprocess.Popen[str]") -> None:
-            assert process.stdout is not None
-            with process.stdout:
-                for line in process.stdout:
-                    lines.append(line)
-                    if self.ready_line in line:
-                        ready.set()
-            ready.set()
-
-        threading.Thread(target=read, args=(self._process,), daemon=True).start()
-        assert ready.wait(_READY_SECONDS), "".join(lines)
-        assert self._process.poll() is None, "".join(lines)
-
-    def kill(self) -> None:
-        """End it with its children, without a word."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+from tests.foreground import Foreground
 
 
-class RspamdDaemon(_Daemon):
+class RspamdDaemon(Foreground):
     """One worker on a port of its own."""
 
-    ready_line = "starting normal process"
+    ready_words = "starting normal process"
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+        super().__init__()
+        self._directory = directory
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
 
     def command(self) -> list[str]:
-        """See _Daemon. Of the top-level domains there are few: to compile them all takes ten seconds."""
+        """See Foreground. Of the top-level domains there are few: to compile them all takes ten seconds."""
         program = _found("rspamd")
         configuration, domains = self._directory / "rspamd.conf", self._directory / "domains"
         domains.write_text("com\nnet\norg\n")
@@ -87,17 +42,18 @@ class RspamdDaemon(_Daemon):
         return [program, "-f", *who, "-c", str(configuration), *own]
 
 
-class SpamdDaemon(_Daemon):
+class SpamdDaemon(Foreground):
     """One child with the rules of Debian's package, without Bayes, on a Unix socket."""
 
-    ready_line = "server started on"
+    ready_words = "server started on"
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+        super().__init__()
+        self._directory = directory
         self.socket = directory / "spamd.sock"
 
     def command(self) -> list[str]:
-        """See _Daemon."""
+        """See Foreground."""
         program = _found("spamd")
         site = self._directory / "site"
         if not site.exists():
