@@ -20,47 +20,26 @@ import argon2
 
 from bench.certificate import write_certificate
 from bench.connection import connect
+from bench.postfix import PROGRAMS, lay_out
 from bench.suite import free_port_offset
 from bench.system import DOMAIN, READER, Account, System
 
 _PORTS = (21525, 21587, 21993, 21995)  # of smtp, submission, imaps and pop3s, before an offset at which they are free
 _STORE_UID = 50000  # owner of all stored mail; needs no passwd entry
-_PROGRAMS = "/usr/lib/postfix/sbin"
 
 _MAIN_CF = """
-compatibility_level = 3.6
-config_directory = {directory}/postfix
-queue_directory = {directory}/queue
-data_directory = {directory}/postfix-state
-command_directory = /usr/sbin
-daemon_directory = {programs}
-meta_directory = /etc/postfix
-maillog_file = {directory}/postfix.log
-maillog_file_prefixes = /var, /dev/stdout, {directory}
 myhostname = peer.{domain}
-mydestination =
-mynetworks = 127.0.0.0/8
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-alias_maps =
-alias_database =
-virtual_mailbox_domains = {domain}
 virtual_mailbox_maps = hash:{directory}/postfix/mailboxes
 virtual_transport = lmtp:unix:{directory}/lmtp
-message_size_limit = 52428800
-virtual_mailbox_limit = 0
 smtpd_tls_security_level = none
 transport_maps = hash:{directory}/postfix/transport
 smtpd_sender_login_maps = hash:{directory}/postfix/mailboxes
-smtpd_tls_cert_file = {certificate}
-smtpd_tls_key_file = {key}
 smtpd_sasl_type = dovecot
 held = check_recipient_access regexp:{directory}/postfix/held
 smtpd_sasl_path = {directory}/auth-client
 """
 
 _MASTER_CF = """
-127.0.0.1:{port} inet n - n - - smtpd
 127.0.0.1:{submission} inet n - n - - smtpd
   -o smtpd_tls_security_level=encrypt
   -o smtpd_sasl_auth_enable=yes
@@ -68,25 +47,8 @@ _MASTER_CF = """
   -o smtpd_recipient_restrictions=permit_sasl_authenticated,reject
   -o smtpd_data_restrictions=
   -o smtpd_relay_restrictions=$held,permit_sasl_authenticated,reject
-smtp unix - - n - - smtp
 pickup unix n - n 60 1 pickup
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-verify unix - - n - 1 verify
-flush unix n - n 1000? 0 flush
-proxymap unix - - n - - proxymap
-error unix - - n - - error
-retry unix - - n - - error
-discard unix - - n - - discard
 lmtp unix - - n - - lmtp
-anvil unix - - n - 1 anvil
-scache unix - - n - 1 scache
-postlog unix-dgram n - n - 1 postlogd
 """
 
 _DOVECOT_CONF = """
@@ -217,7 +179,7 @@ async def peer(
     _write_dovecot(directory, accounts, store, {**keys, "imaps": imaps, "pop3s": pop3s, "hibernate": hibernate})
     tls = ssl.create_default_context(cafile=str(certificate))
     commands = [
-        [f"{_PROGRAMS}/master", "-c", f"{directory}/postfix", "-d"],
+        [f"{PROGRAMS}/master", "-c", f"{directory}/postfix", "-d"],
         ["/usr/sbin/dovecot", "-F", "-c", f"{directory}/dovecot.conf"],
     ]
     processes = [subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) for command in commands]
@@ -254,7 +216,7 @@ async def peer(
 
 def _require() -> None:
     missing = [
-        path for path in (f"{_PROGRAMS}/master", "/usr/sbin/dovecot", "/usr/sbin/postmap") if not os.path.exists(path)
+        path for path in (f"{PROGRAMS}/master", "/usr/sbin/dovecot", "/usr/sbin/postmap") if not os.path.exists(path)
     ]
     if missing:
         raise PeerError(
@@ -273,11 +235,8 @@ def _command(directory: Path, *commands: list[str]) -> None:
 def _write_postfix(
     directory: Path, accounts: list[Account], given: Mapping[str, object], transports: Mapping[str, str] | None
 ) -> None:
-    values = {"directory": directory, "programs": _PROGRAMS, "domain": DOMAIN, **given}
+    lay_out(directory, _MAIN_CF, _MASTER_CF, {"domain": DOMAIN, **given})
     configuration = directory / "postfix"
-    configuration.mkdir()
-    (configuration / "main.cf").write_text(_MAIN_CF.format(**values))
-    (configuration / "master.cf").write_text(_MASTER_CF.format(**values))
     mailboxes = configuration / "mailboxes"
     mailboxes.write_text("".join(f"{account.login} {account.login}\n" for account in (*accounts, READER)))
     transport = configuration / "transport"
@@ -285,18 +244,6 @@ def _write_postfix(
     (configuration / "held").write_text("/^held.*[.]sink[.]test$/ HOLD\n")
     for table in (mailboxes, transport):
         subprocess.run(["/usr/sbin/postmap", "-c", configuration, f"hash:{table}"], check=True)
-    owner = pwd.getpwnam("postfix")
-    (directory / "postfix-state").mkdir()
-    os.chown(directory / "postfix-state", owner.pw_uid, owner.pw_gid)
-    queue = directory / "queue"
-    queue.mkdir(mode=0o755)
-    private = {"public": 0o710, "private": 0o700, "maildrop": 0o730, "pid": 0o755}
-    spools = ["incoming", "active", "bounce", "defer", "deferred", "flush", "saved", "trace", "corrupt", "hold"]
-    for name, mode in {**private, **dict.fromkeys(spools, 0o700)}.items():
-        (queue / name).mkdir()
-        (queue / name).chmod(mode)
-        if name != "pid":
-            os.chown(queue / name, owner.pw_uid, owner.pw_gid)
 
 
 def _write_dovecot(directory: Path, accounts: list[Account], store: str, values: Mapping[str, object]) -> None:

@@ -4,7 +4,6 @@ Nothing in /etc is touched.
 """
 
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -17,44 +16,24 @@ from pathlib import Path
 
 import pytest
 
+from bench.postfix import PROGRAMS, lay_out
 from bench.suite import free_port_offset
 from daemons.certificates import Issued
 from tests.end_to_end.tools import must_have
 
-PROGRAMS = "/usr/lib/postfix/sbin"
 DOMAIN = "peer.test"
 _PORT = 21825
 _OWNER = 50_000  # of the maildirs; needs no passwd entry
 _WAIT_SECONDS = 30.0
 
 _MAIN_CF = """
-compatibility_level = 3.6
-config_directory = {directory}/postfix
-queue_directory = {directory}/queue
-data_directory = {directory}/postfix-state
-command_directory = /usr/sbin
-daemon_directory = {programs}
-meta_directory = /etc/postfix
-maillog_file = {directory}/postfix.log
-maillog_file_prefixes = /var, /dev/stdout, {directory}
 myhostname = mx.{domain}
-mydestination =
-mynetworks = 127.0.0.0/8
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-alias_maps =
-alias_database =
 append_dot_mydomain = no
-virtual_mailbox_domains = {domain}
 virtual_mailbox_maps = inline:{{ world@{domain}=world/, other@{domain}=other/ }}
 virtual_mailbox_base = {directory}/mail
 virtual_uid_maps = static:{owner}
 virtual_gid_maps = static:{owner}
-virtual_mailbox_limit = 0
-message_size_limit = 52428800
 smtpd_tls_security_level = may
-smtpd_tls_cert_file = {certificate}
-smtpd_tls_key_file = {key}
 smtpd_tls_received_header = yes
 smtp_tls_security_level = verify
 smtp_tls_verify_cert_match = hostname
@@ -65,25 +44,7 @@ transport_maps = inline:{{ example.test=smtp:[localhost]:{ours} }}
 """
 
 _MASTER_CF = """
-127.0.0.1:{port} inet n - n - - smtpd
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-verify unix - - n - 1 verify
-flush unix n - n 1000? 0 flush
-proxymap unix - - n - - proxymap
-smtp unix - - n - - smtp
-error unix - - n - - error
-retry unix - - n - - error
-discard unix - - n - - discard
 virtual unix - n n - - virtual
-anvil unix - - n - 1 anvil
-scache unix - - n - 1 scache
-postlog unix-dgram n - n - 1 postlogd
 """
 
 
@@ -156,24 +117,8 @@ def _write(directory: Path, issued: Issued, told: Mapping[str, object]) -> None:
     key = directory / "server.key"
     shutil.copy(issued.key, key)
     key.chmod(0o600)
-    configuration = directory / "postfix"
-    configuration.mkdir()
-    values = {"directory": directory, "programs": PROGRAMS, "domain": DOMAIN, "owner": _OWNER, "key": key, **told}
-    values["certificate"] = issued.certificate
-    (configuration / "main.cf").write_text(_MAIN_CF.format(**values))
-    (configuration / "master.cf").write_text(_MASTER_CF.format(**values))
+    values = {"domain": DOMAIN, "owner": _OWNER, "certificate": issued.certificate, "key": key, **told}
+    lay_out(directory, _MAIN_CF, _MASTER_CF, values)
     mail = directory / "mail"
     mail.mkdir()
     shutil.chown(mail, _OWNER, _OWNER)
-    owner = pwd.getpwnam("postfix")
-    (directory / "postfix-state").mkdir()
-    os.chown(directory / "postfix-state", owner.pw_uid, owner.pw_gid)
-    queue = directory / "queue"
-    queue.mkdir(mode=0o755)
-    private = {"public": 0o710, "private": 0o700, "maildrop": 0o730, "pid": 0o755}
-    spools = ["incoming", "active", "bounce", "defer", "deferred", "flush", "saved", "trace", "corrupt", "hold"]
-    for name, mode in {**private, **dict.fromkeys(spools, 0o700)}.items():
-        (queue / name).mkdir()
-        (queue / name).chmod(mode)
-        if name != "pid":
-            os.chown(queue / name, owner.pw_uid, owner.pw_gid)
