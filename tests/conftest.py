@@ -37,8 +37,10 @@ from storage.pool import Pool, open_pool
 from tests.clamd import Clamd
 
 structlog.configure()  # its defaults, so that no command under test sets up logs for the whole session
-hypothesis.settings.register_profile("postwerk", deadline=None)
-hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "1000")))
+# The same examples in every run, and no word about a busy machine; `make fuzz` looks for others.
+_PATIENT = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("postwerk", _PATIENT, derandomize=True)
+hypothesis.settings.register_profile("fuzz", _PATIENT, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "1000")))
 hypothesis.settings.load_profile("postwerk")
 
 PASSWORD = "correct horse battery"
