@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-_SCRIPT_SECONDS = 120
+_SCRIPT_SECONDS = 240
 _START_SECONDS = 120
 _ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",

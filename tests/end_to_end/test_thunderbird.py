@@ -49,6 +49,7 @@ def user(suite: Suite, account: Account, tmp_path: Path) -> Iterator[User]:
     assert not not_understood(tmp_path)
 
 
+@pytest.mark.timeout(900)
 def test_thunderbird(suite: Suite, account: Account, user: User) -> None:
     """It lists 1,000 messages, has the server search, reads, moves, deletes and hears of new mail; the server has it so."""
     suite.command("quota", "set", account.login, "--messages", "5000")

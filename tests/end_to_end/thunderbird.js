@@ -60,19 +60,23 @@ function ending() {
   return { promise, listener };
 }
 
-// Waits until `holds`, which is asked after every event of the folders and of the list of messages.
+// Waits until `holds`, which is asked after every event of the folders and of the list of messages, as long as there are any.
 async function until(holds) {
   const { promise, resolve, reject } = Promise.withResolvers();
   const rows = messagePane().threadTree;
   const look = () => holds() && resolve();
-  const ask = () => Services.tm.dispatchToMainThread(look); // once all other listeners have had the event
+  let limit = null;
+  const ask = () => {
+    clearTimeout(limit);
+    limit = setTimeout(() => reject(new Error(`not so, and nothing for 50 s: ${holds}; ${state()}`)), 50_000);
+    Services.tm.dispatchToMainThread(look); // once all other listeners have had the event
+  };
   const methods = ["Added", "Removed", "PropertyChanged", "IntPropertyChanged", "BoolPropertyChanged"];
   methods.push("UnicharPropertyChanged", "PropertyFlagChanged", "Event");
   const listener = { QueryInterface: ChromeUtils.generateQI(["nsIFolderListener"]), onMessageAdded: ask, onMessageRemoved: ask };
   methods.forEach(name => (listener[`onFolder${name}`] = ask));
   MailServices.mailSession.AddFolderListener(listener, Ci.nsIFolderListener.all);
   rows.addEventListener("rowcountchange", ask);
-  const limit = setTimeout(() => reject(new Error(`not so after 50 s: ${holds}; ${state()}`)), 50_000);
   ask();
   await promise.finally(() => {
     clearTimeout(limit);
