@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import msgspec
 from aiohttp import web
 from joserfc import jwt
 from joserfc.jwk import ECKey, Key
@@ -16,6 +15,7 @@ from joserfc.jwk import ECKey, Key
 from config.issuers import Issuer
 from config.settings import Settings
 from daemons.certificates import Issued
+from tests.sections import with_changes
 
 SECRET = "s3cret:&"
 
@@ -107,5 +107,4 @@ async def issuing(certificate: Issued, state: Path) -> AsyncIterator[StubIssuer]
 
 def with_issuer(settings: Settings, issuer: Issuer) -> Settings:
     """The settings, in which this issuer is trusted and no other."""
-    authentication = msgspec.structs.replace(settings.authentication, issuers=[issuer])
-    return msgspec.structs.replace(settings, authentication=authentication)
+    return with_changes(settings, authentication={"issuers": [issuer]})

@@ -17,6 +17,7 @@ from config.issuers import Issuer
 from daemons.authentication.authenticator import Claimed
 from daemons.authentication.issuers import Issuers
 from daemons.certificates import Issued
+from tests.clock import Clock
 from tests.daemons.issuer import StubIssuer, issuing
 
 ALICE = [Claimed("example", "alice@example.test")]
@@ -27,15 +28,6 @@ async def stub(certificate: Issued, state: Path) -> AsyncIterator[StubIssuer]:
     """A running issuer."""
     async with issuing(certificate, state) as running:
         yield running
-
-
-class Clock:
-    """Moves when told."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import msgspec
 import pytest
 
 from config.issuers import Issuer
@@ -25,6 +24,7 @@ from tests.conftest import Person
 from tests.daemons.imap.conversation import Client
 from tests.daemons.issuer import with_issuer
 from tests.hearing import until_heard
+from tests.sections import with_changes
 
 Endpoints = Mapping[str, tuple[str, int]]
 
@@ -105,9 +105,8 @@ def settings(settings: Settings) -> Settings:
 
     The issuer does not answer: see tests/daemons/issuer.py.
     """
-    hasty = msgspec.structs.replace(settings.authentication, failure_delay=Seconds(0.01))
-    settings = msgspec.structs.replace(settings, authentication=hasty)
-    return with_issuer(settings, Issuer(tenant="example", issuer="https://localhost:9", audience=["postwerk"]))
+    hasty = with_changes(settings, authentication={"failure_delay": Seconds(0.01)})
+    return with_issuer(hasty, Issuer(tenant="example", issuer="https://localhost:9", audience=["postwerk"]))
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from config.settings import Settings
@@ -22,6 +21,7 @@ from tests.conftest import Person
 from tests.daemons.imap.conftest import Service, mail, running
 from tests.daemons.imap.conversation import Client
 from tests.daemons.imap.proofs import proves
+from tests.sections import with_changes
 
 
 class Compressed(Client):
@@ -115,9 +115,7 @@ async def test_no_deflate_ends_the_session(service: Service) -> None:
 
 async def test_bombs(settings: Settings, account: Person, client_tls: ssl.SSLContext) -> None:
     """Limits of commands hold for what is inflated, and a block that becomes too much ends the session with BYE."""
-    changed = msgspec.structs.replace(
-        settings, imap=msgspec.structs.replace(settings.imap, inflate_limit=Octets(4 * MIB))
-    )
+    changed = with_changes(settings, imap={"inflate_limit": Octets(4 * MIB)})
     async with open_context(changed) as context, running(context) as endpoints:
         service = Service(context, endpoints, account, client_tls)
         async with await compressed(service) as client:
@@ -136,9 +134,7 @@ async def test_mutt(settings: Settings, account: Person, client_tls: ssl.SSLCont
     if shutil.which("mutt") is None:
         assert "CI" not in os.environ
         pytest.skip("no mutt")
-    changed = msgspec.structs.replace(
-        settings, imap=msgspec.structs.replace(settings.imap, cleartext_authentication=True)
-    )
+    changed = with_changes(settings, imap={"cleartext_authentication": True})
     async with open_context(changed) as context, running(context) as endpoints:
         service = Service(context, endpoints, account, client_tls)
         await service.deliver(mail("for mutt", "Through DEFLATE.\r\n"))

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import msgspec
 import pytest
 
 from config.settings import Settings
@@ -17,6 +16,7 @@ from tests.conftest import Owner
 from tests.daemons.imap.conftest import Service, mail
 from tests.daemons.imap.conversation import Client
 from tests.daemons.imap.test_event_scripts import ENTRY, append, flags, put, queued
+from tests.sections import with_changes
 from tests.statements import statements
 
 SCRIPT = (
@@ -29,7 +29,7 @@ ASKED = [b"APPEND", b"UID COPY 1 Archive", b"MOVE 1 Archive", b"UID STORE 1 +FLA
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """Every event is anybody's at once, as if the process of the command had been killed some time ago."""
-    return msgspec.structs.replace(settings, sieve=msgspec.structs.replace(settings.sieve, event_lease=Seconds(0.001)))
+    return with_changes(settings, sieve={"event_lease": Seconds(0.001)})
 
 
 @asynccontextmanager

@@ -1,6 +1,5 @@
 """METADATA and METADATA-SERVER, RFC 5464: annotations, their rights, limits and codes."""
 
-import msgspec
 import pytest
 
 from config.settings import Settings
@@ -10,6 +9,7 @@ from tests.conftest import Owner, Person, add_person
 from tests.daemons.imap.conftest import Service, running
 from tests.daemons.imap.conversation import Client
 from tests.daemons.imap.proofs import proves
+from tests.sections import with_changes
 
 
 async def other(service: Service, person: Person) -> Client:
@@ -65,14 +65,8 @@ async def test_server_annotations(service: Service, owner: Owner) -> None:
 @pytest.fixture
 def with_contact(settings: Settings) -> Settings:
     """Settings that say whom to ask, and small limits."""
-    imap = msgspec.structs.replace(
-        settings.imap,
-        contact="mailto:help@example.test",
-        metadata_entries=10,
-        metadata_octets=100,
-        metadata_value_limit=50,
-    )
-    return msgspec.structs.replace(settings, imap=imap)
+    limits = {"metadata_entries": 10, "metadata_octets": 100, "metadata_value_limit": 50}
+    return with_changes(settings, imap={"contact": "mailto:help@example.test", **limits})
 
 
 async def test_limits(with_contact: Settings, account: Person, service: Service) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 
-import msgspec
 import pytest
 
 from config.settings import Settings
@@ -12,6 +11,7 @@ from tests.conftest import Owner, Person, add_person
 from tests.daemons.imap.conftest import Service, mail, running
 from tests.daemons.imap.conversation import Client
 from tests.daemons.imap.proofs import proves
+from tests.sections import with_changes
 
 MESSAGES = b"(MessageNew MessageExpunge)"
 ALL_MESSAGES = b"(MessageNew MessageExpunge FlagChange)"
@@ -353,7 +353,7 @@ async def test_refusals(service: Service, asked: bytes, answer: bytes) -> None:
 
 async def test_overflow(settings: Settings, account: Person, service: Service) -> None:
     """More mailboxes than may be watched are refused; when they become more later, nothing is told any more."""
-    few = msgspec.structs.replace(settings, imap=msgspec.structs.replace(settings.imap, notify_mailboxes=6))
+    few = with_changes(settings, imap={"notify_mailboxes": 6})
     async with (
         open_context(few) as context,
         running(context) as endpoints,

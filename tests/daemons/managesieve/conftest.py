@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import msgspec
 import pytest
 
 from config.settings import Settings
@@ -19,6 +18,7 @@ from daemons.context import Context, open_context
 from daemons.sockets import Networks, listening
 from tests.conftest import Person
 from tests.daemons.line_client import LineClient
+from tests.sections import with_changes
 
 _LITERAL = re.compile(rb"\{([0-9]+)\}\r\n\Z")
 _STATUS = re.compile(rb"(OK|NO|BYE)\b")
@@ -154,4 +154,4 @@ async def stage(context: Context, certificate: Issued) -> AsyncIterator[Stage]:
 
 def with_managesieve(settings: Settings, **changes: object) -> Settings:
     """The settings with other values in their section managesieve."""
-    return msgspec.structs.replace(settings, managesieve=msgspec.structs.replace(settings.managesieve, **changes))
+    return with_changes(settings, managesieve=changes)

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-import msgspec
 import pytest
 
 from config.settings import Settings
@@ -23,6 +22,7 @@ from storage import mailboxes
 from storage.rows import Placement
 from tests.conftest import Person
 from tests.daemons.line_client import LineClient
+from tests.sections import with_changes
 
 Result = TypeVar("Result")
 
@@ -140,4 +140,4 @@ async def stage(context: Context, certificate: Issued) -> AsyncIterator[Stage]:
 
 def with_pop3(settings: Settings, **changes: object) -> Settings:
     """The settings with other values in their section pop3."""
-    return msgspec.structs.replace(settings, pop3=msgspec.structs.replace(settings.pop3, **changes))
+    return with_changes(settings, pop3=changes)

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import dkim
-import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -16,6 +15,7 @@ from tests.daemons.smtp.conftest import serving
 from tests.daemons.smtp.filed import rules
 from tests.daemons.smtp.test_traces import traced
 from tests.daemons.smtp.users import Client
+from tests.sections import with_changes
 
 WRITTEN = (
     b"From: Carol <carol@elsewhere.example>\r\nTo: sales@example.test\r\nSubject: order\r\n"
@@ -36,12 +36,9 @@ def signed(message: bytes) -> tuple[bytes, bytes]:
 def checked(world: World) -> Context:
     """A host that checks who mail is from; elsewhere.example says that its mail comes from the loopback."""
     world.names.add("elsewhere.example", "TXT", '"v=spf1 ip4:127.0.0.1 -all"')
-    settings = world.context.settings
-    changed = {
-        "smtp": msgspec.structs.replace(settings.smtp, filters=["authentication"]),
-        "authenticity": msgspec.structs.replace(settings.authenticity, unchecked=[]),
-    }
-    return replace(world.context, settings=msgspec.structs.replace(settings, **changed))
+    smtp = {"filters": ["authentication"]}
+    changed = with_changes(world.context.settings, smtp=smtp, authenticity={"unchecked": []})
+    return replace(world.context, settings=changed)
 
 
 @pytest.mark.parametrize("address", ["sales@example.test", "alice@example.test"], ids=["address", "rule"])

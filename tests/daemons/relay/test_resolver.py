@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import pytest
 
@@ -11,17 +10,8 @@ from config.transport import Transport
 from config.units import Seconds
 from daemons.relay.resolver import LookupFailedError, Mx, Resolver
 from protocol.dane import Tlsa
+from tests.clock import Clock
 from tests.internet.dns import NameServer, name_server
-
-
-@dataclass
-class Clock:
-    """A clock that is set by hand."""
-
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

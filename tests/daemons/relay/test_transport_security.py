@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from config.routes import Route as Configured
@@ -18,7 +17,8 @@ from tests.daemons.relay.signatures import dkimpy_verifies, make_keys, needs_mai
 from tests.daemons.relay.world import ORIGINAL, World, open_world
 from tests.internet.authority import Authority, Certified, self_signed
 from tests.internet.https import WebServer, web_server
-from tests.internet.mx import Mx
+from tests.internet.mx import Mx, Received
+from tests.sections import with_changes
 
 DOMAIN = "example.net"
 HOST = "mx1.example.net"  # as the world calls a domain's first server
@@ -276,13 +276,21 @@ async def test_smarthost_with_login(
 
 
 def _configure(world: World, **changes: Any) -> None:
-    settings = world.context.settings
-    transport = msgspec.structs.replace(settings.transport, **changes)
-    changed = msgspec.structs.replace(settings, transport=transport)
-    object.__setattr__(world.context, "settings", changed)
+    object.__setattr__(world.context, "settings", with_changes(world.context.settings, transport=changes))
 
 
 # ---------------------------------------------------------------- reports
+
+
+async def _reported(world: World, receiver: Mx) -> Received:
+    """The report that is due when the days since the sessions are over."""
+    await world.stop()
+    await world.owner.execute("UPDATE tls_session SET day = day - 2")
+    async with open_transport(world.context) as transport:
+        assert await transport.reports.send_due() == 1
+    world.start()
+    (report,) = await receiver.wait(1)
+    return report
 
 
 async def test_domains_are_told_of_their_tls(stage: Stage) -> None:
@@ -295,12 +303,7 @@ async def test_domains_are_told_of_their_tls(stage: Stage) -> None:
     mx = await world.mx(DOMAIN, tls=stage.shown(certified))
     stage.tlsa(self_signed(HOST).tlsa(), mx.name)
     assert (await stage.sent())[0] == "waiting"
-    await world.stop()
-    await world.owner.execute("UPDATE tls_session SET day = day - 2")
-    async with open_transport(world.context) as transport:
-        assert await transport.reports.send_due() == 1
-    world.start()
-    (report,) = await receiver.wait(1)
+    report = await _reported(world, receiver)
     assert report.reverse_path == world.person.login
     assert b"\r\nTLS-Report-Domain: example.net\r\n" in report.content
     assert b"application/tlsrpt+gzip" in report.content
@@ -317,12 +320,7 @@ async def test_reports_of_tls_are_signed(stage: Stage) -> None:
     receiver = await world.mx("example.org")
     await stage.mx(None)
     assert (await stage.sent())[0] == "delivered"
-    await world.stop()
-    await world.owner.execute("UPDATE tls_session SET day = day - 2")
-    async with open_transport(world.context) as transport:
-        assert await transport.reports.send_due() == 1
-    world.start()
-    (report,) = await receiver.wait(1)
+    report = await _reported(world, receiver)
     assert "rsa-sha256 pass" in await verify(world.names, report.content)
     assert dkimpy_verifies(texts, report.content)
     assert report.content.count(b"d=example.test") == 2

@@ -20,6 +20,7 @@ from storage.rows import Outbound, OutboundRecipient
 from tests.conftest import Person
 from tests.internet.dns import NameServer, name_server
 from tests.internet.mx import Mx, mx_server
+from tests.sections import with_changes
 
 HEAD = b"Return-Path: <alice@example.test>\r\nReceived: from client by mail.example.test; Sun, 22 Nov 2026 10:00:00 +0000\r\n"
 ORIGINAL = (
@@ -78,9 +79,7 @@ class World:
 
     def configure(self, **transport: Any) -> None:
         """Change the section [transport] for relays that are started from now on."""
-        settings = self.context.settings
-        changed = msgspec.structs.replace(settings.transport, **transport)
-        self.context = replace(self.context, settings=msgspec.structs.replace(settings, transport=changed))
+        self.context = replace(self.context, settings=with_changes(self.context.settings, transport=transport))
 
     async def queue(self, *forward_paths: str, original: bytes = ORIGINAL, notify: tuple[str, ...] | None = None,
                     account_id: int | None = 0, **options: Any) -> str:  # fmt: skip

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 
 import msgspec
 import pytest
@@ -15,6 +14,7 @@ from protocol.address import AddrSpec
 from protocol.smtp.reply import Reply
 from storage import sending as storage
 from storage.sending import Caps
+from tests.clock import Clock
 from tests.conftest import Owner, Person, add_person
 
 _NO_CAPS = {name: 0 for name in Settings.__struct_fields__ if name.endswith(("_hour", "_day"))}
@@ -22,16 +22,6 @@ OPEN = msgspec.structs.replace(Settings(), burst_recipients=0, **_NO_CAPS)
 FROM = AddrSpec("alice", "example.test")
 
 Start = Callable[..., Sending]
-
-
-@dataclass
-class Clock:
-    """Time as the test wants it."""
-
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

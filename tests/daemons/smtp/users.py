@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -97,10 +98,7 @@ class Client:
 
     async def send(self, message: bytes, *forward_paths: str, sender: str = "<alice@example.test>") -> bytes:
         """One transaction with DATA; gives the first refusal, or the reply to the message."""
-        answer = await self.ask(f"MAIL FROM:{sender}".encode())
-        for forward_path in forward_paths:
-            if answer.startswith(b"250 "):
-                answer = await self.ask(f"RCPT TO:{forward_path}".encode())
+        answer = await self._envelope(sender, forward_paths)
         if not answer.startswith(b"250 "):
             return answer
         assert (await self.ask(b"DATA")).startswith(b"354 ")
@@ -109,14 +107,19 @@ class Client:
 
     async def send_chunk(self, message: bytes, *forward_paths: str, sender: str = "<alice@example.test>") -> bytes:
         """The same with BDAT."""
-        answer = await self.ask(f"MAIL FROM:{sender}".encode())
-        for forward_path in forward_paths:
-            if answer.startswith(b"250 "):
-                answer = await self.ask(f"RCPT TO:{forward_path}".encode())
+        answer = await self._envelope(sender, forward_paths)
         if not answer.startswith(b"250 "):
             return answer
         self.say(b"BDAT %d LAST\r\n" % len(message) + message)
         return await self.hear()
+
+    async def _envelope(self, sender: str, forward_paths: Sequence[str]) -> bytes:
+        """MAIL and RCPT, up to the first that is refused; gives the last reply."""
+        answer = await self.ask(f"MAIL FROM:{sender}".encode())
+        for forward_path in forward_paths:
+            if answer.startswith(b"250 "):
+                answer = await self.ask(f"RCPT TO:{forward_path}".encode())
+        return answer
 
     @property
     def channel(self) -> bytes:
