@@ -4,9 +4,10 @@ import asyncio
 
 from daemons.context import Context
 from daemons.relay.assembly import open_relay
-from daemons.relay.connection import Connection, OpenError
+from daemons.relay.connection import Connection, Failure, OpenError
 from daemons.relay.notices import Notices
 from daemons.relay.route import Route
+from daemons.relay.tls_policy import TlsFailure, TlsResult
 from daemons.relay.tls_reports import TlsReports
 from daemons.relay.transport import open_transport
 from daemons.runtime import Ready
@@ -35,21 +36,17 @@ class _Noted:
             return
         for failure in opened.failures:
             if failure.tls is not None:
-                self._reports.note(
-                    route.domain,
-                    failure.host.policy,
-                    failure.tls,
-                    host=failure.host.name,
-                    address=failure.address,
-                    source=failure.local_address,
-                )
+                self._note(route, failure, failure.tls)
         given_up = {(failure.host.name, failure.address) for failure in opened.failures if failure.tls is not None}
         if isinstance(opened, Connection) and (opened.host.name, opened.address) not in given_up:
-            self._reports.note(
-                route.domain,
-                opened.host.policy,
-                opened.tls,
-                host=opened.host.name,
-                address=opened.address,
-                source=opened.local_address,
-            )
+            self._note(route, opened, opened.tls)
+
+    def _note(self, route: Route, session: Failure | Connection, outcome: TlsFailure | TlsResult) -> None:
+        self._reports.note(
+            route.domain,
+            session.host.policy,
+            outcome,
+            host=session.host.name,
+            address=session.address,
+            source=session.local_address,
+        )
