@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import os
 import shutil
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -147,6 +148,12 @@ def certificate() -> Iterator[Issued]:
     directory = new_state()
     yield issue(directory / "tls", now=datetime.now(UTC))
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def client_tls(certificate: Issued) -> ssl.SSLContext:
+    """What a client that trusts our CA uses."""
+    return ssl.create_default_context(cafile=str(certificate.authority))
 
 
 @pytest.fixture(scope="session")

@@ -35,12 +35,6 @@ def server_context(certificate: Issued) -> ssl.SSLContext:
     return server_tls_context(Tls(certificate=str(certificate.certificate), key=str(certificate.key)))
 
 
-@pytest.fixture
-def client_context(certificate: Issued) -> ssl.SSLContext:
-    """A client that trusts the private CA and nobody else."""
-    return ssl.create_default_context(cafile=str(certificate.authority))
-
-
 async def echo(connection: Connection) -> None:
     """Send back what comes."""
     while octets := await connection.receive(30):
@@ -157,7 +151,7 @@ async def test_limit_per_peer_counts_open_connections() -> None:
                 await asyncio.sleep(0)
 
 
-async def test_implicit_tls(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+async def test_implicit_tls(server_context: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
     """A TLS listener speaks TLS 1.2 or later from the first octet, and the connection knows it."""
     secure = []
 
@@ -168,7 +162,7 @@ async def test_implicit_tls(server_context: ssl.SSLContext, client_context: ssl.
     octets = bytes(1_000_000)
     async with (
         listening(["127.0.0.1:0"], handler, tls=server_context) as listener,
-        connected(listener.endpoints[0], client_context) as (reader, writer),
+        connected(listener.endpoints[0], client_tls) as (reader, writer),
     ):
         writer.write(octets)
         assert await reader.readexactly(len(octets)) == octets
@@ -185,7 +179,7 @@ async def starttls(connection: Connection, context: ssl.SSLContext, received: li
         await connection.send(octets)
 
 
-async def test_starttls(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+async def test_starttls(server_context: ssl.SSLContext, client_tls: ssl.SSLContext) -> None:
     """After start_tls() both sides speak TLS on the same connection."""
     received: list[bytes] = []
     async with (
@@ -194,7 +188,7 @@ async def test_starttls(server_context: ssl.SSLContext, client_context: ssl.SSLC
     ):
         writer.write(b"STARTTLS\r\n")
         assert await reader.readline() == b"220 go on\r\n"
-        await writer.start_tls(client_context, server_hostname="localhost")
+        await writer.start_tls(client_tls, server_hostname="localhost")
         writer.write(b"secret")
         assert await reader.readexactly(6) == b"secret"
     assert received == [b"secret"]

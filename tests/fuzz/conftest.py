@@ -10,7 +10,6 @@ from config.imap import Imap
 from config.pop3 import Pop3
 from config.settings import Settings
 from config.units import Seconds
-from daemons.certificates import Issued
 from daemons.context import Context
 from tests.conftest import Person
 from tests.daemons.imap.conftest import Service, running
@@ -25,12 +24,6 @@ def settings(settings: Settings) -> Settings:
         pop3=Pop3(error_limit=60, login_failure_limit=10, login_delay=Seconds(0)),
         authentication=msgspec.structs.replace(settings.authentication, failure_delay=Seconds(0)),
     )
-
-
-@pytest.fixture
-def client_tls(certificate: Issued) -> ssl.SSLContext:
-    """What a client that trusts our CA uses."""
-    return ssl.create_default_context(cafile=str(certificate.authority))
 
 
 @pytest.fixture

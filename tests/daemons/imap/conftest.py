@@ -13,7 +13,6 @@ from config.issuers import Issuer
 from config.settings import Settings
 from config.units import Seconds
 from daemons.access.service import serve
-from daemons.certificates import Issued
 from daemons.context import Context
 from daemons.delivery import prepare
 from protocol.imap.flags import bits_of
@@ -107,12 +106,6 @@ def settings(settings: Settings) -> Settings:
     """
     hasty = with_changes(settings, authentication={"failure_delay": Seconds(0.01)})
     return with_issuer(hasty, Issuer(tenant="example", issuer="https://localhost:9", audience=["postwerk"]))
-
-
-@pytest.fixture
-def client_tls(certificate: Issued) -> ssl.SSLContext:
-    """What a client that trusts our CA uses."""
-    return ssl.create_default_context(cafile=str(certificate.authority))
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import pytest
 from config.settings import Settings
 from config.smtp import Smtp
 from config.units import Seconds
-from daemons.certificates import Issued
 from daemons.context import Context
 from daemons.postmaster import postmaster_of
 from daemons.smtp.service import pipeline_of, serve
@@ -67,12 +66,6 @@ class Wire:
         self.file = self.socket.makefile("rb")
 
 
-@pytest.fixture
-def trust(certificate: Issued) -> ssl.SSLContext:
-    """A client's TLS context that knows our CA."""
-    return ssl.create_default_context(cafile=str(certificate.authority))
-
-
 async def test_ehlo_keywords(context: Context) -> None:
     """Exactly the extensions that are proven below and in the transcripts."""
 
@@ -90,14 +83,14 @@ async def test_ehlo_keywords(context: Context) -> None:
     assert features["limits"] == "RCPTMAX=1000"
 
 
-async def test_mail_over_tls(context: Context, account: Person, trust: ssl.SSLContext) -> None:
+async def test_mail_over_tls(context: Context, account: Person, client_tls: ssl.SSLContext) -> None:
     """smtplib sends mail over STARTTLS; Received says ESMTPS, the journal the version and cipher."""
 
     def talk() -> None:
         with smtplib.SMTP(*endpoints["smtp"]) as client:
             client.ehlo("client.example")
             client._host = "localhost"  # type: ignore[attr-defined]
-            client.starttls(context=trust)
+            client.starttls(context=client_tls)
             client.ehlo("client.example")
             assert "starttls" not in client.esmtp_features
             assert client.sendmail("a@client.example", ["alice@example.test"], MESSAGE) == {}
@@ -113,7 +106,7 @@ async def test_mail_over_tls(context: Context, account: Person, trust: ssl.SSLCo
 
 
 async def test_nothing_passes_from_clear_text_into_tls(
-    context: Context, account: Person, trust: ssl.SSLContext
+    context: Context, account: Person, client_tls: ssl.SSLContext
 ) -> None:
     """What comes in the clear behind STARTTLS is discarded (CVE-2011-0411), and what was said before is forgotten."""
 
@@ -123,7 +116,7 @@ async def test_nothing_passes_from_clear_text_into_tls(
             wire.ask(b"EHLO client.example\r\n", 10)
             wire.ask(ENVELOPE, 2)
             heard = wire.ask(b"STARTTLS\r\nRSET\r\nNOOP\r\nEHLO injected.example\r\n")
-            wire.secure(trust)
+            wire.secure(client_tls)
             heard += wire.ask(b"MAIL FROM:<>\r\n")
             wire.ask(b"EHLO client.example\r\n", 10)
             heard += wire.ask(b"RCPT TO:<alice@example.test>\r\n")
