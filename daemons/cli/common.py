@@ -133,10 +133,11 @@ def as_owner(
     *,
     missing: str | None = None,
     taken: str | None = None,
+    about: str | None = None,
 ) -> _T:
     """What `work` gives with a connection as the schema's owner. Raises what it raises, and UnavailableError.
 
-    missing, taken: how the command ends instead of NotFoundError and ExistsError.
+    missing, taken: how the command ends instead of NotFoundError and ExistsError. about: what NotFoundError is told with.
     """
     from storage.errors import ExistsError, NotFoundError
 
@@ -146,10 +147,10 @@ def as_owner(
 
     try:
         return run_async(run())
-    except NotFoundError:
-        if missing is None:
+    except NotFoundError as error:
+        if missing is None and about is None:
             raise
-        fail(missing, os.EX_NOUSER)
+        fail(missing or f"{error}: {about}", os.EX_NOUSER)
     except ExistsError:
         if taken is None:
             raise

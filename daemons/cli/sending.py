@@ -1,9 +1,9 @@
 """`postwerk sending`: who is suspended and why, what becomes of the mail that is held for it, and how much may be sent."""
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -14,11 +14,9 @@ from daemons.cli.queueing import Age, change, operator, recipients, take_out_all
 from daemons.smtp.sending import held_reason
 from storage import outbound_changes, senders
 from storage import sending as storage
-from storage.errors import NotFoundError
 from storage.outbound_listing import Selection
 from storage.pool import Connection
 
-_T = TypeVar("_T")
 _COUNTED = ("messages_hour", "recipients_hour", "messages_day", "recipients_day")
 
 
@@ -70,7 +68,7 @@ def show_account(settings: Settings, login: str, as_json: bool) -> None:
             rows.append(row)
         return rows
 
-    show(_about(settings, login, work), as_json=as_json, empty="nothing was sent lately")
+    show(as_owner(settings, work, about=login), as_json=as_json, empty="nothing was sent lately")
 
 
 @sending.command("addresses")
@@ -84,7 +82,7 @@ def list_addresses(settings: Settings, login: str, as_json: bool) -> None:
         await storage.account_of(connection, login)
         return [asdict(row) for row in await senders.addresses_of(connection, login)]
 
-    show(_about(settings, login, work), as_json=as_json, empty="no addresses")
+    show(as_owner(settings, work, about=login), as_json=as_json, empty="no addresses")
 
 
 # -- suspensions ----------------------------------------------------------------------------------------------------
@@ -101,7 +99,7 @@ def suspend(settings: Settings, login: str, reason: str, is_holding: bool) -> No
     async def work(connection: Connection) -> int:
         return await storage.suspend(connection, login, reason, operator(), is_holding=is_holding)
 
-    account_id = _about(settings, login, work)
+    account_id = as_owner(settings, work, about=login)
     selection, why = Selection(account_id=account_id), held_reason(reason)
     held = change(settings, "held", lambda one: outbound_changes.hold(one, selection, why), reason=why)
     click.echo(f"{recipients(held)} held")
@@ -124,7 +122,7 @@ def release(settings: Settings, login: str, leave: Seconds | None) -> None:
         await storage.resume(connection, account_id, leave_seconds=leave_seconds)
         return account_id
 
-    selection = _held(_about(settings, login, work))
+    selection = _held(as_owner(settings, work, about=login))
     released = change(settings, "released", lambda one: outbound_changes.release(one, selection))
     click.echo(f"{recipients(released)} released")
 
@@ -137,7 +135,7 @@ def release(settings: Settings, login: str, leave: Seconds | None) -> None:
 @settings_option
 def discard(settings: Settings, login: str, is_silent: bool, reason: str, is_sure: bool) -> None:
     """Delete all that is held for an account's suspension, with a record. The account stays suspended."""
-    selection = _held(_about(settings, login, lambda one: storage.account_of(one, login)))
+    selection = _held(as_owner(settings, lambda one: storage.account_of(one, login), about=login))
     confirm(f"Delete all that is held of {login}? Nobody gets it any more.", is_sure=is_sure)
     deleted, _ = run_async(take_out_all(settings, selection, reason, is_silent=is_silent))
     click.echo(f"{recipients(deleted)} deleted")
@@ -178,7 +176,7 @@ def limit(settings: Settings, whose: str, burst: int | None, **caps: int | None)
         fail("give at least one cap, or use `postwerk sending reset`", os.EX_USAGE)
     if burst is not None and "@" not in whose.lstrip("@"):
         fail("bursts are seen for single accounts", os.EX_USAGE)
-    _about(settings, whose, lambda one: storage.set_caps(one, whose, wanted))
+    as_owner(settings, lambda one: storage.set_caps(one, whose, wanted), about=whose)
 
 
 @sending.command("reset")
@@ -186,12 +184,4 @@ def limit(settings: Settings, whose: str, burst: int | None, **caps: int | None)
 @settings_option
 def reset(settings: Settings, whose: str) -> None:
     """Let the configuration decide again how much may be sent."""
-    _about(settings, whose, lambda one: storage.reset_caps(one, whose))
-
-
-def _about(settings: Settings, whose: str, work: Callable[[Connection], Awaitable[_T]]) -> _T:
-    """What `work` gives; it may not find whom it is about."""
-    try:
-        return as_owner(settings, work)
-    except NotFoundError as error:
-        fail(f"{error}: {whose}", os.EX_NOUSER)
+    as_owner(settings, lambda one: storage.reset_caps(one, whose), about=whose)

@@ -79,16 +79,13 @@ def grant(settings: Settings, address: str, login: str, rights: str, may_send: b
     letters = _letters(rights)
 
     async def run(connection: Connection) -> None:
-        try:
-            await teams.grant(connection, address, accounts.login_name(login), letters)
-            if may_send:
-                await senders.grant(connection, address, login)
-            elif may_send is not None:
-                await senders.revoke(connection, address, login)
-        except NotFoundError as error:
-            fail(f"{error}: {address}, {login}", os.EX_NOUSER)
+        await teams.grant(connection, address, accounts.login_name(login), letters)
+        if may_send:
+            await senders.grant(connection, address, login)
+        elif may_send is not None:
+            await senders.revoke(connection, address, login)
 
-    as_owner(settings, run)
+    as_owner(settings, run, about=f"{address}, {login}")
 
 
 @team.command("revoke")
@@ -99,13 +96,10 @@ def revoke(settings: Settings, address: str, login: str) -> None:
     """Take all rights on the mailboxes of the team ADDRESS away from LOGIN, and that to send as the team."""
 
     async def run(connection: Connection) -> None:
-        try:
-            await teams.grant(connection, address, accounts.login_name(login), "")
-            await senders.revoke(connection, address, login)
-        except NotFoundError as error:
-            fail(f"{error}: {address}, {login}", os.EX_NOUSER)
+        await teams.grant(connection, address, accounts.login_name(login), "")
+        await senders.revoke(connection, address, login)
 
-    as_owner(settings, run)
+    as_owner(settings, run, about=f"{address}, {login}")
 
 
 @team.command("senders")
