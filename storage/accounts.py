@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import asyncpg
 
+from storage import choices
 from storage.credentials import LOGIN, login_of
 from storage.errors import ExistsError, NotFoundError, UnavailableError
 from storage.mailboxes import DEFAULT_MAILBOXES
@@ -155,11 +156,7 @@ async def add_tenant(connection: Connection, name: str, wrapped_key: bytes, quot
 
 async def set_language(connection: Connection, tenant: str, language: str) -> None:
     """What is written to the tenant's people is in that language from now on. Raises NotFoundError."""
-    if (
-        await connection.fetchval("UPDATE tenant SET language = $2 WHERE name = $1 RETURNING 1", tenant, language)
-        is None
-    ):
-        raise NotFoundError(f"tenant {tenant}")
+    await choices.choose(connection, "language", tenant, language)
 
 
 async def list_tenants(connection: Connection) -> list[TenantRow]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from storage.errors import NotFoundError
+from storage import choices
 from storage.pool import Connection, Pool, reported
 
 # $2 is the key of the source, $3 that of the try: source, sender and recipient. A source that has repeated $4 tries in time is
@@ -86,15 +86,10 @@ async def forget(connection: Connection, batch_limit: int, *, terms: Terms) -> i
 
 async def chosen(connection: Connection, tenant: str) -> bool | None:
     """Whether the tenant wants greylisting; None: as configured. Raises NotFoundError."""
-    row = await connection.fetchrow("SELECT greylisting FROM tenant WHERE name = $1", tenant)
-    if row is None:
-        raise NotFoundError(f"no tenant {tenant}")
-    is_on: bool | None = row["greylisting"]
+    is_on: bool | None = await choices.chosen(connection, "greylisting", tenant)
     return is_on
 
 
 async def choose(connection: Connection, tenant: str, is_on: bool | None) -> None:
     """Set the tenant's choice. Raises NotFoundError."""
-    statement = "UPDATE tenant SET greylisting = $2 WHERE name = $1 RETURNING true"
-    if await connection.fetchval(statement, tenant, is_on) is None:
-        raise NotFoundError(f"no tenant {tenant}")
+    await choices.choose(connection, "greylisting", tenant, is_on)

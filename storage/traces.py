@@ -15,9 +15,10 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from storage import choices
 from storage.accounts import domain_name
 from storage.blobs.keys import KeyRing, Wrapper
-from storage.errors import CorruptError, NotFoundError
+from storage.errors import CorruptError
 from storage.pool import Connection, Pool, reported
 
 _NONCE_OCTETS = 12
@@ -270,17 +271,12 @@ async def mailboxes_of(pool: Pool, traces: Iterable[Trace]) -> dict[int, str]:
 
 async def set_days(connection: Connection, tenant: str, days: int | None) -> None:
     """How long the tenant's trace is kept; None: as configured; 0: no more is recorded. Raises NotFoundError."""
-    statement = "UPDATE tenant SET trace_days = $2 WHERE name = $1 RETURNING true"
-    if await connection.fetchval(statement, tenant, days) is None:
-        raise NotFoundError(f"no tenant {tenant}")
+    await choices.choose(connection, "trace_days", tenant, days)
 
 
 async def days_of(connection: Connection, tenant: str) -> int | None:
     """How long the tenant's trace is kept, where it differs from the configuration. Raises NotFoundError."""
-    row = await connection.fetchrow("SELECT trace_days FROM tenant WHERE name = $1", tenant)
-    if row is None:
-        raise NotFoundError(f"no tenant {tenant}")
-    days: int | None = row[0]
+    days: int | None = await choices.chosen(connection, "trace_days", tenant)
     return days
 
 
