@@ -22,12 +22,37 @@ OPEN = msgspec.structs.replace(Settings(), burst_recipients=0, **_NO_CAPS)
 FROM = AddrSpec("alice", "example.test")
 
 Start = Callable[..., Sending]
+Age = Callable[[int], Awaitable[None]]
 
 
 @pytest.fixture
-async def start(context: Context) -> AsyncIterator[Start]:
-    """Starts one "process" with caps; all are closed at the end."""
-    started: list[Sending] = []
+async def started() -> AsyncIterator[list[Sending]]:
+    """The "processes" of a test; all are closed at the end."""
+    made: list[Sending] = []
+    yield made
+    for one in made:
+        await one.close()
+
+
+@pytest.fixture
+def age(owner: Owner, started: list[Sending]) -> Age:
+    """Lets so many seconds go by for what was counted. What is reserved and not used is given back first."""
+
+    async def go_by(seconds: int) -> None:
+        for one in started:
+            await one.close()
+        await owner.execute(
+            "UPDATE sending_count SET hour_slot = hour_slot - $1, day_slot = day_slot - $2",
+            seconds // 300,
+            seconds // 3600,
+        )
+
+    return go_by
+
+
+@pytest.fixture
+def start(context: Context, started: list[Sending]) -> Start:
+    """Starts one "process" with caps."""
 
     def begin(clock: Callable[[], float] | None = None, **caps: object) -> Sending:
         settings = msgspec.structs.replace(OPEN, **caps)
@@ -35,9 +60,7 @@ async def start(context: Context) -> AsyncIterator[Start]:
         started.append(Sending(*arguments, clock) if clock else Sending(*arguments))
         return started[-1]
 
-    yield begin
-    for one in started:
-        await one.close()
+    return begin
 
 
 async def until(true: Callable[[], Awaitable[bool]], context: Context) -> None:
@@ -160,25 +183,18 @@ async def test_busy_account_asks_seldom(start: Start, account: Person, context: 
     assert asked <= 50
 
 
-async def test_hour_and_day_go_by(start: Start, account: Person, owner: Owner) -> None:
+async def test_hour_and_day_go_by(start: Start, account: Person, age: Age) -> None:
     """An hour later the hour's cap has room again, and the day's has not; a day later both have."""
     caps = {"account_messages_hour": 10, "account_messages_day": 15}
     assert await admitted(start(**caps), account, 20) == 10
-    await _age(owner, 59 * 60)
+    await age(50 * 60)  # of an hour in twelfths, one of which may end right now
     assert await admitted(start(**caps), account, 20) == 0
-    await _age(owner, 10 * 60)
+    await age(15 * 60)
     assert await admitted(start(**caps), account, 20) == 5
-    await _age(owner, 24 * 3600 - 3600)
+    await age(22 * 3600)
     assert await admitted(start(**caps), account, 20) == 0
-    await _age(owner, 2 * 3600)
+    await age(3 * 3600)
     assert await admitted(start(**caps), account, 20) == 10
-
-
-async def _age(owner: Owner, seconds: int) -> None:
-    """Let so much time go by for what was counted."""
-    await owner.execute(
-        "UPDATE sending_count SET hour_slot = hour_slot - $1, day_slot = day_slot - $2", seconds // 300, seconds // 3600
-    )
 
 
 async def test_own_caps_replace_those_of_the_configuration(
@@ -218,27 +234,27 @@ async def test_burst_is_held_and_suspends(start: Start, account: Person, owner: 
     assert await storage.suspended(owner) == []
 
 
-async def test_habit_is_what_a_burst_is_measured_by(start: Start, account: Person, owner: Owner) -> None:
+async def test_habit_is_what_a_burst_is_measured_by(start: Start, account: Person, age: Age) -> None:
     """An account that sends as much every day may send some times more at once; that fades when it stops."""
     caps = {"burst_recipients": 20, "burst_factor": 4.0}
     for _ in range(2):
         assert await admitted(start(**caps), account, 20) == 20
-        await _age(owner, 24 * 3600)
+        await age(24 * 3600)
     assert await admitted(start(**caps), account, 70) == 70
-    await _age(owner, 400 * 24 * 3600)
+    await age(400 * 24 * 3600)
     assert await admitted(start(**caps), account, 21) == 20
 
 
-async def test_burst_is_no_habit(start: Start, account: Person, owner: Owner) -> None:
+async def test_burst_is_no_habit(start: Start, account: Person, owner: Owner, age: Age) -> None:
     """What was held does not make the next day's burst an ordinary one; what was released does."""
     sending = start(burst_recipients=20)
     for _ in range(5):
         assert isinstance(await sending.admit(account, FROM, 50), Held)
     await owner.execute("DELETE FROM sending_suspension")
-    await _age(owner, 24 * 3600)
+    await age(24 * 3600)
     assert isinstance(await start(burst_recipients=20).admit(account, FROM, 50), Held)
     await storage.resume(owner, account.account_id, leave_seconds=1)
-    await _age(owner, 24 * 3600)
+    await age(24 * 3600)
     await owner.execute("UPDATE sending_count SET leave_until = now() - interval '1 s'")
     assert await start(burst_recipients=20).admit(account, FROM, 50) is None
 
