@@ -13,6 +13,7 @@ from storage.blobs.keys import KeyRing
 from tests.conftest import Person, add_person
 from tests.daemons.smtp.conftest import MESSAGE, Intake
 from tests.daemons.smtp.test_acceptance import ODD, send, stuffed
+from tests.hearing import until_heard
 
 BOB = b"MAIL FROM:<bob@example.test>"
 TO_ALICE = b"RCPT TO:<alice@example.test>"
@@ -287,6 +288,7 @@ async def test_sender_vanishes(
     await add_person(settings, owner, "carol@example.test")
     client = await intake.greeted(is_lmtp=is_lmtp)
     envelope = BOB + b"\r\n" + TO_ALICE + b" NOTIFY=SUCCESS\r\nRCPT TO:<carol@example.test> NOTIFY=SUCCESS\r\n"
+    await until_heard(intake.context)  # of carol: nothing is forgotten any more
     assert await intake.context.directory.resolve("bob", "example.test") is not None  # and remembers it
     await owner.execute("DELETE FROM mailbox WHERE account_id = $1 AND name = 'INBOX'", bob.account_id)
     answer = await send(client, MESSAGE, envelope)
