@@ -115,8 +115,8 @@ async def test_a_mailing_does_not_delay_a_letter(world: World) -> None:
     await mx.wait(20)
     await world.queue("bob@example.net", account_id=carol.account_id, reverse_path=carol.login)
     gate.set()
-    await mx.wait(80)
-    assert carol.login in arrived[20:80]  # what is held goes first
+    await mx.wait(100)
+    assert carol.login in arrived[20:100]  # what is held goes first, and what is being leased when the letter comes
 
 
 async def test_a_letter_passes_a_mailing_to_slow_servers(world: World) -> None:
