@@ -3,6 +3,7 @@
 Used by the benchmarks and by tests/end_to_end. Never imports the product: what it knows, a user knows.
 """
 
+import atexit
 import json
 import os
 import random
@@ -16,7 +17,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ forwarders = ["127.0.0.0/8"]
 """
 
 
-_reserved: list[socket.socket] = []
+_reserved = ExitStack()
+atexit.register(_reserved.close)
 
 
 class SuiteError(Exception):
@@ -167,7 +169,8 @@ def _is_reserved(ports: Sequence[int]) -> bool:
         for each in holding:
             each.close()
         return False
-    _reserved.extend(holding)
+    for each in holding:
+        _reserved.enter_context(each)
     return True
 
 
