@@ -104,7 +104,7 @@ def _kill_in_turn(suite: Suite, ledger: Ledger[int], sink: Sink) -> tuple[int, i
     for number, victims in enumerate(_VICTIMS, start=1):
         started_at = time.monotonic()
         ledger.wait_for(min(_MESSAGES, number * _MESSAGES // (len(_VICTIMS) + 1)))
-        sink.wait_for(sink.count + chance.randrange(20, 80), RECOVERY_SECONDS)
+        sink.wait_for(min(sink.count + chance.randrange(20, 80), _MESSAGES), RECOVERY_SECONDS)  # all may be there
         if "relay" in victims:
             kill(suite, victims, chance, lambda: cut.append(sink.open_sessions))
         else:
