@@ -10,6 +10,7 @@ from storage import accounts, senders, teams
 from storage.errors import NotFoundError
 from storage.senders import Senders
 from tests.conftest import Owner, Person, add_person
+from tests.hearing import until_heard
 
 
 @pytest.fixture
@@ -93,8 +94,7 @@ async def test_answers_are_remembered_until_something_changes(
     context: Context, asked: Senders, owner: Owner, account: Person
 ) -> None:
     """A second question costs no statement; a change of addresses anywhere makes it be asked again."""
-    while not context.changes.is_connected:
-        await context.pool.execute("SELECT 1")
+    await until_heard(context)
     assert not await asked.may_send(account.account_id, "info", "example.test")
     await owner.execute("ALTER TABLE address DISABLE TRIGGER directory_changed")
     await accounts.add_address(owner, "info@example.test", account.login)

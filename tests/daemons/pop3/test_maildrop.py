@@ -13,6 +13,7 @@ from daemons.context import open_context
 from storage import messages
 from tests.conftest import Person, add_person
 from tests.daemons.pop3.conftest import Stage, staged
+from tests.hearing import until_heard
 
 HELLO = b"Subject: hello\r\nFrom: bob@example.test\r\n\r\nLine one\r\n.\r\n..two dots\r\n.three\r\n"
 NAKED = b"Subject: no line end at the end\r\n\r\nlast line"
@@ -260,8 +261,7 @@ async def test_an_unchanged_maildrop_is_not_listed_again(stage: Stage, account: 
             await pool.release(connection)
         yield
 
-    while not stage.context.changes.is_connected:
-        await asyncio.sleep(0)
+    await until_heard(stage.context)
     assert await stage.poplib(account, lambda client: client.stat()[0]) == 0
     async with watched():
         await stage.poplib(account, lambda client: client.stat())

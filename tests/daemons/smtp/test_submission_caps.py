@@ -8,6 +8,7 @@ from storage import sending, traces
 from storage.sending import Caps
 from tests.conftest import Owner, Person
 from tests.daemons.smtp.users import SUBMITTED, Users
+from tests.hearing import until_heard
 
 ELSEWHERE = [f"<x{number}@elsewhere.example>" for number in range(6)]
 
@@ -15,9 +16,7 @@ ELSEWHERE = [f"<x{number}@elsewhere.example>" for number in range(6)]
 @pytest.fixture
 async def listening(users: Users) -> Users:
     """The process has heard of everything that happened before: what happens now reaches it at once."""
-    async with asyncio.timeout(20):
-        while not users.context.changes.is_connected:
-            await asyncio.sleep(0)
+    await until_heard(users.context)
     return users
 
 
