@@ -83,7 +83,7 @@ class Pool:
 
     async def release(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
         """Give back what was awaited."""
-        await self._driver.release(connection)
+        await self._return(connection)
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """The rows of one query."""
@@ -139,7 +139,7 @@ class Pool:
             self._spare = min(self._spare, len(self._idle))
             if _is_open(connection):
                 return connection
-            await self._driver.release(connection)
+            await self._return(connection)
         self._waiting += 1
         try:
             return await self._driver.acquire()
@@ -151,7 +151,7 @@ class Pool:
     ) -> None:
         is_sound = is_sound and _is_open(connection) and not connection.is_in_transaction()
         if self._waiting or generation != self._generation or not is_sound:
-            await self._driver.release(connection)
+            await self._return(connection)
             return
         self._idle.append(connection)
         if self._timer is None:
@@ -160,7 +160,7 @@ class Pool:
     def _release_spare(self) -> None:
         self._timer = None
         for connection in self._idle[: self._spare]:
-            task = asyncio.create_task(self._driver.release(connection))
+            task = asyncio.create_task(self._return(connection))
             self._releasing.add(task)
             task.add_done_callback(self._releasing.discard)
         del self._idle[: self._spare]
@@ -173,9 +173,16 @@ class Pool:
             self._timer.cancel()
             self._timer = None
 
+    async def _return(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
+        try:
+            await self._driver.release(connection)
+        except asyncpg.InternalClientError:  # it was lost while it was given back: the driver has it already
+            if _is_open(connection):
+                raise
+
     async def _release_idle(self) -> None:
         while self._idle:
-            await self._driver.release(self._idle.pop())
+            await self._return(self._idle.pop())
 
 
 def _is_open(connection: "PoolConnectionProxy[asyncpg.Record]") -> bool:

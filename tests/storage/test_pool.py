@@ -70,6 +70,16 @@ async def test_a_killed_connection_is_replaced(pool: Pool, owner: "asyncpg.Conne
     assert await pool.fetchval(BACKEND) != killed
 
 
+async def test_a_connection_is_lost_while_it_is_given_back(pool: Pool) -> None:
+    """Whoever gives it back need not know, and the next one gets another."""
+    connection = await pool.acquire()
+    giving = asyncio.create_task(pool.release(connection))
+    await asyncio.sleep(0)  # the driver has begun
+    connection.terminate()
+    await giving
+    assert await pool.fetchval("SELECT 1") == 1
+
+
 async def test_closing_waits_for_what_is_lent(database: str) -> None:
     """A query that runs when the pool is closed has its answer; afterwards there are no more."""
     async with open_pool(database, size=2, role=None) as pool:
