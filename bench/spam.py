@@ -68,9 +68,8 @@ class Memory:
             shared: dict[tuple[int, int], tuple[int, int]] = {}
             counted = ((token, (self.spam_tokens[token], self.ham_tokens[token])) for token in both)
             self._counts = {token: shared.setdefault(count, count) for token, count in counted}
-        known = self._counts.get
-        counts = {token: count for token in tokens if (count := known(token)) is not None}
-        return [Level(self.spam, self.ham, counts)]
+        known = self._counts
+        return [Level(self.spam, self.ham, {token: known[token] for token in known.keys() & tokens})]
 
 
 def messages(directory: Path) -> list[Sorted]:
