@@ -17,22 +17,21 @@ from typing import Any, Protocol, TypeAlias
 from filters.spam.tokens import SENT, is_word
 
 LEAST_SURE = 0.975  # of what a token would have to say alone; one that is less sure says nothing
-# How often what was never seen is taken to occur, in messages of all that were learned. Worked out by leaving out each message
-# in turn: a token that only one message holds says more the fewer messages of the other kind there are to have held it.
+# These were chosen together by judging each half of a corpus by the other (docs/filters.md).
+# How often what was never seen is taken to occur, in messages of all that were learned: a token that only one message holds
+# says more the fewer messages of the other kind there are to have held it.
 UNSEEN = 0.08
 NEUTRAL = 6.0  # tokens without a word to say that each message is given: a few tokens are not as sure as many
 HIGHEST = 8.0  # weight of one token
 # What tells how a message was sent counts for more than what is in it: wanted advertising has the words of the other kind.
 SENT_COUNTS, CONTENT_COUNTS = 1.2, 0.7
 ABOVE = 0.5  # messages that what the level above knows counts for, of a token that the level itself knows
-LEAST_LEARNED = (
-    100  # messages of each kind, of a level that is to have a say: from 60, one in a hundred was taken for spam
-)
+LEAST_LEARNED = 100  # of each kind, of a level that is to have a say: from 60, one in a hundred was taken for spam
 # Whoever has sorted more ham than spam knows more words of ham, and finds more of these in whatever comes in: what that adds is
-# taken off again, by what was seen when some of the mail of one kind was left out.
+# taken off again, up to the limit beyond which it took wanted mail for spam where little spam had been sorted.
 _BALANCE, _MOST_UNBALANCED = 2.8, 1.5
 _RESERVE = 0.35  # two kinds of mail of one size: how much more must speak for spam than against it
-_STEEPNESS = 1.9  # of the probability, fitted as UNSEEN was
+_STEEPNESS = 1.9  # of the probability, fitted by leaving out each message in turn
 _SHOWN, _LOOKED_AT = 5, 12
 _MAX_REMEMBERED = 10_000
 

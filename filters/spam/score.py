@@ -25,8 +25,8 @@ Action = Literal["pass", "tag", "junk", "reject"]
 _GTUBE_RULE = Rule(
     "gtube", 1000.0, "it is the test message for spam filters", "sie ist die Testnachricht für Spamfilter"
 )
-# Points that Bayes may give: it alone makes spam but has nothing refused, and outweighs most rules. The line between was fitted
-# by leaving out some of what was learned, never by other messages.
+# Points that Bayes may give: it alone makes spam but has nothing refused, and outweighs most rules. The line between was chosen
+# by judging each half of a corpus by the other (docs/filters.md).
 _MOST_POINTS, _LEAST_POINTS, _STEEPNESS = 8.0, -12.0, 2.1
 _LINE = 76
 _REASONS_LISTED = 30

@@ -39,7 +39,7 @@ def _given(sight: Sight) -> bool:
 
 
 def _names(word: str, labels: list[str]) -> bool:
-    stem = word[:_STEM] if len(word) > _STEM else word
+    stem = word[:_STEM]
     return _ANYBODYS.fullmatch(word) is None and any(word in label or label.startswith(stem) for label in labels)
 
 
